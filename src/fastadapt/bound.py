@@ -1,0 +1,107 @@
+"""A module with its parameters bound to given tensors: what a loss sees as `model`."""
+
+import logging
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+
+from fastadapt.errors import TaskError
+from fastadapt.norm import Statistics
+
+logger = logging.getLogger("fastadapt")
+_told: set[str] = set()
+
+
+def tell_once(message: str) -> None:
+    """Log `message` at INFO, the first time only."""
+    if message not in _told:
+        _told.add(message)
+        logger.info(message)
+
+
+class _Rewrites(TorchFunctionMode):
+    """Replace the library functions that have no second derivative, or hidden state, by exact pure forms."""
+
+    def __init__(self, statistics: Statistics) -> None:
+        super().__init__()
+        self.statistics = statistics
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is F.batch_norm:
+            return self.statistics.batch_norm(*args, **kwargs)
+        if func is F.scaled_dot_product_attention:
+            tell_once("attention runs with the math kernel: the fused ones have no second derivative")
+            with sdpa_kernel(SDPBackend.MATH):
+                return func(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+class Bound:
+    """Call a module with given parameters and buffers, leaving the module itself untouched.
+
+    Buffers are cloned for each call, so what the module writes to them is dropped. The last output is
+    kept in `output`, for metrics.
+
+    Args:
+        module: the module to call.
+        params: tensors for its parameters, by name.
+        buffers: tensors for its buffers, by name.
+        statistics: with which moments its batch-norm layers normalise.
+        beside: a support batch `[S, ...]`; if given, each row of the input is forwarded alone beside it.
+        batched_rows: forward those rows in one vmap; only where no gradient is taken from outside of it.
+
+    Example:
+        >>> net = nn.Linear(1, 1)
+        >>> double = Bound(net, {"weight": torch.tensor([[2.0]]), "bias": torch.zeros(1)}, {})
+        >>> double(torch.tensor([[3.0]]))
+        tensor([[6.]])
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        params: dict[str, Tensor],
+        buffers: dict[str, Tensor],
+        statistics: Statistics | None = None,
+        beside: Tensor | None = None,
+        batched_rows: bool = False,
+    ) -> None:
+        self.module = module
+        self.params = params
+        self.buffers = buffers
+        self.statistics = statistics if statistics is not None else Statistics()
+        self.beside = beside
+        self.batched_rows = batched_rows
+        self.output: Any = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the module's output for these inputs."""
+        if self.beside is None:
+            self.output = self._forward(*args, **kwargs)
+        else:
+            if len(args) != 1 or kwargs or not isinstance(args[0], Tensor):
+                raise TaskError("norm='support+query' needs a model that takes one tensor [n, ...]")
+            self.output = self._one_by_one(args[0], self.beside)
+        return self.output
+
+    def _forward(self, *args: Any, **kwargs: Any) -> Any:
+        buffers = {name: value.clone() for name, value in self.buffers.items()}
+        suffix = ".running_mean"
+        names = {id(value): name.removesuffix(suffix) for name, value in buffers.items() if name.endswith(suffix)}
+        self.statistics.restart(names)
+        with _Rewrites(self.statistics):
+            return functional_call(self.module, {**self.params, **buffers}, args, kwargs)
+
+    def _one_by_one(self, x: Tensor, support: Tensor) -> Tensor:
+        def last(row: Tensor) -> Tensor:
+            return self._forward(torch.cat([support, row.unsqueeze(0)]))[-1]
+
+        if self.batched_rows:
+            return vmap(last, randomness="different")(x)
+        return torch.stack([last(row) for row in x])

@@ -1,0 +1,184 @@
+"""Run a function of one task over all tasks of a meta-batch, by the route that works and is fast.
+
+Two routes give the same numbers:
+
+* "vmap": all tasks at once (`torch.func.vmap` with the gradient *inside*: a gradient taken from outside of a
+  vmap is wrong for some normalisation layers in torch 2.13);
+* "loop": one task after another with plain autograd, which runs whatever torch runs.
+
+"auto" takes vmap, except for convolutions on large inputs on a CPU, where grouped convolutions lose. When
+vmap can't run a module the loop does, and the reason is logged once. The first time vmap serves a shape its gradient
+is compared in float64 with the loop's; if they disagree the loop serves, and that is logged.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+from torch.utils import _pytree as pytree
+
+from fastadapt.bound import tell_once
+from fastadapt.calculus import Autograd, Calculus, Functional
+from fastadapt.errors import ConfigError, FastadaptError
+from fastadapt.tasks import Tasks
+
+Route = Literal["auto", "vmap", "loop"]
+TaskFunction = Callable[[Any, Any, Any, Any, Calculus], tuple[Any, Any]]
+"""`f(state, support, query, extra, calculus) -> (to be averaged over tasks, to be stacked)`."""
+
+LOOP_ABOVE_ELEMENTS = 30_000
+"""Input elements of one task above which convolutions on a CPU run faster in a loop."""
+AGREEMENT = 1e-6
+"""Largest relative difference, in float64, between the two routes' gradients."""
+
+logger = logging.getLogger("fastadapt")
+
+
+class Engine:
+    """Choose and remember the route for each shape of task.
+
+    Args:
+        route: "auto", or one of the routes to force it.
+
+    Raises:
+        ConfigError: for an unknown route.
+    """
+
+    def __init__(self, route: Route = "auto") -> None:
+        if route not in get_args(Route):
+            raise ConfigError(f"route must be 'auto', 'vmap' or 'loop', got {route!r}")
+        self.route = route
+        self._chosen: dict[Any, Literal["vmap", "loop"]] = {}
+
+    def __call__(self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, model: nn.Module, key: Any) -> tuple[Any, Any]:
+        """Return `(mean over tasks of the first result, stack over tasks of the second)`.
+
+        Args:
+            f: the function of one task.
+            state: everything it depends on besides the task: a pytree of tensors.
+            tasks: stacked tasks (or collectors, which always run in the loop).
+            extra: a pytree of tensors with a leading task axis; `()` if there is none.
+            model: the module inside, to choose the route by.
+            key: what else distinguishes this function, for remembering its route.
+        """
+        if not tasks.stacked or self.route == "loop":
+            return _loop(f, state, tasks, extra)
+        shapes = tuple((tuple(leaf.shape[1:]), leaf.dtype) for leaf in pytree.tree_leaves((tasks.support, tasks.query)))
+        key = (key, shapes, model.training)
+        if key not in self._chosen:
+            self._chosen[key] = self._choose(f, state, tasks, extra, model)
+        return (_vmap if self._chosen[key] == "vmap" else _loop)(f, state, tasks, extra)
+
+    def _choose(self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, model: nn.Module) -> Literal["vmap", "loop"]:
+        if self.route == "auto" and _loop_is_faster(model, tasks):
+            return "loop"
+        few = Tasks(*pytree.tree_map(lambda leaf: leaf[:2], (tasks.support, tasks.query)))
+        some = pytree.tree_map(lambda leaf: leaf[:2], extra)
+        with torch.random.fork_rng(devices=_cuda_devices(tasks)):
+            try:
+                _vmap(f, state, few, some)
+            except FastadaptError:
+                raise
+            except Exception as error:  # whatever torch can't batch, the loop may run
+                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                _loop(f, state, few, some)  # an error of the module itself surfaces here, unchanged
+                tell_once(f"tasks run in a loop, because vmap can't run {type(model).__name__}: {reason}")
+                return "loop"
+            difference = _disagreement(f, state, few, some)
+        if difference > AGREEMENT:
+            tell_once(
+                f"tasks run in a loop, because vmap gave {type(model).__name__} another gradient "
+                f"(relative difference {difference:.1e} in float64)"
+            )
+            return "loop"
+        return "vmap"
+
+
+def _vmap(f: TaskFunction, state: Any, tasks: Tasks, extra: Any) -> tuple[Any, Any]:
+    def one(support: Any, query: Any, rest: Any) -> tuple[Any, Any]:
+        return f(state, support, query, rest, Functional())
+
+    averaged, stacked = vmap(one, randomness="different")(tasks.support, tasks.query, extra)
+    return pytree.tree_map(lambda leaf: leaf.mean(0), averaged), stacked
+
+
+def _loop(f: TaskFunction, state: Any, tasks: Tasks, extra: Any) -> tuple[Any, Any]:
+    total: Any = None
+    each = []
+    for t, task in enumerate(tasks):
+        rest = pytree.tree_map(lambda leaf, t=t: leaf[t], extra)
+        averaged, stacked = _with_kernels_that_differentiate(f, state, task.support, task.query, rest)
+        # a running sum: memory does not grow with the number of tasks
+        total = averaged if total is None else pytree.tree_map(torch.add, total, averaged)
+        each.append(stacked)
+    return pytree.tree_map(lambda leaf: leaf / len(tasks), total), pytree.tree_map(_stack, *each)
+
+
+def _stack(*leaves: Tensor) -> Tensor | list[Tensor]:
+    return torch.stack(leaves) if len({leaf.shape for leaf in leaves}) == 1 else list(leaves)
+
+
+_plain_kernels_for: set[int] = set()
+
+
+def _with_kernels_that_differentiate(f: TaskFunction, state: Any, support: Any, query: Any, extra: Any) -> tuple[Any, Any]:
+    """Run `f` on one task; where a fused kernel has no second derivative, run it again on torch's plain ones."""
+    try:
+        return f(state, support, query, extra, Autograd())
+    except RuntimeError as error:
+        if "derivative" not in str(error) and "double backward" not in str(error) and "cudnn" not in str(error).lower():
+            raise
+        reason = str(error).strip().splitlines()[0]
+        with plain_kernels():
+            result = f(state, support, query, extra, Autograd())
+        tell_once(f"fused kernels are off inside the inner loop: {reason}")
+        return result
+
+
+@contextmanager
+def plain_kernels() -> Iterator[None]:
+    """Turn off the fused recurrent and convolution kernels that have no second derivative."""
+    with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
+        yield
+
+
+def _loop_is_faster(model: nn.Module, tasks: Tasks) -> bool:
+    leaves = pytree.tree_leaves((tasks.support, tasks.query))
+    convolves = any(isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) for m in model.modules())
+    elements = sum(leaf[0].numel() for leaf in leaves)
+    return convolves and leaves[0].device.type == "cpu" and elements > LOOP_ABOVE_ELEMENTS
+
+
+def _cuda_devices(tasks: Tasks) -> list[torch.device]:
+    devices = {leaf.device for leaf in pytree.tree_leaves(tasks.support)}
+    return [d for d in devices if d.type == "cuda"]
+
+
+def _disagreement(f: TaskFunction, state: Any, tasks: Tasks, extra: Any) -> float:
+    """Return the relative difference between the routes' averaged results; 0 where it can't be told."""
+
+    def wide(leaf: Any) -> Any:
+        return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+
+    wide_tasks = Tasks(*pytree.tree_map(wide, (tasks.support, tasks.query)))
+    arguments = (pytree.tree_map(wide, state), wide_tasks, pytree.tree_map(wide, extra))
+    before = torch.get_rng_state()
+    try:
+        reference, _ = _loop(f, *arguments)
+        drew = not torch.equal(before, torch.get_rng_state())
+        if drew:  # dropout draws other masks on the two routes
+            return 0.0
+        batched, _ = _vmap(f, *arguments)
+    except RuntimeError as error:  # a module that insists on its own precision
+        tell_once(f"the vmap route could not be checked in float64: {str(error).splitlines()[0]}")
+        return 0.0
+    pairs = list(zip(pytree.tree_leaves(reference), pytree.tree_leaves(batched), strict=True))
+    if not pairs:
+        return 0.0
+    distance = sum(float((a - b).square().sum()) for a, b in pairs) ** 0.5
+    size = sum(float(a.square().sum()) for a, _ in pairs) ** 0.5
+    return distance / size if size > 0 and distance == distance else 0.0

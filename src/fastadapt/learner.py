@@ -1,0 +1,114 @@
+"""The contract that every method meets: one trainer, one evaluator and one server serve them all."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from fastadapt.norm import Norm
+from fastadapt.predictor import Predictor
+from fastadapt.tasks import Task, Tasks
+
+MetaBatch = Tasks | Task | Sequence[Task] | Sequence[Tasks]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Hold what a learner made of a meta-batch of `T` tasks.
+
+    Args:
+        loss: the scalar meta-objective, the mean over tasks. `loss.backward()` gives the learner's
+            parameters their meta-gradient (for Reptile `phi - mean(phi_i)`).
+        losses: `[T]`, the loss of each task in the order the tasks were given, without a graph.
+        metrics: what the loss reports, after adaptation, each `[T]`; empty for a plain function.
+        outputs: the model's output on each task's query after adaptation, `T` tensors; empty where
+            there is none.
+    """
+
+    loss: Tensor
+    losses: Tensor
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+    outputs: list[Tensor] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Hold how `T` tasks fared on their queries after each of 0..k inner steps.
+
+    Args:
+        losses: `[T, k+1]`.
+        metrics: each `[T, k+1]`.
+        outputs: for each task the outputs on its query, `[k+1, Q, ...]`.
+    """
+
+    losses: Tensor
+    metrics: dict[str, Tensor]
+    outputs: list[Tensor]
+
+
+class Learner(nn.Module, ABC):
+    """Learn to learn: its parameters are the meta-parameters, its forward holds the inner adaptation.
+
+    So the outer loop is ordinary PyTorch, and whatever works with a module works here: optimizers,
+    schedulers, DDP (around the learner, never around the inner network), `state_dict`.
+
+        loss = learner(tasks).loss
+        loss.backward()
+        optimizer.step()
+    """
+
+    norm: Norm
+    test_steps: int
+
+    @abstractmethod
+    def forward(self, tasks: MetaBatch) -> Outcome:
+        """Return the meta-objective of a meta-batch."""
+
+    @abstractmethod
+    def adapt(self, support: Any, steps: int | None = None, norm: Norm | None = None) -> Predictor:
+        """Return a module adapted to a new task.
+
+        Args:
+            support: the labelled samples, by default `(x, y)`.
+            steps: inner steps; None takes the learner's `test_steps`.
+            norm: batch-norm mode of the predictor; None takes the learner's own.
+        """
+
+    @abstractmethod
+    def trace(self, tasks: MetaBatch, steps: int | None = None, norm: Norm | None = None) -> Trace:
+        """Return losses, metrics and outputs on the queries after 0, 1, ..., `steps` inner steps.
+
+        A method without inner steps returns the one column it has.
+        """
+
+
+class _HandOut(torch.autograd.Function):
+    """Carry a loss forward, and hand out gradients that were computed with it on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, count: int, *tensors: Tensor) -> Tensor:
+        ctx.save_for_backward(*tensors[count:])
+        return loss.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, scale: Tensor) -> Any:
+        grads = ctx.saved_tensors
+        return None, None, *(scale * g for g in grads), *(None for _ in grads)
+
+
+def with_gradient(loss: Tensor, params: dict[str, Tensor], grads: dict[str, Tensor]) -> Tensor:
+    """Return `loss` such that its `backward()` adds `grads` to the `.grad` of `params`.
+
+    The meta-gradient is computed together with the loss, task by task or vmapped with the gradient inside, so
+    no graph of the inner loops outlives `forward`. It is a first derivative: to differentiate it again use
+    `fastadapt.adapt` and ordinary autograd.
+    """
+    names = [name for name in params if name in grads]
+    if not torch.is_grad_enabled() or not names:
+        return loss
+    return _HandOut.apply(loss, len(names), *(params[n] for n in names), *(grads[n] for n in names))

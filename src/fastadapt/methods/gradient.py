@@ -1,0 +1,288 @@
+"""What the gradient-based methods share: binding, the inner loop, `adapt` and `trace`."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from fastadapt.bound import Bound
+from fastadapt.calculus import Autograd, Calculus, Params, detached
+from fastadapt.engine import Engine, Route
+from fastadapt.errors import TaskError
+from fastadapt.inner import InnerStep, check_steps, descend
+from fastadapt.learner import Learner, MetaBatch, Outcome, Trace, with_gradient
+from fastadapt.losses import MSE, Loss
+from fastadapt.norm import Moments, Norm, NormPlan, RunningMoments, Statistics, batch_norm_layers, check_norm
+from fastadapt.predictor import Predictor, frozen_copy
+from fastadapt.rules import SGD, Rule, with_lr
+from fastadapt.selection import Selection, select
+from fastadapt.tasks import Tasks, as_groups
+
+State = dict[str, Any]
+
+
+class GradientLearner(Learner):
+    """Adapt by gradient steps from a learned initialisation.
+
+    Args:
+        model: the network; its trainable parameters are the meta-parameters theta.
+        loss: `loss(model, batch) -> scalar`, on the query.
+        rule: the inner update rule.
+        steps: inner steps k in training.
+        adapt: which parameters the inner loop adapts, see `fastadapt.select`.
+        norm: the batch-norm mode.
+        inner_loss: the loss on the support, where its scale differs from the query's; default `loss`.
+        test_steps: inner steps of `adapt` and of evaluation; default `steps`.
+        route: how tasks are run, see `fastadapt.engine`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss | None = None,
+        *,
+        rule: Rule | None = None,
+        steps: int = 1,
+        adapt: Selection = "all",
+        norm: Norm = "transductive",
+        inner_loss: Loss | None = None,
+        test_steps: int | None = None,
+        route: Route = "auto",
+    ) -> None:
+        super().__init__()
+        check_steps(steps)
+        check_steps(steps if test_steps is None else test_steps, "test_steps")
+        check_norm(norm)
+        self.model = model
+        self.loss = loss if loss is not None else MSE()
+        self.inner_loss = inner_loss if inner_loss is not None else self.loss
+        self.rule = rule if rule is not None else SGD()
+        self.steps = steps
+        self.test_steps = steps if test_steps is None else test_steps
+        self.norm = norm
+        self.adapted = select(model, adapt)
+        self.engine = Engine(route)
+        self.layered = bool(batch_norm_layers(model))
+        slots = {"running": 1, "per_step": max(steps, self.test_steps) + 1}.get(norm, 0)
+        self.running = RunningMoments(model, slots) if slots and self.layered else None
+
+    @abstractmethod
+    def forward(self, tasks: MetaBatch) -> Outcome:
+        """Return the meta-objective of a meta-batch."""
+
+    # ---- one task, as pure functions of `state` ------------------------------------------------
+
+    def _state(self) -> State:
+        """Return every tensor that a task's computation depends on, without a graph."""
+        return detached(
+            {
+                "params": dict(self.model.named_parameters()),
+                "buffers": dict(self.model.named_buffers()),
+                "running": self.running.tensors() if self.running is not None else {},
+                "rule": {},
+            }
+        )
+
+    def _meta(self) -> Params:
+        """Return the trainable parameters: theta, by name."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def _plan(self, state: State, norm: Norm | None = None) -> NormPlan:
+        mode = self.norm if norm is None else norm
+        if norm is not None:
+            check_norm(norm)
+        running = state["running"] if mode in ("running", "per_step") else {}
+        if mode in ("running", "per_step") and self.layered and not running:
+            raise TaskError(f"norm={mode!r} was asked of a learner built with norm={self.norm!r}, which kept no running moments")
+        return NormPlan(mode, self.training, running, self.running.slots if self.running else 1, self.layered)
+
+    def _support_loss(self, state: State, fixed: Params, plan: NormPlan) -> Any:
+        """Return `objective(theta, support, j) -> (loss, moments to feed to the running averages)`."""
+
+        def objective(theta: Params, support: Any, j: int) -> tuple[Tensor, dict[str, Moments]]:
+            statistics = plan.support()
+            model = Bound(self.model, {**fixed, **theta}, plan.buffers(state["buffers"], j), statistics)
+            loss = self.inner_loss(model, support)
+            return loss, statistics.fed if plan.feeds_running else {}
+
+        return objective
+
+    def _descend(
+        self,
+        state: State,
+        theta: Params,
+        support: Any,
+        steps: int,
+        plan: NormPlan,
+        calculus: Calculus,
+        *,
+        through: bool = False,
+        lr: Tensor | None = None,
+        batches: Tensor | None = None,
+    ) -> Iterator[InnerStep]:
+        """Yield the inner steps from `theta`, which holds all parameters; the yielded ones are those that adapt."""
+        fixed = {name: p for name, p in theta.items() if name not in self.adapted}
+        fixed = fixed if through else detached(fixed)
+        start = {name: theta[name] for name in self.adapted}
+
+        def batch_at(j: int, current: Params) -> Any:
+            if callable(support):
+                return self._collect(support, state, {**fixed, **current}, plan, j)
+            if batches is None:
+                return support
+            return pytree.tree_map(lambda leaf: leaf[batches[j]], support)
+
+        rule = self.rule if lr is None else with_lr(self.rule, lr)
+        objective = self._support_loss(state, fixed, plan)
+        kept = state["rule"] or None
+        return descend(objective, start, batch_at, rule, steps, state=kept, through=through, calculus=calculus)
+
+    def _collect(self, collector: Any, state: State, params: Params, plan: NormPlan, j: int) -> Any:
+        """Gather a batch with the model as adapted so far; sampling is not differentiated."""
+        with torch.no_grad():
+            return collector(Bound(self.model, detached(params), plan.buffers(state["buffers"], j), plan.support()))
+
+    def _query_loss(
+        self, state: State, params: Params, support: Any, query: Any, j: int, plan: NormPlan, *, batched_rows: bool
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Return the query loss of weights that took `j` steps, and `{metrics, output, fed}`."""
+        buffers = plan.buffers(state["buffers"], j)
+        if callable(query):
+            query = self._collect(query, state, params, plan, j)
+
+        def forward_support(statistics: Statistics) -> None:
+            self.inner_loss(Bound(self.model, params, buffers, statistics), support)
+
+        statistics = plan.query(forward_support)
+        beside = pytree.tree_leaves(support)[0] if plan.beside_support else None
+        model = Bound(self.model, params, buffers, statistics, beside, batched_rows)
+        loss = self.loss(model, query)
+        report: dict[str, Any] = {"metrics": {}, "fed": statistics.fed if plan.feeds_running else {}}
+        if isinstance(model.output, Tensor):
+            report["output"] = model.output.detach()
+        measure = getattr(self.loss, "metrics", None)
+        if measure is not None:
+            output = model.output.detach() if isinstance(model.output, Tensor) else model.output
+            report["metrics"] = {name: value.detach() for name, value in measure(output, query).items()}
+        return loss, report
+
+    # ---- many tasks ----------------------------------------------------------------------------
+
+    def _run(self, f: Any, state: State, tasks: MetaBatch, extra: dict[str, Tensor], key: Any) -> tuple[Any, list[Any]]:
+        """Run `f` over every group; return the mean over tasks and the stacked results, one for each group."""
+        groups = as_groups(tasks)
+        count = sum(len(group) for group in groups)
+        total: Any = None
+        stacked = []
+        for group in groups:
+            rest = {name: value[list(group.positions)] for name, value in extra.items()}
+            mean, each = self.engine(f, state, group, rest, self.model, key)
+            share = len(group) / count
+            mean = pytree.tree_map(lambda leaf, s=share: leaf * s, mean)
+            total = mean if total is None else pytree.tree_map(torch.add, total, mean)
+            stacked.append((group, each))
+        return total, stacked
+
+    def _outcome(self, mean: dict[str, Any], stacked: list[Any]) -> Outcome:
+        """Put the groups' results back into the order in which the tasks were given."""
+        losses = in_order(stacked, lambda each: each["loss"])
+        metrics = _gathered(stacked, "metrics")
+        for _, each in stacked:
+            self._absorb(each.get("fed", ()))
+        loss = with_gradient(torch.stack(losses).mean(), self._meta(), mean)
+        return Outcome(loss, torch.stack(losses), metrics, in_order(stacked, lambda each: each.get("output")))
+
+    def _absorb(self, fed: Any) -> None:
+        """Feed the running moments with what the forward passes saw, averaged over tasks."""
+        if self.running is None or not self.training:
+            return
+        for slot, seen in enumerate(fed):
+            averaged = {name: (mean.mean(0), var.mean(0)) for name, (mean, var) in seen.items()}
+            self.running.absorb(slot, averaged)
+
+    def trace(self, tasks: MetaBatch, steps: int | None = None, norm: Norm | None = None) -> Trace:
+        """Return losses, metrics and outputs on the queries after 0, 1, ..., `steps` inner steps."""
+        k = self.test_steps if steps is None else steps
+        check_steps(k)
+        with evaluating(self):
+            return self._trace(as_groups(tasks), k, norm)
+
+    def _trace(self, groups: list[Tasks], k: int, norm: Norm | None) -> Trace:
+        state = self._state()
+        plan = self._plan(state, norm)
+
+        def f(state: State, support: Any, query: Any, extra: Any, calculus: Calculus) -> tuple[Any, Any]:
+            theta = state["params"]
+            rows = [self._query_loss(state, theta, support, query, 0, plan, batched_rows=True)]
+            for j, step in enumerate(self._descend(state, theta, support, k, plan, calculus, **extra), start=1):
+                params = {**theta, **step.params}
+                rows.append(self._query_loss(state, params, support, query, j, plan, batched_rows=True))
+            report: dict[str, Any] = {"loss": torch.stack([loss.detach() for loss, _ in rows])}
+            report["metrics"] = {m: torch.stack([r["metrics"][m] for _, r in rows]) for m in rows[0][1]["metrics"]}
+            if "output" in rows[0][1] and not callable(query):
+                report["output"] = torch.stack([r["output"] for _, r in rows])
+            return {}, report
+
+        with torch.no_grad():
+            _, stacked = self._run(f, state, groups, self._test_batches(groups, k), ("trace", k, plan.mode))
+        losses = in_order(stacked, lambda each: each["loss"])
+        return Trace(torch.stack(losses), _gathered(stacked, "metrics"), in_order(stacked, lambda each: each.get("output")))
+
+    def _test_batches(self, groups: list[Tasks], steps: int) -> dict[str, Tensor]:
+        """Return what each task's inner loop needs besides the support; minibatches for Reptile."""
+        return {}
+
+    def adapt(self, support: Any, steps: int | None = None, norm: Norm | None = None) -> Predictor:
+        """Return a module adapted to a new task, see `Learner.adapt`."""
+        k = self.test_steps if steps is None else steps
+        check_steps(k)
+        with evaluating(self):
+            return self._adapt(support, k, norm)
+
+    def _adapt(self, support: Any, k: int, norm: Norm | None) -> Predictor:
+        state = self._state()
+        plan = self._plan(state, norm)
+        theta = state["params"]
+        one = pytree.tree_map(lambda leaf: leaf.unsqueeze(0) if isinstance(leaf, Tensor) else leaf, support)
+        extra = {}
+        if not callable(support):
+            extra = {name: value[0] for name, value in self._test_batches([Tasks(one, one)], k).items()}
+        params = dict(theta)
+        for step in self._descend(state, theta, support, k, plan, Autograd(), **extra):
+            params = {**theta, **detached(step.params)}
+        buffers = plan.buffers(state["buffers"], k)
+        moments: list[Moments] = []
+        if plan.mode == "support" and self.layered:
+            with torch.no_grad():
+                moments = plan.query(
+                    lambda statistics: self.inner_loss(Bound(self.model, params, buffers, statistics), support)
+                ).given or []
+        beside = pytree.tree_leaves(support)[0] if plan.beside_support else None
+        return Predictor(frozen_copy(self.model, params, buffers), plan.mode, moments, beside)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put `module` in evaluation mode, and every part of it back as it was afterwards."""
+    before = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in before:
+            part.training = training
+
+
+def in_order(stacked: list[Any], pick: Any) -> list[Tensor]:
+    """Return the picked leaf of every task, in the order in which the tasks were given."""
+    rows = [(p, leaf[i]) for group, each in stacked if (leaf := pick(each)) is not None for i, p in enumerate(group.positions)]
+    return [leaf for _, leaf in sorted(rows, key=lambda row: row[0])]
+
+
+def _gathered(stacked: list[Any], name: str) -> dict[str, Tensor]:
+    keys = stacked[0][1].get(name, {})
+    return {key: torch.stack(in_order(stacked, lambda each, key=key: each[name][key])) for key in keys}

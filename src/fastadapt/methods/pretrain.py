@@ -1,0 +1,61 @@
+"""Joint pretraining, then fine-tuning: the baseline that meta-learning is compared with."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastadapt.calculus import Calculus, Params
+from fastadapt.learner import MetaBatch, Outcome
+from fastadapt.methods.gradient import GradientLearner, State
+
+
+class Pretrain(GradientLearner):
+    r"""Train one network on all tasks at once, and fine-tune it on a new one.
+
+        loss = (1/T) sum_i L(D_i^S; theta)
+
+    No inner step is taken in training; `adapt` and evaluation take `test_steps` steps of `rule`. With the
+    task's hidden parameters as further inputs and `test_steps=0` this is the oracle of the MAML paper.
+
+    Args:
+        model: the network.
+        loss: `loss(model, batch) -> scalar`; default mean squared error.
+        rule: the fine-tuning rule, whose rate is to be tuned on separate tasks; default `SGD(0.01)`.
+        test_steps: fine-tuning steps; default 1. The other arguments are those of `MAML`.
+
+    Example:
+        >>> from torch import nn
+        >>> from fastadapt import SGD, Task
+        >>> net = nn.Linear(1, 1, bias=False)
+        >>> x = torch.ones(2, 1)
+        >>> learner = Pretrain(net, rule=SGD(0.1), test_steps=5)
+        >>> learner(Task((x, 2 * x), (x, 2 * x))).losses.shape
+        torch.Size([1])
+
+    References:
+        Finn, Abbeel, Levine 2017 (arXiv:1703.03400), section 5.1.
+    """
+
+    def forward(self, tasks: MetaBatch) -> Outcome:
+        """Return the mean support loss before any adaptation."""
+        state, meta = self._state(), self._meta()
+        plan = self._plan(state)
+        differentiate = torch.is_grad_enabled() and bool(meta)
+
+        def f(state: State, support: Any, query: Any, extra: Any, calculus: Calculus) -> tuple[Params, Any]:
+            def joint(theta: Params) -> tuple[Tensor, Any]:
+                params = {**state["params"], **theta}
+                batch = self._collect(support, state, params, plan, 0) if callable(support) else support
+                loss, fed = self._support_loss(state, params, plan)({}, batch, 0)
+                return loss, {"fed": [fed]}
+
+            theta = {name: state["params"][name] for name in meta}
+            if differentiate:
+                gradient, loss, report = calculus.outer(joint, theta)
+            else:
+                gradient, (loss, report) = {}, joint(theta)
+            return gradient, {"loss": loss.detach(), **report}
+
+        mean, stacked = self._run(f, state, tasks, {}, ("train", differentiate))
+        return self._outcome(mean, stacked)

@@ -1,0 +1,4 @@
+"""Networks of the papers, by name."""
+
+from fastadapt.nets.conv4 import Conv4 as Conv4
+from fastadapt.nets.mlp import MLP as MLP

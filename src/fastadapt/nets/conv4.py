@@ -1,0 +1,83 @@
+"""The four-block convolutional network of the few-shot papers."""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from fastadapt.errors import ConfigError
+from fastadapt.nets.mlp import shift_only
+
+
+class Conv4(nn.Module):
+    """Stack four blocks of 3x3 convolution, batch norm and ReLU, and a linear head.
+
+    MAML's Omniglot network is `Conv4(1, 64, ways)`: stride 2, the 2x2 map averaged, batch norm with a shift only.
+    Reptile's is the same with `pooled="flatten"` and `affine="both"`. The mini-ImageNet networks are
+    `Conv4(3, 32, ways, size=84, down="max", pooled="flatten")`.
+
+    Args:
+        channels: channels of the input, `C`.
+        width: filters of each block.
+        ways: outputs.
+        size: side of the square input in pixels, at least 16.
+        down: how each block halves the map: "stride" (convolution of stride 2) or "max" (2x2 max-pool).
+        pooled: what the head sees: "mean" over the last map, or the "flatten"ed map.
+        affine: learned parameters of the batch norm: "shift" (MAML) or "both" scale and shift (Reptile).
+        head_std: standard deviation of the head's normal initialisation (MAML's code: 1.0); None is Glorot.
+
+    Raises:
+        ConfigError: for a setting outside its range.
+
+    Example:
+        >>> import torch
+        >>> Conv4(1, 8, 5)(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 5])
+
+    References:
+        Vinyals et al. 2016 (arXiv:1606.04080); Finn et al. 2017 (arXiv:1703.03400); Nichol et al. 2018
+        (arXiv:1803.02999).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        ways: int,
+        *,
+        size: int = 28,
+        down: Literal["stride", "max"] = "stride",
+        pooled: Literal["mean", "flatten"] = "mean",
+        affine: Literal["shift", "both"] = "shift",
+        head_std: float | None = None,
+    ) -> None:
+        super().__init__()
+        if min(channels, width, ways) < 1 or size < 16:
+            raise ConfigError(f"Conv4 needs channels, width, ways >= 1 and size >= 16, got {channels}, {width}, {ways}, {size}")
+        if down not in ("stride", "max") or pooled not in ("mean", "flatten") or affine not in ("shift", "both"):
+            raise ConfigError(f"Conv4 does not know down={down!r}, pooled={pooled!r}, affine={affine!r}")
+        self.pooled = pooled
+        blocks = []
+        for i in range(4):
+            norm = nn.BatchNorm2d(width, eps=1e-3)
+            conv = nn.Conv2d(channels if i == 0 else width, width, 3, stride=2 if down == "stride" else 1, padding=1)
+            nn.init.xavier_uniform_(conv.weight)
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+            layers = [conv, shift_only(norm) if affine == "shift" else norm, nn.ReLU()]
+            blocks.append(nn.Sequential(*layers, *([nn.MaxPool2d(2)] if down == "max" else [])))
+            size = -(-size // 2) if down == "stride" else size // 2
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(width if pooled == "mean" else width * size * size, ways)
+        if head_std is None:
+            nn.init.xavier_uniform_(self.head.weight)
+        else:
+            nn.init.normal_(self.head.weight, std=head_std)
+        nn.init.zeros_(self.head.bias)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return what the head sees, `[n, features]`, for images `[n, C, size, size]`."""
+        maps = self.blocks(x)
+        return maps.mean((2, 3)) if self.pooled == "mean" else maps.flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits `[n, ways]` for images `[n, C, size, size]`."""
+        return self.head(self.features(x))
