@@ -1,0 +1,213 @@
+"""Checkpoints: atomic, verified, exact to resume from, and free of pickles.
+
+`checkpoints/step-00000100/` holds `learner.safetensors`, `optimizer.safetensors`, `state.json` and
+`manifest.json` with the SHA-256 of each. The folder is written under another name, flushed and renamed, so a
+`step-N` that exists is complete; the newest *valid* one is found by looking, not by a pointer that could lie.
+"""
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fastadapt.atomic import sha256, write_folder
+from fastadapt.errors import CheckpointError
+
+FORMAT = 1
+FILES = ("learner.safetensors", "optimizer.safetensors", "state.json")
+logger = logging.getLogger("fastadapt")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Hold what a run needs to go on exactly where it was.
+
+    Args:
+        step: outer steps done.
+        learner: the learner's `state_dict`.
+        optimizer: the optimizer's `state_dict`.
+        state: counters and anything else made of JSON values.
+    """
+
+    step: int
+    learner: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    state: dict[str, Any]
+
+
+def separate(tree: Any, tensors: dict[str, Tensor]) -> Any:
+    """Return `tree` as JSON values, its tensors moved to `tensors` and replaced by their names."""
+    if isinstance(tree, Tensor):
+        name = f"t{len(tensors)}"
+        tensors[name] = tree.detach().clone().contiguous()
+        return {"tensor": name}
+    if isinstance(tree, dict):
+        return {"dict": [[key, separate(value, tensors)] for key, value in tree.items()]}
+    if isinstance(tree, (list, tuple)):
+        return {"tuple" if isinstance(tree, tuple) else "list": [separate(value, tensors) for value in tree]}
+    if tree is None or isinstance(tree, (bool, int, float, str)):
+        return {"value": tree}
+    raise CheckpointError(f"an optimizer state holds a {type(tree).__name__}, which is not a number, text, list, dict or tensor")
+
+
+def rejoin(tree: Any, tensors: dict[str, Tensor]) -> Any:
+    """Undo `separate`."""
+    [(kind, content)] = tree.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {key: rejoin(value, tensors) for key, value in content}
+    if kind in ("list", "tuple"):
+        items = [rejoin(value, tensors) for value in content]
+        return tuple(items) if kind == "tuple" else items
+    return content
+
+
+def step_folder(folder: Path, step: int) -> Path:
+    """Return where the checkpoint of `step` lies."""
+    return folder / f"step-{step:08d}"
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint below `folder` and return its own folder.
+
+    Raises:
+        CheckpointError: if it can't be written; older checkpoints are unchanged.
+    """
+    target = step_folder(folder, checkpoint.step)
+
+    def fill(temporary: Path) -> None:
+        tensors: dict[str, Tensor] = {}
+        skeleton = separate(checkpoint.optimizer, tensors)
+        learner = {name: value.detach().clone().contiguous() for name, value in checkpoint.learner.items()}
+        save_file(learner, temporary / "learner.safetensors")
+        save_file(tensors, temporary / "optimizer.safetensors")
+        state = {"step": checkpoint.step, "optimizer": skeleton, "state": checkpoint.state}
+        (temporary / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        write_manifest(temporary, FILES)
+
+    try:
+        write_folder(target, fill)
+    except (SafetensorError, RuntimeError) as error:  # how safetensors reports a failed write
+        if isinstance(error, CheckpointError):
+            raise
+        free = shutil.disk_usage(folder).free
+        raise CheckpointError(f"could not write {target}: {error} ({free:,} bytes free); older checkpoints are unchanged") from error
+    return target
+
+
+def write_manifest(folder: Path, names: tuple[str, ...]) -> None:
+    """Write `manifest.json` with size and SHA-256 of the named files."""
+    files = {name: {"size": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names}
+    (folder / "manifest.json").write_text(json.dumps({"format": FORMAT, "files": files}, indent=1), encoding="utf-8")
+
+
+def verify(folder: Path, names: tuple[str, ...] = FILES) -> None:
+    """Raise `CheckpointError` unless `folder` holds exactly what its manifest says."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        version, files = manifest["format"], manifest["files"]
+        listed = {name: (entry["size"], entry["sha256"]) for name, entry in files.items()}
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} has no manifest.json, so it can't be trusted") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder}/manifest.json can't be read ({error})") from None
+    if version != FORMAT:
+        raise CheckpointError(f"{folder} has format {version!r}, this version of fastadapt reads format {FORMAT}")
+    for name in names:
+        path = folder / name
+        if name not in listed or not path.is_file():
+            raise CheckpointError(f"{folder} lacks {name}")
+        if path.stat().st_size != listed[name][0] or sha256(path) != listed[name][1]:
+            raise CheckpointError(f"{path} is damaged: its size or SHA-256 is not the one in the manifest")
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read and verify one checkpoint.
+
+    Raises:
+        CheckpointError: if it is damaged, foreign or of another version.
+    """
+    verify(folder)
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        tensors = load_file(folder / "optimizer.safetensors")
+        optimizer = rejoin(state["optimizer"], tensors)
+        return Checkpoint(int(state["step"]), load_file(folder / "learner.safetensors"), optimizer, state["state"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} can't be read ({error})") from None
+
+
+def saved_steps(folder: Path) -> list[Path]:
+    """Return the checkpoint folders below `folder`, newest first, whether valid or not."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if re.fullmatch(r"step-\d{8,}", path.name) and path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+
+
+def _valid(folder: Path) -> Iterator[Checkpoint]:
+    for path in saved_steps(folder):
+        try:
+            yield load_checkpoint(path)
+        except CheckpointError as error:
+            logger.warning("skipping a checkpoint: %s", error)
+
+
+def latest_checkpoint(folder: Path) -> Checkpoint | None:
+    """Return the newest valid checkpoint, or None if there has never been one.
+
+    Damaged ones are skipped with one warning each.
+
+    Raises:
+        CheckpointError: if there are checkpoints but none is valid.
+    """
+    checkpoint = next(_valid(folder), None)
+    if checkpoint is None and saved_steps(folder):
+        raise CheckpointError(
+            f"none of the {len(saved_steps(folder))} checkpoints in {folder} is valid; restore one from a backup, or remove the "
+            "folder to start afresh"
+        )
+    return checkpoint
+
+
+def best_checkpoint(folder: Path) -> Checkpoint | None:
+    """Return the valid checkpoint with the best validation score, or the newest if none was scored."""
+    every = list(_valid(folder))
+    scored = [c for c in every if c.state.get("score") is not None]
+    return max(scored, key=lambda c: (c.state["score"], c.step)) if scored else (every[0] if every else None)
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints and the best one; and what a killed run left half-written.
+
+    Checkpoints that are not valid do not count among the kept ones, so the newest valid one always stays.
+    """
+    for leftover in folder.glob("*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    valid: list[tuple[float, Path]] = []
+    for path in saved_steps(folder):
+        try:
+            verify(path)
+            score = json.loads((path / "state.json").read_text(encoding="utf-8"))["state"].get("score")
+        except (CheckpointError, OSError, ValueError, KeyError):
+            continue
+        valid.append((-float("inf") if score is None else float(score), path))
+    best = max(valid, key=lambda pair: (pair[0], pair[1].name), default=None)
+    for score, path in valid[max(keep, 1) :]:
+        if best is None or path != best[1] or score == -float("inf"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def environment() -> dict[str, Any]:
+    """Return what bit-exactness depends on besides the seed: the build, the device and the threads."""
+    return {"torch": torch.__version__, "threads": torch.get_num_threads()}

@@ -1,0 +1,220 @@
+"""N-way K-shot tasks over images that have a class: Omniglot, mini-ImageNet, or your own."""
+
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastadapt.errors import ConfigError, DataError
+from fastadapt.tasks import Task
+
+Rotation = Literal["none", "per_class", "per_task"]
+
+
+@dataclass(frozen=True, eq=False)
+class ClassImages:
+    """Draw N-way K-shot classification tasks from images held in memory.
+
+    A task takes `ways` classes without replacement and numbers them `0..ways-1` in an order drawn
+    for that task; of each class it takes `shots + queries` distinct images, the first `shots` for
+    the support set. The draws don't depend on `shots` or `queries`, so the 1-shot task of a
+    generator is the beginning of its 5-shot task.
+
+    Args:
+        images: `[M, H, W]` or `[M, H, W, C]`, uint8. It is never copied: subsets share it, and on a
+            GPU it yields tasks on that GPU.
+        labels: `[M]`, integers; the position in `class_names` of each image's class, or -1 for an
+            image that isn't used.
+        class_names: one name per class.
+        ways: classes per task (N).
+        shots: support images per class (K).
+        queries: query images per class (Q); may be 0.
+        rotation: "none"; "per_class": each class of each task is turned by its own random multiple
+            of 90 degrees, the same for all its images (MAML); "per_task": one turn for the task.
+        rotated_classes: whether each class counts as four, turned by 0, 90, 180 and 270 degrees
+            (Reptile's training classes).
+        invert: false gives `x / 255` (paper 1 and ink 0 on scans, colours as they are), true gives
+            `1 - x / 255` (ink 1).
+        mean: subtracted from each channel, in units of the values that `invert` names; `None` is 0.
+        std: what each channel is divided by after that; `None` is 1.
+
+    Raises:
+        ConfigError: if a setting is outside its range.
+        DataError: if the arrays don't fit together, there are fewer classes than `ways`, or a class
+            has fewer images than `shots + queries`.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> images = torch.zeros(30, 8, 8, dtype=torch.uint8)
+        >>> source = ClassImages(images, np.arange(30) // 3, tuple("abcdefghij"), ways=5, shots=1, queries=2)
+        >>> task = source.sample(np.random.default_rng(0))
+        >>> task.support[0].shape, task.query[1].tolist()
+        (torch.Size([5, 1, 8, 8]), [0, 0, 1, 1, 2, 2, 3, 3, 4, 4])
+
+    References:
+        Vinyals, Blundell, Lillicrap, Kavukcuoglu, Wierstra, "Matching Networks for One Shot
+        Learning", 2016, arXiv:1606.04080 (the task form); Finn, Abbeel, Levine, "Model-Agnostic
+        Meta-Learning for Fast Adaptation of Deep Networks", 2017, arXiv:1703.03400 (turns per class).
+    """
+
+    images: Tensor = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+    class_names: tuple[str, ...] = field(repr=False)
+    ways: int = 5
+    shots: int = 1
+    queries: int = 15
+    rotation: Rotation = "none"
+    rotated_classes: bool = False
+    invert: bool = False
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    _members: tuple[np.ndarray, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the settings and sort the images by class."""
+        object.__setattr__(self, "labels", np.asarray(self.labels))
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        self._check_settings()
+        self._check_arrays()
+        order = np.argsort(self.labels, kind="stable")
+        edges = np.searchsorted(self.labels[order], np.arange(len(self.class_names) + 1))
+        members = tuple(order[start:end] for start, end in pairwise(edges))
+        object.__setattr__(self, "_members", members)
+        self._check_enough()
+
+    def __len__(self) -> int:
+        """Return the number of classes to draw from, turned ones included."""
+        return len(self.class_names) * (4 if self.rotated_classes else 1)
+
+    def sample(self, rng: np.random.Generator) -> Task:
+        """Return one task.
+
+        Returns:
+            A `Task` whose support is `(x, y)` with `x: [ways * shots, C, H, W]` in 0..1 (before
+            `mean` and `std`) and `y: [ways * shots]`, int64, `0..ways-1`, class by class; the query
+            has the same form with `queries` in place of `shots`.
+        """
+        classes = rng.choice(len(self), self.ways, replace=False)
+        turns = np.zeros(self.ways, dtype=np.int64)
+        if self.rotated_classes:
+            classes, turns = classes // 4, classes % 4
+        if self.rotation != "none":
+            turns = (turns + rng.integers(4, size=self.ways if self.rotation == "per_class" else 1)) % 4
+        rows = self._draw_images(classes, rng)
+
+        k, q = self.shots, self.queries
+        rows = np.concatenate((rows[:, :k].ravel(), rows[:, k:].ravel()))
+        turns = np.concatenate((turns.repeat(k), turns.repeat(q)))
+        x, device = self._values(rows, turns), self.images.device
+        y = torch.arange(self.ways, device=device)
+        split = self.ways * k
+        return Task((x[:split], y.repeat_interleave(k)), (x[split:], y.repeat_interleave(q)))
+
+    def subset(self, classes: "tuple[str, ...] | list[str]") -> "ClassImages":
+        """Return a source over the named classes only, in that order; the images are shared.
+
+        Args:
+            classes: names out of `class_names`, each once.
+
+        Raises:
+            DataError: if a name is unknown or comes twice, or fewer than `ways` classes are left.
+
+        Example:
+            >>> import numpy as np, torch
+            >>> images = torch.zeros(6, 8, 8, dtype=torch.uint8)
+            >>> source = ClassImages(images, np.arange(6) // 2, ("a", "b", "c"), ways=2, queries=1)
+            >>> source.subset(["c", "a"]).class_names
+            ('c', 'a')
+        """
+        position = {name: i for i, name in enumerate(self.class_names)}
+        unknown = [name for name in classes if name not in position]
+        if unknown:
+            raise DataError(
+                f"{len(unknown)} of the {len(classes)} classes asked for are not in this set of "
+                f"{len(self.class_names)}, the first is {unknown[0]!r}; take names from class_names"
+            )
+        if len(set(classes)) != len(classes):
+            raise DataError(f"a subset needs each class once, got {len(classes)} names of {len(set(classes))} classes")
+        number = np.full(len(self.class_names) + 1, -1, dtype=np.int64)  # the last entry serves the label -1
+        number[[position[name] for name in classes]] = np.arange(len(classes))
+        return replace(self, labels=number[self.labels], class_names=tuple(classes))
+
+    def with_rotated_classes(self) -> "ClassImages":
+        """Return a source in which each class counts as four, one per multiple of 90 degrees."""
+        return replace(self, rotated_classes=True)
+
+    def _draw_images(self, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the row of every image of a task, `[ways, shots + queries]`."""
+        members = [self._members[c] for c in classes]
+        sizes = np.array([len(m) for m in members])
+        # One key per image and class, sorted: a random order of each class in three calls. Keys
+        # beyond the end of a smaller class sort last.
+        keys = rng.random((self.ways, sizes.max()))
+        keys[np.arange(sizes.max()) >= sizes[:, None]] = 2.0
+        picks = keys.argsort(axis=1)[:, : self.shots + self.queries]
+        return np.stack([m[p] for m, p in zip(members, picks, strict=True)])
+
+    def _values(self, rows: np.ndarray, turns: np.ndarray) -> Tensor:
+        """Return the images of `rows`, each turned by `turns` quarters, as floats `[n, C, H, W]`."""
+        images = self.images.index_select(0, torch.from_numpy(rows).to(self.images.device))
+        for quarter in (1, 2, 3):
+            chosen = np.flatnonzero(turns == quarter)
+            if len(chosen):
+                index = torch.from_numpy(chosen).to(images.device)
+                images[index] = torch.rot90(images[index], quarter, (1, 2))
+        images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2)
+        x = images.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+        if self.invert:
+            x = torch.sub(1.0, x)
+        if self.mean is not None:
+            x.sub_(torch.tensor(self.mean, device=x.device).view(-1, 1, 1))
+        if self.std is not None:
+            x.div_(torch.tensor(self.std, device=x.device).view(-1, 1, 1))
+        return x
+
+    def _check_settings(self) -> None:
+        for name, least in (("ways", 2), ("shots", 1), ("queries", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+                raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        if self.rotation not in get_args(Rotation):
+            raise ConfigError(f"rotation must be one of {', '.join(get_args(Rotation))}, got {self.rotation!r}")
+        if self.std is not None and min(self.std, default=0) <= 0:
+            raise ConfigError(f"std must be positive in every channel, got {self.std}")
+
+    def _check_arrays(self) -> None:
+        shape, names = tuple(self.images.shape), self.class_names
+        if self.images.dtype != torch.uint8 or len(shape) not in (3, 4):
+            raise DataError(f"images must be uint8 [M, H, W] or [M, H, W, C], got {self.images.dtype} {list(shape)}")
+        if self.labels.shape != shape[:1] or self.labels.dtype.kind not in "iu":
+            raise DataError(
+                f"labels must be one integer for each of the {shape[0]} images, got {self.labels.dtype} "
+                f"{list(self.labels.shape)}"
+            )
+        if len(set(names)) != len(names):
+            raise DataError(f"class names must differ, got {len(names)} names of which {len(set(names))} differ")
+        if len(self.labels) and (self.labels.max() >= len(names) or self.labels.min() < -1):
+            raise DataError(
+                f"labels must be -1..{len(names) - 1} as there are {len(names)} class names, got "
+                f"{self.labels.min()}..{self.labels.max()}"
+            )
+        channels = shape[3] if len(shape) == 4 else 1
+        for name, value in (("mean", self.mean), ("std", self.std)):
+            if value is not None and len(value) not in (1, channels):
+                raise ConfigError(f"{name} needs 1 value or one for each of {channels} channels, got {value}")
+        if (self.rotation != "none" or self.rotated_classes) and shape[1] != shape[2]:
+            raise ConfigError(f"turning by 90 degrees needs square images, got {shape[1]}x{shape[2]}; don't turn them")
+
+    def _check_enough(self) -> None:
+        if len(self) < self.ways:
+            raise DataError(f"a {self.ways}-way task needs {self.ways} classes, but there are {len(self)}; lower ways")
+        need = self.shots + self.queries
+        for name, rows in zip(self.class_names, self._members, strict=True):
+            if len(rows) < need:
+                raise DataError(
+                    f"class {name!r} has {len(rows)} images, but {self.shots} shots and {self.queries} queries need "
+                    f"{need}; lower shots or queries, or leave the class out with subset(...)"
+                )

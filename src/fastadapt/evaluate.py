@@ -1,0 +1,227 @@
+"""Evaluation: a learner on many new tasks, with an interval, under a protocol that has a name.
+
+Every number says how many tasks it is from, its 95 % confidence interval, after how many inner steps, and
+whether the queries of a task saw one another (transductive). Tasks whose loss is not finite are counted
+and named, never dropped in silence.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastadapt.errors import ConfigError
+from fastadapt.learner import Learner
+from fastadapt.norm import Norm, batch_norm_layers
+from fastadapt.tasks import SampleFunction, TaskSource, draw, group_by_shape
+
+Z95 = 1.959963984540054
+"""The 97.5 % point of the normal distribution."""
+
+
+def confidence(values: Sequence[float] | np.ndarray, ddof: int = 1) -> tuple[float, float]:
+    """Return the mean and the half-width of its 95 % interval, `1.96 std / sqrt(n)`.
+
+    Args:
+        values: one number per task.
+        ddof: 1 divides the variance by `n - 1` (the sample's), 0 by `n` (as MAML's code).
+
+    Returns:
+        The pair; the half-width is infinite for a single value with `ddof=1`, and both are not-a-number or
+        infinite where a value is.
+
+    Raises:
+        ConfigError: if there are no values.
+
+    Example:
+        >>> mean, half = confidence([0.0, 1.0, 1.0, 1.0], ddof=0)
+        >>> round(mean, 2), round(half, 3)
+        (0.75, 0.424)
+    """
+    array = np.asarray(values, dtype=np.float64)
+    n = array.size
+    if n == 0:
+        raise ConfigError("a confidence interval needs at least one value, got none")
+    if n <= ddof:
+        return float(array.mean()), math.inf
+    with np.errstate(all="ignore"):
+        return float(array.mean()), float(Z95 * array.std(ddof=ddof) / math.sqrt(n))
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Fix how a number is measured, so that two numbers with the same protocol can be compared.
+
+    Args:
+        name: a versioned name such as "omniglot-5w1s-v1"; change a rule, change the version.
+        tasks: how many test tasks.
+        steps: inner steps; results are kept for 0..steps.
+        norm: batch-norm mode; None takes the learner's own.
+        seed: seed of the task stream.
+        split: the stream of tasks, "test" or "val".
+        ddof: of the interval's standard deviation.
+        report: the number of inner steps whose result is *the* result; None is `steps`.
+    """
+
+    name: str = "custom-v1"
+    tasks: int = 600
+    steps: int | None = None
+    norm: Norm | None = None
+    seed: int = 1
+    split: str = "test"
+    ddof: int = 1
+    report: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.tasks < 1:
+            raise ConfigError(f"a protocol needs at least 1 task, got {self.tasks}")
+        if self.steps is not None and self.steps < 0:
+            raise ConfigError(f"a protocol's inner steps must be >= 0, got {self.steps}")
+        if self.report is not None and self.steps is not None and not 0 <= self.report <= self.steps:
+            raise ConfigError(f"report={self.report} is not one of the measured steps 0..{self.steps}")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Hold the result of an evaluation: curves over inner steps 0..k.
+
+    Args:
+        protocol: the protocol it was measured under.
+        metric: the name of the headline metric ("accuracy", "mse", "loss").
+        mean: the metric's mean over tasks, one number for each number of inner steps.
+        ci95: half-width of the 95 % confidence interval of each mean.
+        median: median over tasks.
+        nonfinite: how many tasks had a loss or metric that is not finite, after each number of steps; they
+            count in `mean`, which is then not finite either.
+        finite_mean: the mean over the finite tasks alone, to be read together with `nonfinite`.
+        nonfinite_tasks: the numbers of those tasks in the stream (at most 20).
+        transductive: whether the queries of a task shared batch statistics.
+        norm: the batch-norm mode that was used; "none" for a model without batch norm.
+        losses: mean query loss, one number for each number of steps.
+        per_task: the metric of every task, `[tasks][k+1]`.
+    """
+
+    protocol: Protocol
+    metric: str
+    mean: list[float]
+    ci95: list[float]
+    median: list[float]
+    nonfinite: list[int]
+    finite_mean: list[float]
+    nonfinite_tasks: list[int]
+    transductive: bool
+    norm: str
+    losses: list[float]
+    per_task: list[list[float]]
+
+    @property
+    def step(self) -> int:
+        """The number of inner steps that the headline result is after."""
+        last = len(self.mean) - 1
+        return last if self.protocol.report is None else min(self.protocol.report, last)
+
+    @property
+    def result(self) -> float:
+        """The headline result: the mean after `step` inner steps."""
+        return self.mean[self.step]
+
+    def __str__(self) -> str:
+        """Return one line a person can read."""
+        kind = "transductive" if self.transductive else "not transductive"
+        bad = f", {self.nonfinite[self.step]} non-finite" if self.nonfinite[self.step] else ""
+        return (
+            f"{self.metric} {self.result:.4f} ± {self.ci95[self.step]:.4f} (95 % CI, {len(self.per_task)} tasks{bad}) "
+            f"after {self.step} inner steps; protocol {self.protocol.name}, {kind}, norm {self.norm}"
+        )
+
+    def to_json(self, *, per_task: bool = False) -> str:
+        """Return the result as JSON, with the numbers of every task if asked for."""
+        record: dict[str, Any] = asdict(self)
+        if not per_task:
+            del record["per_task"]
+        return json.dumps(_finite(record), indent=2)
+
+
+def _finite(value: Any) -> Any:
+    """Replace what JSON can't say by the strings "nan", "inf" and "-inf"."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def evaluate(
+    learner: Learner,
+    source: TaskSource | SampleFunction,
+    protocol: Protocol | None = None,
+    *,
+    meta_batch: int = 25,
+) -> Evaluation:
+    """Adapt to each of many tasks and judge the queries after 0, 1, ..., k inner steps.
+
+    Args:
+        learner: any learner; it is left as it was.
+        source: where the tasks come from; task `i` depends only on the protocol's seed and split and on `i`.
+        protocol: how to measure; default 600 tasks with the learner's own steps and norm.
+        meta_batch: tasks at a time; bounds memory, changes no result beyond rounding.
+
+    Returns:
+        The evaluation; `print` it for one line.
+
+    Raises:
+        ConfigError: if the protocol asks for what does not exist.
+        TaskError: if the source's tasks have no usable form.
+
+    Example:
+        >>> from fastadapt import MAML, MLP
+        >>> from fastadapt.data.sinusoid import Sinusoid
+        >>> result = evaluate(MAML(MLP(1, (8,), 1)), Sinusoid(), Protocol(tasks=10, steps=2))
+        >>> len(result.mean), result.metric
+        (3, 'mse')
+    """
+    protocol = protocol if protocol is not None else Protocol()
+    device = next((p.device for p in learner.parameters()), torch.device("cpu"))
+    columns: dict[str, list[Tensor]] = {}
+    cuda = [device] if device.type == "cuda" else []
+    for first in range(0, protocol.tasks, meta_batch):
+        indices = range(first, min(first + meta_batch, protocol.tasks))
+        tasks = draw(source, seed=protocol.seed, split=protocol.split, indices=indices)
+        with torch.random.fork_rng(devices=cuda):
+            torch.manual_seed(protocol.seed * 1_000_003 + first)  # whatever is random inside repeats
+            trace = learner.trace([g.to(device) for g in group_by_shape(tasks)], protocol.steps, protocol.norm)
+        for name, value in {"loss": trace.losses, **trace.metrics}.items():
+            columns.setdefault(name, []).append(value.double().cpu())
+    table = {name: torch.cat(rows).numpy() for name, rows in columns.items()}
+    return summarise(table, protocol, learner)
+
+
+def summarise(table: dict[str, np.ndarray], protocol: Protocol, learner: Learner) -> Evaluation:
+    """Return the evaluation of per-task columns `{"loss": [n, k+1], metric: [n, k+1]}`."""
+    metric = next((name for name in table if name != "loss"), "loss")
+    values = table[metric]
+    finite = np.isfinite(values) & np.isfinite(table["loss"])
+    rows = [confidence(column, protocol.ddof) for column in values.T]
+    with np.errstate(all="ignore"):
+        kept = [float(v[f].mean()) if f.any() else math.nan for v, f in zip(values.T, finite.T, strict=True)]
+    layered = bool(batch_norm_layers(learner))
+    norm = (protocol.norm or learner.norm) if layered else "none"
+    return Evaluation(
+        protocol=protocol,
+        metric=metric,
+        mean=[mean for mean, _ in rows],
+        ci95=[half for _, half in rows],
+        median=[float(m) for m in np.median(values, axis=0)],
+        nonfinite=[int(n) for n in (~finite).sum(0)],
+        finite_mean=kept,
+        nonfinite_tasks=[int(i) for i in np.flatnonzero(~finite.all(1))[:20]],
+        transductive=norm == "transductive",
+        norm=norm,
+        losses=[float(m) for m in table["loss"].mean(0)],
+        per_task=values.tolist(),
+    )

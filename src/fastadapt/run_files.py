@@ -1,0 +1,118 @@
+"""A run on disk, and the exported model that other commands and machines need.
+
+    runs/<name>/config.json          complete: with it the run can be repeated
+    runs/<name>/metrics.jsonl        what was logged
+    runs/<name>/checkpoints/step-N/  what a resume needs
+    runs/<name>/model/               the learner: weights, configuration, what an input is
+    runs/<name>/evaluation.json      the result under the run's protocol
+    runs/<name>/report/              pictures and a table
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from fastadapt.atomic import write_folder
+from fastadapt.checkpoint import best_checkpoint, latest_checkpoint, verify, write_manifest
+from fastadapt.config import RunConfig
+from fastadapt.errors import CheckpointError
+from fastadapt.learner import Learner
+
+MODEL_FILES = ("learner.safetensors", "model.json")
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """Hold a trained learner and what is needed to use it.
+
+    Args:
+        learner: the learner, in evaluation mode.
+        config: how it was trained.
+        name: the run's name.
+        step: outer steps of the weights.
+    """
+
+    learner: Learner
+    config: RunConfig
+    name: str
+    step: int
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """What one input is: `{"kind": "image" | "points", ...}`."""
+        return self.config.data.input
+
+    @property
+    def net(self) -> dict[str, Any]:
+        """Name and arguments of the network."""
+        return self.config.net.describe(self.config.data)
+
+    @property
+    def ways(self) -> int | None:
+        """Classes of a task; None for regression."""
+        return self.config.data.ways
+
+    @property
+    def shots(self) -> int:
+        """Support samples (for each class) of a test task."""
+        return self.config.data.shots
+
+
+def export_model(folder: Path, config: RunConfig, which: str | None = None) -> Path:
+    """Write `folder/model/` from the best or the last checkpoint of a run, and return it.
+
+    Raises:
+        CheckpointError: if there is no valid checkpoint, or the folder can't be written.
+    """
+    find = best_checkpoint if (which or config.export) == "best" else latest_checkpoint
+    checkpoint = find(folder / "checkpoints")
+    if checkpoint is None:
+        raise CheckpointError(f"{folder} has no checkpoint to export; train first")
+    facts = {"step": checkpoint.step, "score": checkpoint.state.get("score"), "config": json.loads(config.to_json())}
+
+    def fill(temporary: Path) -> None:
+        save_file(checkpoint.learner, temporary / "learner.safetensors")
+        (temporary / "model.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        write_manifest(temporary, MODEL_FILES)
+
+    write_folder(folder / "model", fill)
+    return folder / "model"
+
+
+def read_config(folder: Path) -> RunConfig:
+    """Return the configuration of a run.
+
+    Raises:
+        CheckpointError: if `folder` is not a run.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{folder} is not a run: it has no config.json (train one with fastadapt train)")
+    return RunConfig.from_json(path.read_text(encoding="utf-8"))
+
+
+def load_run(folder: Path | str) -> LoadedRun:
+    """Load the trained learner of a run, or of its `model/` folder alone.
+
+    Raises:
+        CheckpointError: if there is none, or it is damaged.
+    """
+    folder = Path(folder)
+    model = folder if (folder / "model.json").is_file() else folder / "model"
+    if not model.is_dir():
+        hint = "it has no model/ yet: let its training finish or stop" if (folder / "config.json").is_file() else "not a run"
+        raise CheckpointError(f"can't load {folder}: {hint}")
+    verify(model, MODEL_FILES)
+    try:
+        facts = json.loads((model / "model.json").read_text(encoding="utf-8"))
+        config = RunConfig.from_json(json.dumps(facts["config"]))
+        learner = config.build()
+        learner.load_state_dict(load_file(model / "learner.safetensors"))
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{model} can't be read: {str(error).splitlines()[0]}") from None
+    name = model.parent.resolve().name if model.name == "model" else model.resolve().name
+    return LoadedRun(learner.eval(), config, name, int(facts["step"]))

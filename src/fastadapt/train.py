@@ -1,0 +1,288 @@
+"""The outer loop, readable from top to bottom.
+
+    for step in range(steps):
+        tasks = task numbers step*B .. step*B + B-1
+        loss = learner(tasks).loss
+        loss.backward()
+        optimizer.step()
+
+Around it: a resume that is exact, a guard that no number which is not finite ever reaches the optimizer,
+validation, checkpoints, and a stop on Ctrl-C, SIGTERM or a time limit that loses nothing.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from fastadapt.checkpoint import Checkpoint, environment, latest_checkpoint, prune, save_checkpoint
+from fastadapt.errors import CheckpointError, ConfigError, DivergenceError
+from fastadapt.evaluate import Evaluation, Protocol, evaluate
+from fastadapt.interrupts import Interrupts
+from fastadapt.learner import Learner, Outcome
+from fastadapt.log import RunLog
+from fastadapt.tasks import SampleFunction, Task, Tasks, TaskSource, draw, group_by_shape
+from fastadapt.training import Training
+
+Stop = Literal["finished", "time limit", "SIGINT", "SIGTERM"]
+OuterStep = Callable[[Learner, list[Tasks], torch.optim.Optimizer, Training], tuple[Outcome, bool]]
+logger = logging.getLogger("fastadapt")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Hold how a training ended.
+
+    Args:
+        step: outer steps done.
+        stopped: "finished", "time limit", or the signal that ended it.
+        skipped: steps that were skipped because a loss or gradient was not finite.
+        records: what was logged, as in `metrics.jsonl`.
+    """
+
+    step: int
+    stopped: Stop
+    skipped: int
+    records: list[dict[str, Any]]
+
+
+def outer_step(
+    learner: Learner, tasks: list[Tasks], optimizer: torch.optim.Optimizer, training: Training
+) -> tuple[Outcome, bool]:
+    """Take one step of the outer optimizer; leave everything as it was if a number is not finite.
+
+    Returns:
+        The outcome, and whether the step was taken.
+    """
+    buffers = {name: value.clone() for name, value in learner.named_buffers()}
+    optimizer.zero_grad(set_to_none=True)
+    outcome = learner(tasks)
+    outcome.loss.backward()
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    if not _finite([outcome.loss, *(p.grad for p in params if p.grad is not None)]):
+        with torch.no_grad():
+            for name, value in learner.named_buffers():
+                value.copy_(buffers[name])
+        return outcome, False
+    training.clip(params)
+    optimizer.step()
+    return outcome, True
+
+
+def meta_train(
+    learner: Learner,
+    source: TaskSource | SampleFunction,
+    training: Training | None = None,
+    *,
+    validation: TaskSource | SampleFunction | None = None,
+    protocol: Protocol | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    folder: Path | str | None = None,
+    outer_step: OuterStep = outer_step,
+    quiet: bool = False,
+    tensorboard: bool = False,
+) -> Trained:
+    """Meta-train a learner; go on from the newest checkpoint in `folder` if there is one.
+
+    Main arguments:
+
+    Args:
+        learner: any learner; trained in place.
+        source: where the tasks come from. Step `s` takes the tasks number `s B .. s B + B - 1` of the stream
+            `(seed, "train")`, whatever happened before.
+        training: settings of the loop.
+        validation: a source of validation tasks; used every `training.validate_every` steps.
+        protocol: how to validate; default 100 tasks of the stream "val".
+        optimizer: the outer optimizer, if not the one of the settings; its rates are scaled by the schedule.
+        folder: where `metrics.jsonl` and `checkpoints/` go; None keeps nothing on disk.
+        outer_step: what one step does with the tasks; returns the outcome and whether it moved the weights.
+        quiet: show nothing.
+        tensorboard: also write TensorBoard events.
+
+    Returns:
+        How it ended. The learner holds the last weights; the best validated ones are in the checkpoints.
+
+    Raises:
+        DivergenceError: after `training.max_nonfinite` steps in a row that are not finite; names the tasks.
+        CheckpointError: if a checkpoint can't be written, or does not fit the learner.
+
+    Example:
+        >>> from fastadapt import MAML, MLP, SGD
+        >>> from fastadapt.data.sinusoid import Sinusoid
+        >>> learner = MAML(MLP(1, (8,), 1), rule=SGD(0.01))
+        >>> meta_train(learner, Sinusoid(), Training(steps=3, meta_batch=2), quiet=True).stopped
+        'finished'
+    """
+    training = training if training is not None else Training()
+    if training.validate_every and validation is None:
+        raise ConfigError("training.validate_every is set but there is no validation source; pass validation=...")
+    protocol = protocol if protocol is not None else Protocol("validation-v1", tasks=100, split="val")
+    optimizer = optimizer if optimizer is not None else training.build_optimizer(learner)
+    base_rates = [group["lr"] for group in optimizer.param_groups]
+    folder = None if folder is None else Path(folder)
+    checkpoints = None if folder is None else folder / "checkpoints"
+    device = next(p.device for p in learner.parameters())
+
+    state: dict[str, Any] = {"skipped": 0, "seconds": 0.0, "seed": training.seed}
+    start = _resume(checkpoints, learner, optimizer, state)
+    in_a_row: list[int] = []
+    stopped: Stop = "finished"
+    step = start
+    began = time.monotonic() - state["seconds"]
+    lap_time, lap_step = time.monotonic(), start
+    saved = start
+
+    def save(score: float | None = None) -> None:
+        nonlocal saved
+        if checkpoints is None:
+            return
+        state.update(seconds=time.monotonic() - began, score=score, environment=environment())
+        save_checkpoint(checkpoints, Checkpoint(step, learner.state_dict(), optimizer.state_dict(), dict(state)))
+        prune(checkpoints, training.keep)
+        saved = step
+
+    learner.train()
+    with RunLog(folder, training.steps, start, quiet=quiet, tensorboard=tensorboard) as log, Interrupts() as interrupts:
+        if start:
+            log.say(f"going on from step {start}")
+        while step < training.steps:
+            torch.manual_seed(_step_seed(training.seed, step))  # dropout and minibatches depend on the step alone
+            numbers = range(step * training.meta_batch, (step + 1) * training.meta_batch)
+            drawn = draw(source, seed=training.seed, split="train", indices=numbers)
+            tasks = [group.to(device) for group in group_by_shape(drawn)]
+            scale = training.rate(step) / training.lr if training.lr else 1.0
+            for group, base in zip(optimizer.param_groups, base_rates, strict=True):
+                group["lr"] = base * scale
+
+            outcome, moved = outer_step(learner, tasks, optimizer, training)
+            step += 1
+            if moved:
+                in_a_row.clear()
+            else:
+                state["skipped"] += 1
+                in_a_row.append(step - 1)
+                if len(in_a_row) >= training.max_nonfinite:
+                    step -= len(in_a_row)  # the weights are those of before the row
+                    if saved != step:
+                        save()
+                    raise _divergence(learner, tasks, outcome, numbers, len(in_a_row), training, step)
+
+            if step % training.log_every == 0 or step == training.steps:
+                now = time.monotonic()
+                speed = (step - lap_step) * training.meta_batch / max(now - lap_time, 1e-9)
+                log.write({"step": step, **_facts(learner, tasks, outcome, optimizer), "tasks/s": round(speed, 1)}
+                          | {"skipped": state["skipped"], "seconds": round(now - began, 2)})
+                lap_time, lap_step = now, step
+            log.advance(step)
+
+            if training.validate_every and step % training.validate_every == 0 and validation is not None:
+                result = evaluate(learner, validation, protocol)
+                log.write({"step": step, **validation_record(result), "seconds": round(time.monotonic() - began, 2)})
+                save(score_of(result))
+                lap_time, lap_step = time.monotonic(), step
+            elif step % training.checkpoint_every == 0:
+                save()
+
+            if interrupts.received is not None:
+                stopped = "SIGINT" if interrupts.received == "SIGINT" else "SIGTERM"
+                break
+            if training.minutes is not None and time.monotonic() - began >= 60 * training.minutes and step < training.steps:
+                stopped = "time limit"
+                break
+        if saved != step:
+            save()
+        if stopped != "finished":
+            log.say(f"stopped by {stopped} after step {step} of {training.steps}; nothing is lost")
+    return Trained(step, stopped, state["skipped"], log.records)
+
+
+def _step_seed(seed: int, step: int) -> int:
+    return (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) % 2**63
+
+
+def _resume(folder: Path | None, learner: Learner, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> int:
+    """Load the newest valid checkpoint, if any, and return its step."""
+    checkpoint = None if folder is None else latest_checkpoint(folder)
+    if checkpoint is None or folder is None:
+        return 0
+    for key, value in environment().items():
+        was = checkpoint.state.get("environment", {}).get(key)
+        if was != value:
+            logger.warning("the checkpoint was written with %s %s, now it is %s: results may differ in the last bits", key, was, value)
+    if checkpoint.state.get("seed") != state["seed"]:
+        raise CheckpointError(f"{folder} was trained with seed {checkpoint.state.get('seed')}, the settings say {state['seed']}")
+    try:
+        learner.load_state_dict(checkpoint.learner)
+        optimizer.load_state_dict(checkpoint.optimizer)
+    except (RuntimeError, ValueError, KeyError) as error:
+        first = str(error).splitlines()[0]
+        raise CheckpointError(f"the checkpoint of step {checkpoint.step} in {folder} does not fit this learner: {first}") from None
+    state.update({key: checkpoint.state[key] for key in ("skipped", "seconds") if key in checkpoint.state})
+    return checkpoint.step
+
+
+def _finite(tensors: list[Tensor]) -> bool:
+    return bool(torch.stack([torch.isfinite(t).all() for t in tensors]).all())
+
+
+def _facts(learner: Learner, tasks: list[Tasks], outcome: Outcome, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """Return what is worth reading of the last step: loss, metrics before and after adaptation, rate, gradient norm."""
+    facts = {"loss": float(outcome.loss.detach())}
+    judged = [group for group in tasks if group.stacked and pytree.tree_leaves(group.query)[0].shape[1] > 0]
+    if judged and outcome.metrics:
+        with torch.random.fork_rng(devices=[]):
+            before = learner.trace(judged, 0)
+        facts |= {f"{name} before": float(value[:, 0].mean()) for name, value in before.metrics.items()}
+    facts |= {f"{name} after": float(value.mean()) for name, value in outcome.metrics.items()}
+    grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    norm = math.sqrt(sum(float(g.square().sum()) for g in grads))
+    return facts | {"gradient": norm, "lr": optimizer.param_groups[0]["lr"]}
+
+
+def validation_record(result: Evaluation) -> dict[str, Any]:
+    """Return the facts of a validation, as they are logged."""
+    record: dict[str, Any] = {
+        f"val {result.metric} before": result.mean[0],
+        f"val {result.metric}": result.result,
+        "val ci95": result.ci95[result.step],
+    }
+    return record | ({"val nonfinite": result.nonfinite[result.step]} if result.nonfinite[result.step] else {})
+
+
+def score_of(result: Evaluation) -> float | None:
+    """Return a validation's score, higher is better; None if it is not finite."""
+    score = result.result if result.metric in ("accuracy", "return") else -result.result
+    return score if math.isfinite(score) else None
+
+
+def _divergence(
+    learner: Learner, tasks: list[Tasks], outcome: Outcome, numbers: range, count: int, training: Training, good: int
+) -> DivergenceError:
+    """Return the error that names the tasks at fault in the last meta-batch."""
+    bad = [numbers[i] for i in torch.nonzero(~torch.isfinite(outcome.losses)).flatten().tolist()]
+    what = "loss"
+    if not bad:  # every loss is finite: look for the gradients that are not
+        what = "gradient"
+        for group in tasks:
+            for position, task in zip(group.positions, group, strict=True):
+                if not _task_gradient_is_finite(learner, task):
+                    bad.append(numbers[position])
+    shown = ", ".join(map(str, bad[:10])) + (" and more" if len(bad) > 10 else "")
+    named = f"task {shown} of the stream (seed {training.seed}, 'train')" if bad else f"tasks {numbers[0]} to {numbers[-1]}"
+    return DivergenceError(
+        f"the {what} was not finite for {count} steps in a row, last in {named}; the weights are still those of step {good}. "
+        "Try a smaller inner learning rate, Clip(rule) for the inner gradient, or training.clip_norm for the outer one"
+    )
+
+
+def _task_gradient_is_finite(learner: Learner, task: Task) -> bool:
+    learner.zero_grad(set_to_none=True)
+    learner(task).loss.backward()
+    return _finite([p.grad for p in learner.parameters() if p.grad is not None] or [torch.zeros(())])

@@ -1,0 +1,95 @@
+"""Settings of the outer loop, and the optimizer and schedule they describe."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from fastadapt.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Training:
+    """Settings of `meta_train`.
+
+    Raises:
+        ConfigError: for a value outside its range.
+
+    Example:
+        >>> Training(steps=100, meta_batch=4, lr=1e-2, schedule="linear").rate(50)
+        0.005
+    """
+
+    steps: int = 1000
+    """Outer steps."""
+    meta_batch: int = 25
+    """Tasks in each outer step."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Outer optimizer; pass your own to meta_train for any other."""
+    lr: float = 1e-3
+    """Outer learning rate (beta of MAML, epsilon of Reptile with sgd)."""
+    final_lr: float = 0.0
+    """Where the linear and cosine schedules end."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the outer learning rate changes over the steps."""
+    clip_norm: float | None = None
+    """Bound the norm of the meta-gradient."""
+    clip_value: float | None = None
+    """Bound every element of the meta-gradient (before the norm)."""
+    seed: int = 0
+    """Seed of the tasks and of what is random inside a step."""
+    validate_every: int = 0
+    """Validate after every so many steps; 0 never does."""
+    checkpoint_every: int = 500
+    """Write a checkpoint after every so many steps (also at each validation, at the end and on a signal)."""
+    keep: int = 3
+    """Newest checkpoints to keep, beside the best one."""
+    log_every: int = 50
+    """Log after every so many steps."""
+    minutes: float | None = None
+    """Stop, with a checkpoint, after so many minutes of training."""
+    max_nonfinite: int = 10
+    """Stop after so many steps in a row with a loss or gradient that is not finite."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "meta_batch", "checkpoint_every", "keep", "log_every", "max_nonfinite"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"training.{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("lr", "final_lr", "validate_every", "seed"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"training.{name} must be finite and >= 0, got {getattr(self, name)}")
+        for name in ("clip_norm", "clip_value", "minutes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"training.{name} must be > 0 or None, got {value}")
+        if self.optimizer not in ("adam", "sgd"):
+            raise ConfigError(f"training.optimizer must be 'adam' or 'sgd', got {self.optimizer!r}")
+        if self.schedule not in ("constant", "linear", "cosine"):
+            raise ConfigError(f"training.schedule must be 'constant', 'linear' or 'cosine', got {self.schedule!r}")
+
+    def rate(self, step: int) -> float:
+        """Return the outer learning rate of `step`, `f lr_final + (1 - f) lr` with `f = step / steps` if linear."""
+        fraction = step / self.steps
+        if self.schedule == "linear":
+            return fraction * self.final_lr + (1 - fraction) * self.lr
+        if self.schedule == "cosine":
+            return self.final_lr + (self.lr - self.final_lr) * 0.5 * (1 + math.cos(math.pi * fraction))
+        return self.lr
+
+    def build_optimizer(self, learner: nn.Module) -> torch.optim.Optimizer:
+        """Return the outer optimizer over the learner's trainable parameters."""
+        params = [p for p in learner.parameters() if p.requires_grad]
+        if not params:
+            raise ConfigError("the learner has no trainable parameter: nothing to meta-train")
+        return torch.optim.Adam(params, lr=self.lr) if self.optimizer == "adam" else torch.optim.SGD(params, lr=self.lr)
+
+    def clip(self, params: Iterable[nn.Parameter]) -> None:
+        """Clip the gradients of `params` in place, as the settings say."""
+        kept = [p for p in params if p.grad is not None]
+        if self.clip_value is not None:
+            nn.utils.clip_grad_value_(kept, self.clip_value)
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(kept, self.clip_norm)
