@@ -1,0 +1,101 @@
+"""`fastadapt doctor`: is everything here that a run needs, and does it compute what it should?"""
+
+import importlib.util
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+
+from fastadapt import __version__
+from fastadapt.data.download import cache_folder, data_folders
+from fastadapt.data.omniglot import load_omniglot
+from fastadapt.errors import FastadaptError
+from fastadapt.methods.maml import MAML
+from fastadapt.methods.reptile import Reptile
+from fastadapt.rules import SGD
+from fastadapt.tasks import Task
+
+
+@dataclass(frozen=True)
+class DoctorSettings:
+    """Check the installation, the data and the machine."""
+
+    data: Path | None = None
+    """Folder that holds the data sets; default FASTADAPT_DATA, then the user's cache."""
+
+
+def check_gradients() -> str:
+    """Compare the meta-gradients of a one-weight model with their closed form."""
+    column = lambda *values: torch.tensor(values, dtype=torch.float64).unsqueeze(1)  # noqa: E731
+    task = Task((column(1, 2), column(2, 3)), (column(1, 3), column(1, 5)))
+    for name, expected, build in (
+        ("MAML", -3.375, lambda net: MAML(net, rule=SGD(0.05))),
+        ("FOMAML", -4.5, lambda net: MAML(net, rule=SGD(0.05), meta_gradient="first_order")),
+        ("Reptile", -3.0 * 0.05, lambda net: Reptile(net, rule=SGD(0.05), steps=1)),
+    ):
+        net = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
+        torch.nn.init.ones_(net.weight)
+        build(net)(task).loss.backward()
+        found = float(net.weight.grad)  # type: ignore[arg-type]
+        if abs(found - expected) > 1e-9:
+            raise FastadaptError(f"the {name} gradient is {found}, it should be {expected}: this torch build computes it wrongly")
+    return "MAML, FOMAML and Reptile gradients equal their closed forms"
+
+
+def check_speed() -> str:
+    """Time a small meta-step."""
+    from fastadapt.data.sinusoid import Sinusoid
+    from fastadapt.nets.mlp import MLP
+    from fastadapt.tasks import draw, group_by_shape
+
+    learner = MAML(MLP(1, (40, 40), 1))
+    tasks = group_by_shape(draw(Sinusoid(), seed=0, split="doctor", indices=range(25)))
+    learner(tasks)
+    began = time.perf_counter()
+    for _ in range(10):
+        learner(tasks).loss.backward()
+    return f"{(time.perf_counter() - began) * 100:.1f} ms for a meta-gradient of 25 sinusoid tasks"
+
+
+def check_cache() -> str:
+    """Say where decoded data is kept."""
+    folder = cache_folder()
+    return "no folder can be written: data is decoded anew by every run" if folder is None else str(folder)
+
+
+def check_omniglot(root: Path | None) -> str:
+    """Say whether Omniglot is found and whole."""
+    data = load_omniglot(root)
+    return f"{len(data.images):,} images of {len(data.class_names):,} characters"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse the command line, run every check and return 0 if all that must pass do."""
+    settings = tyro.cli(DoctorSettings, args=list(argv), prog="fastadapt doctor")
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    print(f"fastadapt {__version__}, Python {platform.python_version()}, torch {torch.__version__}")
+    print(f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads, GPUs: {', '.join(devices) or 'none'}")
+    for module, extra in (("matplotlib", "plot"), ("tensorboard", "tensorboard")):
+        present = importlib.util.find_spec(module) is not None
+        print(f"{'ok  ' if present else 'note'} {module}: {'installed' if present else f'absent; pip install fastadapt[{extra}]'}")
+    searched = ", ".join(map(str, data_folders("omniglot", settings.data)))
+    checks: list[tuple[str, Callable[[], str], bool]] = [
+        ("gradients", check_gradients, True),
+        ("speed", check_speed, True),
+        ("cache", check_cache, False),
+        ("omniglot", lambda: check_omniglot(settings.data), False),
+    ]
+    failed = False
+    for name, check, needed in checks:
+        try:
+            print(f"ok   {name}: {check()}")
+        except FastadaptError as error:
+            failed = failed or needed
+            where = f" (looked in {searched})" if name == "omniglot" and searched else ""
+            print(f"{'FAIL' if needed else 'note'} {name}: {error}{where}")
+    return 1 if failed else 0

@@ -1,0 +1,76 @@
+"""`fastadapt evaluate RUN`: measure a trained run on new tasks."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from fastadapt.atomic import write_text
+from fastadapt.commands.train import choose_device
+from fastadapt.evaluate import Evaluation, Protocol, evaluate
+from fastadapt.norm import Norm
+from fastadapt.run_files import load_run
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """Measure a run under its protocol; what is changed here makes it a custom one."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of the run."""
+    data: Path | None = None
+    """Folder that holds the data set; default FASTADAPT_DATA, then the user's cache."""
+    tasks: int | None = None
+    """How many test tasks."""
+    steps: int | None = None
+    """Inner steps; the result is given after each of 0..steps."""
+    norm: Norm | None = None
+    """Batch-norm mode, for example support+query for Reptile's protocol that is not transductive."""
+    seed: int | None = None
+    """Seed of the test tasks."""
+    meta_batch: int = 25
+    """Tasks at a time."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where tensors live."""
+    out: Path | None = None
+    """Also write the result, with the number of every task, to this JSON file."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+def table(result: Evaluation) -> str:
+    """Return the result after each number of inner steps as lines of text."""
+    lines = [f"{'steps':>5}  {'mean':>9}  {'±95 %':>8}  {'median':>9}  non-finite"]
+    for j, (mean, half, median, bad) in enumerate(
+        zip(result.mean, result.ci95, result.median, result.nonfinite, strict=True)
+    ):
+        mark = " <-" if j == result.step else ""
+        lines.append(f"{j:>5}  {mean:>9.4f}  {half:>8.4f}  {median:>9.4f}  {bad}{mark}")
+    return "\n".join(lines)
+
+
+def custom(protocol: Protocol, settings: EvaluateSettings) -> Protocol:
+    """Return the run's protocol with the settings' changes, under another name if there are any."""
+    changes = {name: getattr(settings, name) for name in ("tasks", "steps", "norm", "seed")}
+    changes = {name: value for name, value in changes.items() if value is not None and value != getattr(protocol, name)}
+    if not changes:
+        return protocol
+    report = None if "steps" in changes else protocol.report
+    return dataclasses.replace(protocol, name=f"custom ({protocol.name} with {', '.join(changes)} changed)", report=report, **changes)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse the command line and evaluate."""
+    settings = tyro.cli(EvaluateSettings, args=list(argv), prog="fastadapt evaluate")
+    loaded = load_run(settings.run)
+    data = loaded.config.data
+    source = data.source("test", settings.data, data.load(settings.data))
+    learner = loaded.learner.to(choose_device(settings.device))
+    result = evaluate(learner, source, custom(loaded.config.protocol, settings), meta_batch=settings.meta_batch)
+    if settings.out is not None:
+        write_text(settings.out, result.to_json(per_task=True) + "\n")
+    print(result.to_json() if settings.json else f"{table(result)}\n{loaded.name}, step {loaded.step}: {result}")
+    return 0

@@ -1,0 +1,58 @@
+"""`fastadapt list`: the presets, and the runs below a folder."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from fastadapt.checkpoint import saved_steps
+from fastadapt.presets import PRESETS
+
+
+@dataclass(frozen=True)
+class ListSettings:
+    """Show what can be trained and what has been."""
+
+    runs: Path = Path("runs")
+    """Folder whose runs are shown."""
+    json: bool = False
+    """Print JSON."""
+
+
+def found_runs(folder: Path) -> list[dict[str, object]]:
+    """Return name, newest step and result of every run directly below `folder`."""
+    runs: list[dict[str, object]] = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if not (path / "config.json").is_file():
+            continue
+        steps = saved_steps(path / "checkpoints")
+        step = int(steps[0].name.removeprefix("step-")) if steps else 0
+        result = None
+        if (path / "evaluation.json").is_file():
+            try:
+                record = json.loads((path / "evaluation.json").read_text(encoding="utf-8"))
+                report = record["protocol"]["report"]
+                at = len(record["mean"]) - 1 if report is None else report
+                result = f"{record['metric']} {record['mean'][at]:.4f} ± {record['ci95'][at]:.4f}"
+            except (ValueError, KeyError, IndexError, TypeError):
+                result = "evaluation.json is damaged"
+        runs.append({"run": str(path), "step": step, "result": result})
+    return runs
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse the command line and list."""
+    settings = tyro.cli(ListSettings, args=list(argv), prog="fastadapt list")
+    runs = found_runs(settings.runs)
+    if settings.json:
+        print(json.dumps({"presets": {name: text for name, (text, _) in PRESETS.items()}, "runs": runs}, indent=2))
+        return 0
+    print("presets (fastadapt train PRESET):")
+    for name, (text, config) in PRESETS.items():
+        print(f"  {name:<28} {text}; {config.training.steps:,} steps")
+    print(f"\nruns in {settings.runs}/:" if runs else f"\nno runs in {settings.runs}/")
+    for entry in runs:
+        print(f"  {entry['run']:<32} step {entry['step']}  {entry['result'] or 'not evaluated yet'}")
+    return 0

@@ -1,0 +1,40 @@
+"""`fastadapt report RUN`: draw a run's pictures again, alone or against other runs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from fastadapt.evaluate import evaluate
+from fastadapt.log import read_metrics
+from fastadapt.run_files import load_run
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """Draw the pictures of a run into its report/ folder."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of the run."""
+    against: tuple[Path, ...] = ()
+    """Other runs to draw into the same figures, for example pretraining and the oracle."""
+    data: Path | None = None
+    """Folder that holds the data set; default FASTADAPT_DATA, then the user's cache."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse the command line and draw."""
+    settings = tyro.cli(ReportSettings, args=list(argv), prog="fastadapt report")
+    from fastadapt.report import write_report
+
+    loaded = load_run(settings.run)
+    others = {path.name: load_run(path) for path in settings.against}
+    data = loaded.config.data
+    source = data.source("test", settings.data, data.load(settings.data))
+    metrics = settings.run / "metrics.jsonl"
+    records = read_metrics(metrics) if metrics.is_file() else []
+    result = evaluate(loaded.learner, source, loaded.config.protocol)
+    for path in write_report(settings.run, loaded, records, result, source, others):
+        print(path)
+    return 0
