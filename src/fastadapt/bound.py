@@ -10,7 +10,7 @@ from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from fastadapt.errors import TaskError
+from fastadapt.errors import FastadaptError, TaskError
 from fastadapt.norm import Statistics
 
 logger = logging.getLogger("fastadapt")
@@ -24,6 +24,15 @@ def tell_once(message: str) -> None:
         logger.info(message)
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what an exception says, or else its name."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+_ATTENTION = (F.scaled_dot_product_attention, F.multi_head_attention_forward)
+
+
 class _Rewrites(TorchFunctionMode):
     """Replace the library functions that have no second derivative, or hidden state, by exact pure forms."""
 
@@ -35,7 +44,7 @@ class _Rewrites(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.batch_norm:
             return self.statistics.batch_norm(*args, **kwargs)
-        if func is F.scaled_dot_product_attention:
+        if func in _ATTENTION:  # inside of a function this mode is off, so the outer one has to be caught
             tell_once("attention runs with the math kernel: the fused ones have no second derivative")
             with sdpa_kernel(SDPBackend.MATH):
                 return func(*args, **kwargs)
@@ -103,5 +112,12 @@ class Bound:
             return self._forward(torch.cat([support, row.unsqueeze(0)]))[-1]
 
         if self.batched_rows:
-            return vmap(last, randomness="different")(x)
+            try:
+                return vmap(last, randomness="different")(x)
+            except FastadaptError:
+                raise
+            except Exception as error:  # what torch can't batch runs row by row
+                out = torch.stack([last(row) for row in x])
+                tell_once(f"queries run one by one, because vmap can't run {type(self.module).__name__}: {first_line(error)}")
+                return out
         return torch.stack([last(row) for row in x])

@@ -56,7 +56,9 @@ def separate(tree: Any, tensors: dict[str, Tensor]) -> Any:
         return {"tuple" if isinstance(tree, tuple) else "list": [separate(value, tensors) for value in tree]}
     if tree is None or isinstance(tree, (bool, int, float, str)):
         return {"value": tree}
-    raise CheckpointError(f"an optimizer state holds a {type(tree).__name__}, which is not a number, text, list, dict or tensor")
+    raise CheckpointError(
+        f"an optimizer state holds a {type(tree).__name__}, which is not a number, text, list, dict or tensor"
+    )
 
 
 def rejoin(tree: Any, tensors: dict[str, Tensor]) -> Any:
@@ -101,7 +103,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         if isinstance(error, CheckpointError):
             raise
         free = shutil.disk_usage(folder).free
-        raise CheckpointError(f"could not write {target}: {error} ({free:,} bytes free); older checkpoints are unchanged") from error
+        message = f"could not write {target}: {error} ({free:,} bytes free); older checkpoints are unchanged"
+        raise CheckpointError(message) from error
     return target
 
 
@@ -174,8 +177,8 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
     checkpoint = next(_valid(folder), None)
     if checkpoint is None and saved_steps(folder):
         raise CheckpointError(
-            f"none of the {len(saved_steps(folder))} checkpoints in {folder} is valid; restore one from a backup, or remove the "
-            "folder to start afresh"
+            f"none of the {len(saved_steps(folder))} checkpoints in {folder} is valid; "
+            "restore one from a backup, or remove the folder to start afresh"
         )
     return checkpoint
 

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(usage(), end="")
         return 0 if words else 2
     if words[0] == "--version":
-        from fastadapt import __version__
+        from fastadapt.version import __version__
 
         print(f"fastadapt {__version__}")
         return 0
@@ -69,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FastadaptError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except SystemExit as stop:  # how the parser ends after --help or a mistake
+        return stop.code if isinstance(stop.code, int) else 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

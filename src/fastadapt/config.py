@@ -22,7 +22,7 @@ from fastadapt.errors import ConfigError
 from fastadapt.evaluate import Protocol
 from fastadapt.inner import MetaGradient
 from fastadapt.learner import Learner
-from fastadapt.losses import CrossEntropy, Loss, MSE, Reduction
+from fastadapt.losses import MSE, CrossEntropy, Loss, Reduction
 from fastadapt.methods.maml import MAML
 from fastadapt.methods.pretrain import Pretrain
 from fastadapt.methods.reptile import InnerState, Reptile
@@ -308,7 +308,9 @@ class PretrainMethod:
 
     def build(self, model: nn.Module, loss: Loss) -> Learner:
         """Return the learner around `model`."""
-        return Pretrain(model, loss, rule=SGD(self.inner_lr), test_steps=self.test_steps, norm=self.norm, route=self.route)
+        return Pretrain(
+            model, loss, rule=SGD(self.inner_lr), test_steps=self.test_steps, norm=self.norm, route=self.route
+        )
 
 
 @dataclass(frozen=True)
@@ -364,11 +366,12 @@ def _to_plain(value: Any) -> Any:
 
 
 def _from_plain(value: Any, kind: Any) -> Any:
-    options = [option for option in (get_args(kind) if _is_union(kind) else (kind,)) if option is not NoneType]
+    members = get_args(kind) if _is_union(kind) else (kind,)
+    options: list[Any] = [option for option in members if option is not NoneType]
     if value is None:
         return None
     if isinstance(value, dict):
-        chosen = next((o for o in options if dataclasses.is_dataclass(o) and o.__name__ == value["kind"]), None)
+        chosen: Any = next((o for o in options if getattr(o, "__name__", "") == value["kind"]), None)
         if chosen is None:
             raise ConfigError(f"{value['kind']!r} is not one of {[getattr(o, '__name__', o) for o in options]}")
         hints = get_type_hints(chosen)

@@ -7,13 +7,16 @@ Two routes give the same numbers:
 * "loop": one task after another with plain autograd, which runs whatever torch runs.
 
 "auto" takes vmap, except for convolutions on large inputs on a CPU, where grouped convolutions lose. When
-vmap can't run a module the loop does, and the reason is logged once. The first time vmap serves a shape its gradient
-is compared in float64 with the loop's; if they disagree the loop serves, and that is logged.
+vmap can't run a module the loop does, and the reason is logged once. The first time vmap serves a shape its result
+is compared in float64 with the loop's; if they disagree, or vmap can't be run so, the loop serves, and that is logged.
 """
 
 import logging
+import math
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -21,7 +24,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.utils import _pytree as pytree
 
-from fastadapt.bound import tell_once
+from fastadapt.bound import first_line, tell_once
 from fastadapt.calculus import Autograd, Calculus, Functional
 from fastadapt.errors import ConfigError, FastadaptError
 from fastadapt.tasks import Tasks
@@ -34,6 +37,8 @@ LOOP_ABOVE_ELEMENTS = 30_000
 """Input elements of one task above which convolutions on a CPU run faster in a loop."""
 AGREEMENT = 1e-6
 """Largest relative difference, in float64, between the two routes' gradients."""
+ROUGH_AGREEMENT = 1e-2
+"""The same for a module that runs in its own lower precision only, where rounding flips maxima."""
 
 logger = logging.getLogger("fastadapt")
 
@@ -53,6 +58,7 @@ class Engine:
             raise ConfigError(f"route must be 'auto', 'vmap' or 'loop', got {route!r}")
         self.route = route
         self._chosen: dict[Any, Literal["vmap", "loop"]] = {}
+        self._explained = False
 
     def __call__(self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, model: nn.Module, key: Any) -> tuple[Any, Any]:
         """Return `(mean over tasks of the first result, stack over tasks of the second)`.
@@ -81,21 +87,21 @@ class Engine:
         with torch.random.fork_rng(devices=_cuda_devices(tasks)):
             try:
                 _vmap(f, state, few, some)
+                difference, allowed = _disagreement(f, state, few, some)
             except FastadaptError:
                 raise
             except Exception as error:  # whatever torch can't batch, the loop may run
-                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 _loop(f, state, few, some)  # an error of the module itself surfaces here, unchanged
-                tell_once(f"tasks run in a loop, because vmap can't run {type(model).__name__}: {reason}")
-                return "loop"
-            difference = _disagreement(f, state, few, some)
-        if difference > AGREEMENT:
-            tell_once(
-                f"tasks run in a loop, because vmap gave {type(model).__name__} another gradient "
-                f"(relative difference {difference:.1e} in float64)"
-            )
-            return "loop"
+                return self._explain(f"vmap can't run {type(model).__name__}: {first_line(error)}")
+        if difference > allowed:
+            return self._explain(f"vmap gave {type(model).__name__} another result (relative difference {difference:.1e})")
         return "vmap"
+
+    def _explain(self, reason: str) -> Literal["loop"]:
+        if not self._explained:  # one reason is enough: training and evaluation often fail in different words
+            tell_once(f"tasks run in a loop, because {reason}")
+        self._explained = True
+        return "loop"
 
 
 def _vmap(f: TaskFunction, state: Any, tasks: Tasks, extra: Any) -> tuple[Any, Any]:
@@ -111,7 +117,7 @@ def _loop(f: TaskFunction, state: Any, tasks: Tasks, extra: Any) -> tuple[Any, A
     each = []
     for t, task in enumerate(tasks):
         rest = pytree.tree_map(lambda leaf, t=t: leaf[t], extra)
-        averaged, stacked = _with_kernels_that_differentiate(f, state, task.support, task.query, rest)
+        averaged, stacked = on_kernels_that_differentiate(partial(f, state, task.support, task.query, rest, Autograd()))
         # a running sum: memory does not grow with the number of tasks
         total = averaged if total is None else pytree.tree_map(torch.add, total, averaged)
         each.append(stacked)
@@ -122,27 +128,27 @@ def _stack(*leaves: Tensor) -> Tensor | list[Tensor]:
     return torch.stack(leaves) if len({leaf.shape for leaf in leaves}) == 1 else list(leaves)
 
 
-_plain_kernels_for: set[int] = set()
-
-
-def _with_kernels_that_differentiate(f: TaskFunction, state: Any, support: Any, query: Any, extra: Any) -> tuple[Any, Any]:
-    """Run `f` on one task; where a fused kernel has no second derivative, run it again on torch's plain ones."""
+def on_kernels_that_differentiate(run: Callable[[], Any]) -> Any:
+    """Return `run()`; where a fused kernel lacks a derivative, run it again on torch's plain ones."""
     try:
-        return f(state, support, query, extra, Autograd())
+        return run()
     except RuntimeError as error:
         if "derivative" not in str(error) and "double backward" not in str(error) and "cudnn" not in str(error).lower():
             raise
-        reason = str(error).strip().splitlines()[0]
         with plain_kernels():
-            result = f(state, support, query, extra, Autograd())
-        tell_once(f"fused kernels are off inside the inner loop: {reason}")
+            result = run()
+        tell_once(f"fused kernels are off inside the inner loop: {first_line(error)}")
         return result
 
 
 @contextmanager
 def plain_kernels() -> Iterator[None]:
     """Turn off the fused recurrent and convolution kernels that have no second derivative."""
-    with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
+    with ExitStack() as off:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of its own default for another device
+            off.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            off.enter_context(torch.backends.cudnn.flags(enabled=False))
         yield
 
 
@@ -158,27 +164,35 @@ def _cuda_devices(tasks: Tasks) -> list[torch.device]:
     return [d for d in devices if d.type == "cuda"]
 
 
-def _disagreement(f: TaskFunction, state: Any, tasks: Tasks, extra: Any) -> float:
-    """Return the relative difference between the routes' averaged results; 0 where it can't be told."""
+def _disagreement(f: TaskFunction, state: Any, tasks: Tasks, extra: Any) -> tuple[float, float]:
+    """Return the relative difference between the routes' results (0 where it can't be told), and the allowed one."""
 
     def wide(leaf: Any) -> Any:
         return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
 
     wide_tasks = Tasks(*pytree.tree_map(wide, (tasks.support, tasks.query)))
     arguments = (pytree.tree_map(wide, state), wide_tasks, pytree.tree_map(wide, extra))
-    before = torch.get_rng_state()
+    before, allowed = _random_states(tasks), AGREEMENT
     try:
-        reference, _ = _loop(f, *arguments)
-        drew = not torch.equal(before, torch.get_rng_state())
-        if drew:  # dropout draws other masks on the two routes
-            return 0.0
-        batched, _ = _vmap(f, *arguments)
-    except RuntimeError as error:  # a module that insists on its own precision
-        tell_once(f"the vmap route could not be checked in float64: {str(error).splitlines()[0]}")
-        return 0.0
-    pairs = list(zip(pytree.tree_leaves(reference), pytree.tree_leaves(batched), strict=True))
-    if not pairs:
-        return 0.0
+        reference = _numbers(*_loop(f, *arguments))
+    except Exception as error:  # a module that insists on its own precision
+        tell_once(f"the vmap route is only checked roughly, because float64 does not run: {first_line(error)}")
+        arguments, allowed = (state, tasks, extra), ROUGH_AGREEMENT
+        reference = _numbers(*_loop(f, *arguments))
+    if any(not torch.equal(a, b) for a, b in zip(before, _random_states(tasks), strict=True)):
+        return 0.0, allowed  # dropout draws other masks on the two routes
+    pairs = list(zip(reference, _numbers(*_vmap(f, *arguments)), strict=True))
     distance = sum(float((a - b).square().sum()) for a, b in pairs) ** 0.5
     size = sum(float(a.square().sum()) for a, _ in pairs) ** 0.5
-    return distance / size if size > 0 and distance == distance else 0.0
+    if distance == 0 or not math.isfinite(size):  # where the loop's own result is not finite it can't judge
+        return 0.0, allowed
+    return (distance / size if size > 0 and math.isfinite(distance) else math.inf), allowed
+
+
+def _numbers(averaged: Any, stacked: Any) -> list[Tensor]:
+    """Return what the two routes are compared by: the gradient, or the losses where there is none."""
+    return pytree.tree_leaves(averaged) or [stacked["loss"]]
+
+
+def _random_states(tasks: Tasks) -> list[Tensor]:
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state(d) for d in _cuda_devices(tasks))]

@@ -96,7 +96,7 @@ class _HandOut(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, scale: Tensor) -> Any:
+    def backward(ctx: Any, scale: Tensor) -> Any:  # type: ignore[override]
         grads = ctx.saved_tensors
         return None, None, *(scale * g for g in grads), *(None for _ in grads)
 

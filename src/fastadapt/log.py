@@ -12,6 +12,7 @@ from typing import Any
 
 from fastadapt.atomic import write_text
 from fastadapt.errors import MissingExtraError
+from fastadapt.training import Training
 
 
 class RunLog:
@@ -19,8 +20,9 @@ class RunLog:
 
     Args:
         folder: where `metrics.jsonl` goes; None keeps nothing on disk.
-        total: outer steps of the run.
+        training: the settings of the run: its steps and its time limit.
         start: the step it starts from; records after it, of a life that was cut short, are dropped.
+        seconds: how long earlier lives of the run took.
         quiet: show nothing.
         tensorboard: also write TensorBoard events below `folder`.
 
@@ -28,8 +30,18 @@ class RunLog:
         MissingExtraError: if TensorBoard is asked for and not installed.
     """
 
-    def __init__(self, folder: Path | None, total: int, start: int = 0, *, quiet: bool = False, tensorboard: bool = False) -> None:
-        self.total = total
+    def __init__(
+        self,
+        folder: Path | None,
+        training: Training,
+        start: int = 0,
+        seconds: float = 0.0,
+        *,
+        quiet: bool = False,
+        tensorboard: bool = False,
+    ) -> None:
+        self.total = training.steps
+        self.limit = math.inf if training.minutes is None else 60 * training.minutes - seconds
         self.path = None if folder is None else folder / "metrics.jsonl"
         self.records: list[dict[str, Any]] = []
         if self.path is not None and self.path.exists():
@@ -45,7 +57,7 @@ class RunLog:
         if not self.quiet and sys.stderr.isatty():
             self._bar = _live_bar()
             self._bar.start()
-            self._task = self._bar.add_task("training", total=self.total, completed=self._first, facts="")
+            self._task = self._bar.add_task("training", total=self.total, completed=self._first, facts="", left="?")
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -57,7 +69,7 @@ class RunLog:
     def advance(self, step: int) -> None:
         """Move the live bar to `step` steps done."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=step)
+            self._bar.update(self._task, completed=step, left=self._left(step))
 
     def write(self, record: dict[str, Any]) -> None:
         """Keep one record, `{"step": ..., ...}`, and show it."""
@@ -70,11 +82,17 @@ class RunLog:
             for name, value in record.items():
                 if isinstance(value, (int, float)) and name != "step":
                     self._events.add_scalar(name, value, record["step"])
-        facts = "  ".join(f"{name} {_short(value)}" for name, value in record.items() if name not in ("step", "seconds"))
+        facts = "  ".join(
+            f"{name} {_short(value)}" for name, value in record.items() if name not in ("step", "seconds")
+        )
         if self._bar is not None:
             self._bar.update(self._task, completed=record["step"], facts=facts)
         elif not self.quiet:
-            print(f"step {record['step']}/{self.total}  {facts}  left {self._left(record['step'])}", file=sys.stderr, flush=True)
+            print(
+                f"step {record['step']}/{self.total}  {facts}  left {self._left(record['step'])}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def say(self, message: str) -> None:
         """Show one sentence."""
@@ -87,7 +105,8 @@ class RunLog:
         done = step - self._first
         if done <= 0:
             return "?"
-        seconds = (time.monotonic() - self._began) / done * (self.total - step)
+        elapsed = time.monotonic() - self._began
+        seconds = min(elapsed / done * (self.total - step), max(self.limit - elapsed, 0.0))
         return f"{int(seconds // 60)}m{int(seconds % 60):02d}s"
 
 
@@ -114,9 +133,14 @@ def _sayable(record: dict[str, Any]) -> dict[str, Any]:
 
 def _live_bar() -> Any:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = (BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[facts]}"))
+    columns = (
+        BarColumn(24),
+        MofNCompleteColumn(),
+        TextColumn("left {task.fields[left]}"),
+        TextColumn("{task.fields[facts]}"),
+    )
     return Progress(*columns, console=Console(stderr=True))
 
 

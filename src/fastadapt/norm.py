@@ -138,6 +138,7 @@ class RunningMoments(nn.Module):
             self.momenta[name] = layer.momentum
             self.register_buffer(f"mean_{i}", layer.running_mean.detach().repeat(slots, 1))
             self.register_buffer(f"var_{i}", layer.running_var.detach().repeat(slots, 1))
+        self.updates: Tensor
         self.register_buffer("updates", torch.zeros(slots, dtype=torch.long))
 
     def tensors(self) -> dict[str, Tensor]:
@@ -175,7 +176,7 @@ class NormPlan:
     """
 
     def __init__(self, mode: Norm, training: bool, running: dict[str, Tensor], slots: int, layered: bool) -> None:
-        self.mode = mode
+        self.mode: Norm = mode
         self.uses_running = mode in ("running", "per_step") and not training
         self.feeds_running = mode in ("running", "per_step") and training
         self.running = running

@@ -36,11 +36,17 @@ class Predictor(nn.Module):
         self.norm: Norm = norm
         self.details = dict(details or {})
         self.layered = bool(batch_norm_layers(model))
+        self.beside: Tensor | None
         self.register_buffer("beside", beside if norm == "support+query" and self.layered else None)
         self.calls = len(moments)
         for i, (mean, variance) in enumerate(moments):
             self.register_buffer(f"support_mean_{i}", mean)
             self.register_buffer(f"support_var_{i}", variance)
+
+    @property
+    def labels(self) -> list[str] | None:
+        """The class names in the order of the outputs, None where they are not known."""
+        return self.details.get("labels")
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the adapted network's output, `[n, ...]` for an input `[n, ...]`."""

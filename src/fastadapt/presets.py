@@ -33,7 +33,9 @@ def _sinusoid() -> dict[str, tuple[str, RunConfig]]:
         maml,
         data=SinusoidData(family="reptile", train_shots=50, train_queries=0),
         net=MLPNet(hidden=(64, 64), activation="tanh", init_std=None),
-        method=ReptileMethod(inner_lr=0.02, inner_rule="sgd", steps=5, batch=10, test_steps=32, test_batch=None, inner_state="reset"),
+        method=ReptileMethod(
+            inner_lr=0.02, inner_rule="sgd", steps=5, batch=10, test_steps=32, test_batch=None, inner_state="reset"
+        ),
         training=replace(training, steps=30_000, meta_batch=1, optimizer="sgd", lr=0.1, schedule="linear"),
         protocol=Protocol("sinusoid-reptile-k10-v1", tasks=600, steps=32, ddof=0),
         export="last",
@@ -47,7 +49,10 @@ def _sinusoid() -> dict[str, tuple[str, RunConfig]]:
     )
     return {
         "maml-sinusoid": ("MAML on sinusoids, K=10, as in Figure 3", maml),
-        "fomaml-sinusoid": ("first-order MAML on sinusoids", replace(maml, method=replace(maml.method, meta_gradient="first_order"))),
+        "fomaml-sinusoid": (
+            "first-order MAML on sinusoids",
+            replace(maml, method=replace(maml.method, meta_gradient="first_order")),
+        ),
         "reptile-sinusoid": ("Reptile on sinusoids with phases over the whole circle", reptile),
         "pretrain-sinusoid": ("joint pretraining on sinusoids, then fine-tuning", pretrain),
         "oracle-sinusoid": ("a network that is told height and phase", oracle),
@@ -98,7 +103,10 @@ def _reptile_omniglot(name: str) -> RunConfig:
         ),
         net=Conv4Net(pooled="flatten", affine="both"),
         method=ReptileMethod(
-            inner_lr=1e-3 if five else 5e-4, steps=5 if five else 10, batch=10 if five else 20, test_batch=5 if five else 10
+            inner_lr=1e-3 if five else 5e-4,
+            steps=5 if five else 10,
+            batch=10 if five else 20,
+            test_batch=5 if five else 10,
         ),
         training=Training(
             steps=100_000 if five else 200_000,
@@ -106,11 +114,12 @@ def _reptile_omniglot(name: str) -> RunConfig:
             optimizer="sgd",
             lr=1.0,
             schedule="linear",
-            validate_every=500,
+            validate_every=1000,
             checkpoint_every=100,
             log_every=50,
         ),
         protocol=Protocol(f"omniglot-{name}-reptile-v1", tasks=600, steps=50, ddof=0),
+        validation_tasks=50,
         export="last",
     )
 
@@ -131,7 +140,10 @@ def _omniglot() -> dict[str, tuple[str, RunConfig]]:
         dense = replace(
             maml,
             net=MLPNet(hidden=(256, 128, 64, 64), norm=True),
-            method=replace(maml.method, adapt=("body.*.weight", "body.*.bias", "head.*", "!body.1.*", "!body.4.*", "!body.7.*", "!body.10.*")),  # type: ignore[call-arg]
+            method=replace(
+                maml.method,
+                adapt=("body.*.weight", "body.*.bias", "head.*", "!body.1.*", "!body.4.*", "!body.7.*", "!body.10.*"),
+            ),  # type: ignore[call-arg]
         )
         presets[f"maml-omniglot-noconv-{name}"] = (f"MAML without convolutions on Omniglot {name}", dense)
     return presets

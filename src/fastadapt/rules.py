@@ -9,6 +9,7 @@ Nothing is changed in place, so the outer gradient can pass through every update
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -24,7 +25,10 @@ RuleT = TypeVar("RuleT", bound="Rule")
 class Rule(Protocol):
     """Turn a gradient into new parameters, without changing anything in place."""
 
-    lr: float | Tensor
+    @property
+    def lr(self) -> float | Tensor:
+        """The step size alpha."""
+        ...
 
     def init(self, params: Params) -> Any:
         """Return the state of the rule before the first step (a pytree of tensors)."""
@@ -50,6 +54,11 @@ def _check_lr(lr: float | Tensor) -> None:
 def _check_fraction(name: str, value: float) -> None:
     if not 0 <= value < 1:
         raise ConfigError(f"{name} must lie in [0, 1), got {value}")
+
+
+def _one_minus_power(beta: float, step: Tensor) -> Tensor | float:
+    """Return `1 - beta^step`; float32 would lose five digits of the difference."""
+    return -torch.expm1(step * math.log(beta)) if beta > 0 else 1.0
 
 
 @dataclass(frozen=True)
@@ -157,7 +166,7 @@ class Adam:
         step = state["step"] + 1
         m = {n: self.beta1 * state["m"][n] + (1 - self.beta1) * grads[n] for n in params}
         v = {n: self.beta2 * state["v"][n] + (1 - self.beta2) * grads[n] ** 2 for n in params}
-        m_scale, v_scale = 1 - self.beta1**step, 1 - self.beta2**step
+        m_scale, v_scale = _one_minus_power(self.beta1, step), _one_minus_power(self.beta2, step)
 
         def moved(name: str) -> Tensor:
             v_hat = v[name] / v_scale

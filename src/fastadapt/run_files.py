@@ -1,11 +1,11 @@
 """A run on disk, and the exported model that other commands and machines need.
 
-    runs/<name>/config.json          complete: with it the run can be repeated
-    runs/<name>/metrics.jsonl        what was logged
-    runs/<name>/checkpoints/step-N/  what a resume needs
-    runs/<name>/model/               the learner: weights, configuration, what an input is
-    runs/<name>/evaluation.json      the result under the run's protocol
-    runs/<name>/report/              pictures and a table
+runs/<name>/config.json          complete: with it the run can be repeated
+runs/<name>/metrics.jsonl        what was logged
+runs/<name>/checkpoints/step-N/  what a resume needs
+runs/<name>/model/               the learner: weights, configuration, what an input is
+runs/<name>/evaluation.json      the result under the run's protocol
+runs/<name>/report/              pictures and a table
 """
 
 import json
@@ -104,7 +104,11 @@ def load_run(folder: Path | str) -> LoadedRun:
     folder = Path(folder)
     model = folder if (folder / "model.json").is_file() else folder / "model"
     if not model.is_dir():
-        hint = "it has no model/ yet: let its training finish or stop" if (folder / "config.json").is_file() else "not a run"
+        hint = (
+            "it has no model/ yet: let its training finish or stop"
+            if (folder / "config.json").is_file()
+            else "not a run"
+        )
         raise CheckpointError(f"can't load {folder}: {hint}")
     verify(model, MODEL_FILES)
     try:

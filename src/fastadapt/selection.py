@@ -54,7 +54,8 @@ def select(model: nn.Module, adapt: Selection) -> tuple[str, ...]:
         chosen = _match(patterns, every, trainable)
     if not chosen:
         raise SelectionError(
-            f"adapt={adapt!r} selects no trainable parameter; the model has {_listed(trainable) or 'none that requires a gradient'}"
+            f"adapt={adapt!r} selects no trainable parameter; "
+            f"the model has {_listed(trainable) or 'none that requires a gradient'}"
         )
     return tuple(chosen)
 

@@ -144,7 +144,9 @@ def sampler(source: TaskSource | SampleFunction) -> SampleFunction:
         return source.sample
     if callable(source):
         return source
-    raise TaskError(f"a task source needs a method sample(rng) -> Task, or is such a function; got {type(source).__name__}")
+    raise TaskError(
+        f"a task source needs a method sample(rng) -> Task, or is such a function; got {type(source).__name__}"
+    )
 
 
 def draw(source: TaskSource | SampleFunction, *, seed: int, split: str, indices: Iterable[int]) -> list[Task]:
@@ -169,7 +171,9 @@ def draw(source: TaskSource | SampleFunction, *, seed: int, split: str, indices:
     for index in indices:
         task = sample(task_rng(seed, split, index))
         if not isinstance(task, Task):
-            raise TaskError(f"sample(rng) must return a fastadapt.Task, got {type(task).__name__} for task {index} of {split!r}")
+            raise TaskError(
+                f"sample(rng) must return a fastadapt.Task, got {type(task).__name__} for task {index} of {split!r}"
+            )
         tasks.append(task)
     return tasks
 
@@ -219,6 +223,15 @@ def group_by_shape(tasks: Sequence[Task]) -> list[Tasks]:
     return groups
 
 
+def _in_one_numbering(groups: list[Tasks]) -> list[Tasks]:
+    """Return the groups such that every task has a place of its own; those that have none are numbered as they come."""
+    count = sum(len(group) for group in groups)
+    if sorted(p for group in groups for p in group.positions) == list(range(count)):
+        return groups
+    places = iter(range(count))
+    return [replace(group, positions=tuple(next(places) for _ in group.positions)) for group in groups]
+
+
 def as_groups(tasks: "Tasks | Task | Sequence[Task] | Sequence[Tasks]") -> list[Tasks]:
     """Return any accepted form of a meta-batch as a list of stacked groups.
 
@@ -226,14 +239,13 @@ def as_groups(tasks: "Tasks | Task | Sequence[Task] | Sequence[Tasks]") -> list[
         TaskError: if `tasks` is none of the accepted forms.
     """
     if isinstance(tasks, Tasks):
-        return [tasks]
+        return _in_one_numbering([tasks])
     if isinstance(tasks, Task):
         return group_by_shape([tasks])
     items = list(tasks)
     if items and all(isinstance(item, Tasks) for item in items):
-        return items  # type: ignore[return-value]
+        return _in_one_numbering(items)  # type: ignore[arg-type]
     if all(isinstance(item, Task) for item in items):
         return group_by_shape(items)  # type: ignore[arg-type]
-    raise TaskError(
-        f"a meta-batch is a Tasks, a list of Task, or a list of Tasks; got a list of {sorted({type(i).__name__ for i in items})}"
-    )
+    kinds = sorted({type(item).__name__ for item in items})
+    raise TaskError(f"a meta-batch is a Tasks, a list of Task, or a list of Tasks; got a list of {kinds}")

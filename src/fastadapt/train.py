@@ -10,6 +10,7 @@ Around it: a resume that is exact, a guard that no number which is not finite ev
 validation, checkpoints, and a stop on Ctrl-C, SIGTERM or a time limit that loses nothing.
 """
 
+import copy
 import logging
 import math
 import time
@@ -149,7 +150,10 @@ def meta_train(
         saved = step
 
     learner.train()
-    with RunLog(folder, training.steps, start, quiet=quiet, tensorboard=tensorboard) as log, Interrupts() as interrupts:
+    with (
+        RunLog(folder, training, start, state["seconds"], quiet=quiet, tensorboard=tensorboard) as log,
+        Interrupts() as interrupts,
+    ):
         if start:
             log.say(f"going on from step {start}")
         while step < training.steps:
@@ -169,16 +173,16 @@ def meta_train(
                 state["skipped"] += 1
                 in_a_row.append(step - 1)
                 if len(in_a_row) >= training.max_nonfinite:
-                    step -= len(in_a_row)  # the weights are those of before the row
-                    if saved != step:
-                        save()
-                    raise _divergence(learner, tasks, outcome, numbers, len(in_a_row), training, step)
+                    save()
+                    raise _divergence(learner, tasks, outcome, numbers, len(in_a_row), training, in_a_row[0])
 
             if step % training.log_every == 0 or step == training.steps:
                 now = time.monotonic()
                 speed = (step - lap_step) * training.meta_batch / max(now - lap_time, 1e-9)
-                log.write({"step": step, **_facts(learner, tasks, outcome, optimizer), "tasks/s": round(speed, 1)}
-                          | {"skipped": state["skipped"], "seconds": round(now - began, 2)})
+                log.write(
+                    {"step": step, **_facts(learner, tasks, outcome, optimizer), "tasks/s": round(speed, 1)}
+                    | {"skipped": state["skipped"], "seconds": round(now - began, 2)}
+                )
                 lap_time, lap_step = now, step
             log.advance(step)
 
@@ -193,7 +197,11 @@ def meta_train(
             if interrupts.received is not None:
                 stopped = "SIGINT" if interrupts.received == "SIGINT" else "SIGTERM"
                 break
-            if training.minutes is not None and time.monotonic() - began >= 60 * training.minutes and step < training.steps:
+            if (
+                training.minutes is not None
+                and time.monotonic() - began >= 60 * training.minutes
+                and step < training.steps
+            ):
                 stopped = "time limit"
                 break
         if saved != step:
@@ -215,15 +223,24 @@ def _resume(folder: Path | None, learner: Learner, optimizer: torch.optim.Optimi
     for key, value in environment().items():
         was = checkpoint.state.get("environment", {}).get(key)
         if was != value:
-            logger.warning("the checkpoint was written with %s %s, now it is %s: results may differ in the last bits", key, was, value)
+            logger.warning(
+                "the checkpoint was written with %s %s, now it is %s: results may differ in the last bits",
+                key,
+                was,
+                value,
+            )
     if checkpoint.state.get("seed") != state["seed"]:
-        raise CheckpointError(f"{folder} was trained with seed {checkpoint.state.get('seed')}, the settings say {state['seed']}")
+        raise CheckpointError(
+            f"{folder} was trained with seed {checkpoint.state.get('seed')}, the settings say {state['seed']}"
+        )
     try:
         learner.load_state_dict(checkpoint.learner)
         optimizer.load_state_dict(checkpoint.optimizer)
     except (RuntimeError, ValueError, KeyError) as error:
         first = str(error).splitlines()[0]
-        raise CheckpointError(f"the checkpoint of step {checkpoint.step} in {folder} does not fit this learner: {first}") from None
+        raise CheckpointError(
+            f"the checkpoint of step {checkpoint.step} in {folder} does not fit this learner: {first}"
+        ) from None
     state.update({key: checkpoint.state[key] for key in ("skipped", "seconds") if key in checkpoint.state})
     return checkpoint.step
 
@@ -232,7 +249,9 @@ def _finite(tensors: list[Tensor]) -> bool:
     return bool(torch.stack([torch.isfinite(t).all() for t in tensors]).all())
 
 
-def _facts(learner: Learner, tasks: list[Tasks], outcome: Outcome, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+def _facts(
+    learner: Learner, tasks: list[Tasks], outcome: Outcome, optimizer: torch.optim.Optimizer
+) -> dict[str, float]:
     """Return what is worth reading of the last step: loss, metrics before and after adaptation, rate, gradient norm."""
     facts = {"loss": float(outcome.loss.detach())}
     judged = [group for group in tasks if group.stacked and pytree.tree_leaves(group.query)[0].shape[1] > 0]
@@ -269,16 +288,19 @@ def _divergence(
     bad = [numbers[i] for i in torch.nonzero(~torch.isfinite(outcome.losses)).flatten().tolist()]
     what = "loss"
     if not bad:  # every loss is finite: look for the gradients that are not
-        what = "gradient"
+        what, learner = "gradient", copy.deepcopy(learner)  # the probe must not touch the weights
         for group in tasks:
             for position, task in zip(group.positions, group, strict=True):
                 if not _task_gradient_is_finite(learner, task):
                     bad.append(numbers[position])
     shown = ", ".join(map(str, bad[:10])) + (" and more" if len(bad) > 10 else "")
-    named = f"task {shown} of the stream (seed {training.seed}, 'train')" if bad else f"tasks {numbers[0]} to {numbers[-1]}"
+    named = (
+        f"task {shown} of the stream (seed {training.seed}, 'train')" if bad else f"tasks {numbers[0]} to {numbers[-1]}"
+    )
     return DivergenceError(
-        f"the {what} was not finite for {count} steps in a row, last in {named}; the weights are still those of step {good}. "
-        "Try a smaller inner learning rate, Clip(rule) for the inner gradient, or training.clip_norm for the outer one"
+        f"the {what} was not finite for {count} steps in a row, last in {named}; "
+        f"the weights are still those of step {good}. Try a smaller inner learning rate, Clip(rule) for the inner "
+        "gradient, or training.clip_norm for the outer one"
     )
 
 

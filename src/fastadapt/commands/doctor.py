@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 import tyro
 
-from fastadapt import __version__
 from fastadapt.data.download import cache_folder, data_folders
 from fastadapt.data.omniglot import load_omniglot
 from fastadapt.errors import FastadaptError
@@ -19,6 +18,7 @@ from fastadapt.methods.maml import MAML
 from fastadapt.methods.reptile import Reptile
 from fastadapt.rules import SGD
 from fastadapt.tasks import Task
+from fastadapt.version import __version__
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,9 @@ def check_gradients() -> str:
         build(net)(task).loss.backward()
         found = float(net.weight.grad)  # type: ignore[arg-type]
         if abs(found - expected) > 1e-9:
-            raise FastadaptError(f"the {name} gradient is {found}, it should be {expected}: this torch build computes it wrongly")
+            raise FastadaptError(
+                f"the {name} gradient is {found}, it should be {expected}: this torch build computes it wrongly"
+            )
     return "MAML, FOMAML and Reptile gradients equal their closed forms"
 
 
@@ -82,7 +84,8 @@ def main(argv: Sequence[str]) -> int:
     print(f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads, GPUs: {', '.join(devices) or 'none'}")
     for module, extra in (("matplotlib", "plot"), ("tensorboard", "tensorboard")):
         present = importlib.util.find_spec(module) is not None
-        print(f"{'ok  ' if present else 'note'} {module}: {'installed' if present else f'absent; pip install fastadapt[{extra}]'}")
+        word, fact = ("ok  ", "installed") if present else ("note", f"absent; pip install fastadapt[{extra}]")
+        print(f"{word} {module}: {fact}")
     searched = ", ".join(map(str, data_folders("omniglot", settings.data)))
     checks: list[tuple[str, Callable[[], str], bool]] = [
         ("gradients", check_gradients, True),

@@ -59,7 +59,9 @@ def custom(protocol: Protocol, settings: EvaluateSettings) -> Protocol:
     if not changes:
         return protocol
     report = None if "steps" in changes else protocol.report
-    return dataclasses.replace(protocol, name=f"custom ({protocol.name} with {', '.join(changes)} changed)", report=report, **changes)
+    return dataclasses.replace(
+        protocol, name=f"custom ({protocol.name} with {', '.join(changes)} changed)", report=report, **changes
+    )
 
 
 def main(argv: Sequence[str]) -> int:

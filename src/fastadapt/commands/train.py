@@ -79,9 +79,10 @@ def main(argv: Sequence[str]) -> int:
 
         near = difflib.get_close_matches(argv[0], presets, n=3)
         raise ConfigError(
-            f"there is no preset {argv[0]!r}; " + (f"near are {', '.join(near)}" if near else "fastadapt list shows them")
+            f"there is no preset {argv[0]!r}; "
+            + (f"near are {', '.join(near)}" if near else "fastadapt list shows them")
         )
-    _, settings = tyro.extras.overridable_config_cli(presets, args=list(argv), prog="fastadapt train")
+    settings = tyro.extras.overridable_config_cli(presets, args=list(argv), prog="fastadapt train")
     return run(settings)
 
 
@@ -127,4 +128,3 @@ def run(settings: TrainSettings) -> int:
     except MissingExtraError as error:
         print(f"no pictures were drawn: {error}")
     return 0
-

@@ -1,7 +1,7 @@
 """What the gradient-based methods share: binding, the inner loop, `adapt` and `trace`."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from fastadapt.bound import Bound
 from fastadapt.calculus import Autograd, Calculus, Params, detached
-from fastadapt.engine import Engine, Route
+from fastadapt.engine import Engine, Route, on_kernels_that_differentiate
 from fastadapt.errors import TaskError
 from fastadapt.inner import InnerStep, check_steps, descend
 from fastadapt.learner import Learner, MetaBatch, Outcome, Trace, with_gradient
@@ -63,7 +63,7 @@ class GradientLearner(Learner):
         self.rule = rule if rule is not None else SGD()
         self.steps = steps
         self.test_steps = steps if test_steps is None else test_steps
-        self.norm = norm
+        self.norm: Norm = norm
         self.adapted = select(model, adapt)
         self.engine = Engine(route)
         self.layered = bool(batch_norm_layers(model))
@@ -134,7 +134,8 @@ class GradientLearner(Learner):
                 return self._collect(support, state, {**fixed, **current}, plan, j)
             if batches is None:
                 return support
-            return pytree.tree_map(lambda leaf: leaf[batches[j]], support)
+            chosen = batches[j]
+            return pytree.tree_map(lambda leaf: leaf[chosen], support)
 
         rule = self.rule if lr is None else with_lr(self.rule, lr)
         objective = self._support_loss(state, fixed, plan)
@@ -172,14 +173,16 @@ class GradientLearner(Learner):
 
     # ---- many tasks ----------------------------------------------------------------------------
 
-    def _run(self, f: Any, state: State, tasks: MetaBatch, extra: dict[str, Tensor], key: Any) -> tuple[Any, list[Any]]:
+    def _run(
+        self, f: Any, state: State, tasks: MetaBatch, extra: Mapping[str, Sequence[Tensor] | Tensor], key: Any
+    ) -> tuple[Any, list[Any]]:
         """Run `f` over every group; return the mean over tasks and the stacked results, one for each group."""
         groups = as_groups(tasks)
         count = sum(len(group) for group in groups)
         total: Any = None
         stacked = []
         for group in groups:
-            rest = {name: value[list(group.positions)] for name, value in extra.items()}
+            rest = {name: torch.stack([value[p] for p in group.positions]) for name, value in extra.items()}
             mean, each = self.engine(f, state, group, rest, self.model, key)
             share = len(group) / count
             mean = pytree.tree_map(lambda leaf, s=share: leaf * s, mean)
@@ -232,7 +235,7 @@ class GradientLearner(Learner):
         losses = in_order(stacked, lambda each: each["loss"])
         return Trace(torch.stack(losses), _gathered(stacked, "metrics"), in_order(stacked, lambda each: each.get("output")))
 
-    def _test_batches(self, groups: list[Tasks], steps: int) -> dict[str, Tensor]:
+    def _test_batches(self, groups: list[Tasks], steps: int) -> dict[str, list[Tensor]]:
         """Return what each task's inner loop needs besides the support; minibatches for Reptile."""
         return {}
 
@@ -248,12 +251,17 @@ class GradientLearner(Learner):
         plan = self._plan(state, norm)
         theta = state["params"]
         one = pytree.tree_map(lambda leaf: leaf.unsqueeze(0) if isinstance(leaf, Tensor) else leaf, support)
-        extra = {}
+        extra: dict[str, Any] = {}
         if not callable(support):
             extra = {name: value[0] for name, value in self._test_batches([Tasks(one, one)], k).items()}
-        params = dict(theta)
-        for step in self._descend(state, theta, support, k, plan, Autograd(), **extra):
-            params = {**theta, **detached(step.params)}
+
+        def descend_to_the_end() -> Params:
+            params = theta
+            for step in self._descend(state, theta, support, k, plan, Autograd(), **extra):
+                params = {**theta, **detached(step.params)}
+            return params
+
+        params = on_kernels_that_differentiate(descend_to_the_end)
         buffers = plan.buffers(state["buffers"], k)
         moments: list[Moments] = []
         if plan.mode == "support" and self.layered:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from fastadapt.calculus import Calculus, Params, detached
+from fastadapt.calculus import Calculus, detached
 from fastadapt.engine import Route
 from fastadapt.errors import ConfigError
 from fastadapt.inner import check_steps
@@ -21,20 +21,23 @@ from fastadapt.tasks import Tasks, as_groups, group_by_shape
 InnerState = Literal["reset", "serial", "mean"]
 
 
-def minibatch_order(samples: int, batch: int, steps: int, *, replacement: bool = False) -> Tensor:
+def minibatch_order(
+    samples: int, batch: int, steps: int, *, replacement: bool = False, generator: torch.Generator | None = None
+) -> Tensor:
     """Return the sample numbers of `steps` minibatches of one task, `[steps, batch]`.
 
     Without replacement the shuffled samples are streamed, reshuffled when they run out, so a minibatch may
     straddle two passes. With replacement every minibatch is drawn afresh: distinct inside, independent between.
+    They are drawn from `generator`, or else from torch's own.
 
     Example:
         >>> sorted(minibatch_order(6, 2, 3).flatten().tolist())
         [0, 1, 2, 3, 4, 5]
     """
     if replacement:
-        return torch.stack([torch.randperm(samples)[:batch] for _ in range(steps)])
+        return torch.stack([torch.randperm(samples, generator=generator)[:batch] for _ in range(steps)])
     passes = -(-steps * batch // samples)
-    stream = torch.cat([torch.randperm(samples) for _ in range(passes)])
+    stream = torch.cat([torch.randperm(samples, generator=generator) for _ in range(passes)])
     return stream[: steps * batch].view(steps, batch)
 
 
@@ -43,13 +46,14 @@ class _RuleState(nn.Module):
 
     def __init__(self, state: Any) -> None:
         super().__init__()
-        leaves, self.structure = pytree.tree_flatten(state)
-        self.count = len(leaves)
+        leaves, structure = pytree.tree_flatten(state)
+        # plain containers, because torch's own description of a structure can't be copied or pickled in silence
+        self.places = pytree.tree_unflatten(list(range(len(leaves))), structure)
         for i, leaf in enumerate(leaves):
             self.register_buffer(f"leaf_{i}", leaf.clone())
 
     def value(self) -> Any:
-        return pytree.tree_unflatten([getattr(self, f"leaf_{i}") for i in range(self.count)], self.structure)
+        return pytree.tree_map(lambda i: getattr(self, f"leaf_{i}"), self.places)
 
     @torch.no_grad()
     def keep(self, state: Any) -> None:
@@ -134,25 +138,29 @@ class Reptile(GradientLearner):
         kept = {} if self.rule_state is None else detached(self.rule_state.value())
         return {**super()._state(), "rule": kept}
 
-    def _minibatches(self, groups: list[Tasks], steps: int, batch: int | None) -> dict[str, Tensor]:
-        """Return `{"batches": [T, steps, batch]}`, or nothing where every step takes the whole support set."""
-        sizes = {len(pytree.tree_leaves(group.support)[0][0]) for group in groups if group.stacked}
-        if batch is None or steps == 0 or not sizes or (max(sizes) <= batch and len(sizes) == 1):
-            return {}
-        count = sum(len(group) for group in groups)
-        order: list[Tensor] = [torch.empty(0)] * count
-        width = min(batch, min(sizes))
-        for group in groups:
-            samples, device = len(pytree.tree_leaves(group.support)[0][0]), pytree.tree_leaves(group.support)[0].device
-            for position in group.positions:
-                indices = minibatch_order(samples, width, steps, replacement=self.replacement)
-                order[position] = indices.to(device)
-        return {"batches": torch.stack(order)}
+    def _minibatches(
+        self, groups: list[Tasks], steps: int, batch: int | None, seed: int | None = None
+    ) -> dict[str, list[Tensor]]:
+        """Return `{"batches": one [steps, batch] per task}`, or nothing where every step takes the whole support set.
 
-    def _test_batches(self, groups: list[Tasks], steps: int) -> dict[str, Tensor]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # the same support set always gives the same predictor
-            return self._minibatches(groups, steps, self.test_batch)
+        A task's minibatches depend on nothing but its own size and its turn; with a `seed`, not on its turn either.
+        """
+        if batch is None or steps == 0 or not all(group.stacked for group in groups):
+            return {}
+        first = {p: pytree.tree_leaves(group.support)[0][i] for group in groups for i, p in enumerate(group.positions)}
+        if max(len(samples) for samples in first.values()) <= batch:
+            return {}
+        order = []
+        for _, samples in sorted(first.items(), key=lambda item: item[0]):
+            generator = None if seed is None else torch.Generator().manual_seed(seed)
+            size = len(samples)
+            indices = minibatch_order(size, min(batch, size), steps, replacement=self.replacement, generator=generator)
+            order.append(indices.to(samples.device))
+        return {"batches": order}
+
+    def _test_batches(self, groups: list[Tasks], steps: int) -> dict[str, list[Tensor]]:
+        # the same support set always gives the same predictor
+        return self._minibatches(groups, steps, self.test_batch, seed=0)
 
     def forward(self, tasks: MetaBatch) -> Outcome:
         """Return the mean loss along the inner paths; its `backward()` gives `phi - mean_i phi_i`."""
@@ -187,7 +195,7 @@ class Reptile(GradientLearner):
 
         return f
 
-    def _serially(self, groups: list[Tasks], extra: dict[str, Tensor]) -> tuple[Any, list[Any]]:
+    def _serially(self, groups: list[Tasks], extra: dict[str, list[Tensor]]) -> tuple[Any, list[Any]]:
         """Run the tasks one after another, handing the rule's state from each to the next."""
         assert self.rule_state is not None
         places = sorted((position, group, i) for group in groups for i, position in enumerate(group.positions))
@@ -195,7 +203,7 @@ class Reptile(GradientLearner):
         stacked = []
         for position, group, i in places:
             [one] = group_by_shape([group[i]])
-            rest = {name: value[position : position + 1] for name, value in extra.items()}
+            rest = {name: value[position].unsqueeze(0) for name, value in extra.items()}
             mean, each = self.engine(self._displacement(), self._state(), one, rest, self.model, "serial")
             self.rule_state.keep(mean["state"])
             share = pytree.tree_map(lambda leaf: leaf / len(places), mean)

@@ -52,7 +52,9 @@ class Conv4(nn.Module):
     ) -> None:
         super().__init__()
         if min(channels, width, ways) < 1 or size < 16:
-            raise ConfigError(f"Conv4 needs channels, width, ways >= 1 and size >= 16, got {channels}, {width}, {ways}, {size}")
+            raise ConfigError(
+                f"Conv4 needs channels, width, ways >= 1 and size >= 16, got {channels}, {width}, {ways}, {size}"
+            )
         if down not in ("stride", "max") or pooled not in ("mean", "flatten") or affine not in ("shift", "both"):
             raise ConfigError(f"Conv4 does not know down={down!r}, pooled={pooled!r}, affine={affine!r}")
         self.pooled = pooled

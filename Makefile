@@ -1,0 +1,41 @@
+# Every target works from a bare clone that has Python 3.11 or newer and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-slow lint format bench clean
+
+demo: $(READY)        ## meta-train on sinusoids, print the table, draw the figures (under 3 minutes)
+	$(BIN)/python examples/sinusoid.py --out runs/demo
+
+test: $(READY)        ## the default suite, with the doctests
+	$(BIN)/python -m pytest -q -n 2
+
+test-slow: $(READY)   ## what takes long: 50 kills, long trainings
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(READY)        ## style, imports between layers, dependencies, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/deptry src
+	$(BIN)/pyright
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)       ## the committed figures, measured again
+	$(BIN)/python benchmarks/meta_step.py
+
+# torch is pinned in the install line itself: an unpinned one may bring gigabytes of CUDA.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'fastadapt needs Python 3.11 or newer, this is ' + sys.version.split()[0])"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0 -e ".[plot,dev]"
+	$(BIN)/python -c "import torch; assert torch.__version__.split('+')[0] == '2.13.0', torch.__version__"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache

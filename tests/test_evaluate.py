@@ -1,0 +1,109 @@
+"""Evaluation: the interval, what is counted, what is recorded, and that it repeats."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fastadapt import MAML, MLP, SGD, Conv4, Protocol, Sinusoid, Task, cross_entropy, evaluate
+from fastadapt.errors import ConfigError
+from fastadapt.evaluate import confidence
+
+
+def test_the_interval_equals_a_hand_computed_one() -> None:
+    values = [0.2, 0.4, 0.4, 0.6, 0.9]
+    mean, half = confidence(values, ddof=0)
+    assert mean == pytest.approx(0.5)
+    assert half == pytest.approx(1.96 * math.sqrt(0.28 / 5) / math.sqrt(5), rel=1e-4)
+    assert confidence(values, ddof=1)[1] == pytest.approx(1.96 * math.sqrt(0.28 / 4) / math.sqrt(5), rel=1e-4)
+
+
+def test_the_interval_covers_the_truth_about_95_times_of_100() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(1000):
+        mean, half = confidence(rng.normal(1.0, 2.0, 200))
+        hits += abs(mean - 1.0) < half
+    assert 930 <= hits <= 970
+
+
+def small() -> MAML:
+    torch.manual_seed(0)
+    return MAML(MLP(1, (8,), 1, init_std=None), rule=SGD(0.01), test_steps=2)
+
+
+def test_batches_do_not_change_the_result_and_a_repeat_is_exact() -> None:
+    protocol = Protocol(tasks=17)
+    one, again, other = (evaluate(small(), Sinusoid(), protocol, meta_batch=b) for b in (17, 17, 5))
+    assert one.per_task == again.per_task
+    assert one.mean == pytest.approx(other.mean, rel=1e-5)
+    assert evaluate(small(), Sinusoid(), Protocol(tasks=17, seed=2)).mean != one.mean
+
+
+def test_the_curve_is_what_adapting_by_hand_gives() -> None:
+    learner, protocol = small(), Protocol(tasks=3, steps=4)
+    result = evaluate(learner, Sinusoid(), protocol)
+    from fastadapt import draw
+
+    for i, task in enumerate(draw(Sinusoid(), seed=1, split="test", indices=range(3))):
+        for steps in range(5):
+            predict = learner.adapt(task.support, steps=steps)
+            by_hand = nn.functional.mse_loss(predict(task.query[0]), task.query[1]).item()
+            assert result.per_task[i][steps] == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_tasks_that_are_not_finite_are_counted_named_and_kept() -> None:
+    def sample(rng: np.random.Generator) -> Task:
+        task = Sinusoid().sample(rng)
+        if rng.random() < 0.3:
+            task.support[1][:] = float("inf")
+        return task
+
+    result = evaluate(small(), sample, Protocol(tasks=40))
+    assert result.nonfinite[0] == 0
+    assert result.nonfinite[1] == len(result.nonfinite_tasks) > 0
+    assert not math.isfinite(result.mean[1])
+    assert math.isfinite(result.finite_mean[1])
+    assert "non-finite" in str(result)
+    json.loads(result.to_json(per_task=True))
+
+
+@pytest.mark.parametrize(
+    ("norm", "transductive"), [("transductive", True), ("support", False), ("support+query", False)]
+)
+def test_what_the_queries_saw_of_one_another_is_recorded(norm: str, transductive: bool) -> None:
+    torch.manual_seed(0)
+    learner = MAML(Conv4(1, 4, 2, size=16), cross_entropy, rule=SGD(0.1))
+
+    def sample(rng: np.random.Generator) -> Task:
+        x = torch.as_tensor(rng.random((8, 1, 16, 16)), dtype=torch.float32)
+        y = torch.tensor([0, 1]).repeat(4)
+        return Task((x[:4], y[:4]), (x[4:], y[4:]))
+
+    result = evaluate(learner, sample, Protocol(tasks=4, norm=norm))  # type: ignore[arg-type]
+    assert (result.norm, result.transductive, result.metric) == (norm, transductive, "accuracy")
+    assert ("not transductive" in str(result)) is not transductive
+
+
+def test_a_network_without_batch_norm_is_never_transductive() -> None:
+    result = evaluate(small(), Sinusoid(), Protocol(tasks=2))
+    assert (result.norm, result.transductive) == ("none", False)
+
+
+def test_the_learner_is_left_as_it_was() -> None:
+    learner = small().train()
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    state = torch.get_rng_state()
+    evaluate(learner, Sinusoid(), Protocol(tasks=3))
+    assert all(torch.equal(before[name], value) for name, value in learner.state_dict().items())
+    assert learner.training
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_protocols_that_make_no_sense_are_refused() -> None:
+    for bad in ({"tasks": 0}, {"steps": -1}, {"steps": 2, "report": 3}):
+        with pytest.raises(ConfigError):
+            Protocol(**bad)  # type: ignore[arg-type]
