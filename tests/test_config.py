@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from fastadapt import Tasks
-from fastadapt.config import MAMLMethod, RunConfig, differences
+from fastadapt.config import RunConfig, differences
 from fastadapt.errors import ConfigError
+from fastadapt.methods.settings import MAMLMethod
 from fastadapt.presets import PRESETS
 
 EVERY = pytest.mark.parametrize("name", PRESETS)

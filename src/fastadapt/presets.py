@@ -2,17 +2,11 @@
 
 from dataclasses import replace
 
-from fastadapt.config import (
-    Conv4Net,
-    MAMLMethod,
-    MLPNet,
-    OmniglotData,
-    PretrainMethod,
-    ReptileMethod,
-    RunConfig,
-    SinusoidData,
-)
+from fastadapt.config import RunConfig
+from fastadapt.data.settings import OmniglotData, SinusoidData
 from fastadapt.evaluate import Protocol
+from fastadapt.methods.settings import MAMLMethod, PretrainMethod, ReptileMethod
+from fastadapt.nets.settings import Conv4Net, MLPNet
 from fastadapt.training import Training
 
 

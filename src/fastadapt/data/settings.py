@@ -1,0 +1,113 @@
+"""Data sets as settings of a run: what is sampled for training, validation and testing."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fastadapt.data.classes import Rotation
+from fastadapt.data.omniglot import Resize, load_omniglot, omniglot_tasks
+from fastadapt.data.omniglot_splits import OmniglotSplit
+from fastadapt.data.sinusoid import Sinusoid
+from fastadapt.losses import MSE, CrossEntropy, Loss
+from fastadapt.tasks import TaskSource
+
+Part = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class SinusoidData:
+    """Waves of unknown height and phase."""
+
+    family: Literal["maml", "reptile"] = "maml"
+    """MAML: A sin(x - phi), phi in [0, pi]; Reptile: a sin(x + b), b in [0, 2 pi]."""
+    train_shots: int = 10
+    """Support points K of a training task."""
+    train_queries: int = 10
+    """Query points of a training task; Reptile uses none."""
+    shots: int = 10
+    """Support points K of a test task."""
+    queries: int = 100
+    """Points of the grid over [-5, 5] on which a test task is judged."""
+    oracle: bool = False
+    """Give the network height and phase as further inputs."""
+
+    def source(self, part: Part, root: Path | None = None, cached: Any = None) -> TaskSource:
+        """Return the source of training or test tasks."""
+        if part == "train":
+            return Sinusoid(self.family, self.train_shots, self.train_queries, oracle=self.oracle)
+        return Sinusoid(self.family, self.shots, self.queries, oracle=self.oracle, grid=True)
+
+    def load(self, root: Path | None = None) -> None:
+        """Return nothing: the waves are made, not read."""
+
+    @property
+    def loss(self) -> Loss:
+        """Mean squared error."""
+        return MSE()
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """What one input is, for reading a user's own data."""
+        return {"kind": "points", "inputs": 3 if self.oracle else 1, "outputs": 1}
+
+    ways: None = None
+
+
+@dataclass(frozen=True)
+class OmniglotData:
+    """Characters of 50 alphabets, 20 drawings each."""
+
+    ways: int = 5
+    """Classes of a task, N."""
+    train_shots: int = 1
+    """Support images for each class of a training task."""
+    train_queries: int = 1
+    """Query images for each class of a training task."""
+    shots: int = 1
+    """Support images for each class of a test task, K."""
+    queries: int = 1
+    """Query images for each class of a test task."""
+    split: OmniglotSplit = "1100/100/423"
+    """Which characters train, validate and test."""
+    split_seed: int = 1
+    """Seed of the shuffle behind that split."""
+    rotation: Rotation = "per_class"
+    """Turn the classes of a task by random multiples of 90 degrees (MAML)."""
+    rotated_classes: bool = False
+    """Make each quarter turn of a training character a class of its own (Reptile)."""
+    invert: bool = True
+    """Ink is 1 and paper 0 (MAML); otherwise ink is 0 (Reptile)."""
+    resize: Resize = "lanczos"
+    """How drawings are brought to 28x28."""
+
+    def load(self, root: Path | None = None) -> Any:
+        """Read the data set once; pass the result to `source` as `cached`."""
+        return load_omniglot(root, resize=self.resize)
+
+    def source(self, part: Part, root: Path | None = None, cached: Any = None) -> TaskSource:
+        """Return the source of training, validation or test tasks."""
+        training = part == "train"
+        return omniglot_tasks(
+            part,
+            cached,
+            split=self.split,
+            seed=self.split_seed,
+            ways=self.ways,
+            shots=self.train_shots if training else self.shots,
+            queries=self.train_queries if training else self.queries,
+            rotation=self.rotation,
+            rotated_classes=self.rotated_classes and training,
+            invert=self.invert,
+            root=root,
+            resize=self.resize,
+        )
+
+    @property
+    def loss(self) -> Loss:
+        """Cross-entropy."""
+        return CrossEntropy()
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """What one input is, for reading a user's own data."""
+        return {"kind": "image", "size": 28, "channels": 1, "invert": self.invert, "resize": self.resize}

@@ -1,0 +1,131 @@
+"""Methods as settings of a run."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from fastadapt.engine import Route
+from fastadapt.inner import MetaGradient
+from fastadapt.learner import Learner
+from fastadapt.losses import CrossEntropy, Loss, Reduction
+from fastadapt.methods.maml import MAML
+from fastadapt.methods.pretrain import Pretrain
+from fastadapt.methods.reptile import InnerState, Reptile
+from fastadapt.norm import Norm
+from fastadapt.rules import SGD, Adam, Clip, Momentum, Rule
+
+
+def _rule(name: str, lr: float, momentum: float, clip: float | None) -> Rule:
+    rules: dict[str, Rule] = {"sgd": SGD(lr), "momentum": Momentum(lr, momentum), "adam": Adam(lr, beta1=0.0)}
+    return rules[name] if clip is None else Clip(rules[name], clip)
+
+
+@dataclass(frozen=True)
+class MAMLMethod:
+    """MAML, FOMAML, ANIL, BOIL."""
+
+    inner_lr: float = 0.01
+    """Inner step size alpha."""
+    inner_rule: Literal["sgd", "momentum", "adam"] = "sgd"
+    """Inner update rule."""
+    momentum: float = 0.9
+    """For the momentum rule."""
+    inner_clip: float | None = None
+    """Bound the norm of the inner gradient."""
+    loss_reduction: Reduction = "mean"
+    """Scale of the inner loss: with N ways, "sum_over_classes" at alpha equals "mean" at N alpha."""
+    steps: int = 1
+    """Inner steps in training."""
+    test_steps: int = 1
+    """Inner steps in evaluation and for a new task."""
+    meta_gradient: MetaGradient = "exact"
+    """Exact, or first order (FOMAML)."""
+    adapt: tuple[str, ...] = ("*",)
+    """Which parameters adapt: patterns over names ("!" excludes), or head (ANIL), or body (BOIL)."""
+    norm: Norm = "transductive"
+    """Batch-norm mode."""
+    route: Route = "auto"
+    """How tasks are run."""
+
+    def build(self, model: nn.Module, loss: Loss) -> Learner:
+        """Return the learner around `model`."""
+        inner = CrossEntropy(self.loss_reduction) if isinstance(loss, CrossEntropy) else loss
+        return MAML(
+            model,
+            loss,
+            rule=_rule(self.inner_rule, self.inner_lr, self.momentum, self.inner_clip),
+            steps=self.steps,
+            test_steps=self.test_steps,
+            meta_gradient=self.meta_gradient,
+            adapt=self.adapt[0] if len(self.adapt) == 1 else self.adapt,
+            norm=self.norm,
+            inner_loss=inner,
+            route=self.route,
+        )
+
+
+@dataclass(frozen=True)
+class ReptileMethod:
+    """Reptile."""
+
+    inner_lr: float = 1e-3
+    """Inner step size."""
+    inner_rule: Literal["sgd", "momentum", "adam"] = "adam"
+    """Inner update rule; adam has beta1 = 0."""
+    momentum: float = 0.9
+    """For the momentum rule."""
+    inner_clip: float | None = None
+    """Bound the norm of the inner gradient."""
+    steps: int = 5
+    """Inner steps in training."""
+    batch: int | None = 10
+    """Samples of a minibatch in training."""
+    test_steps: int = 50
+    """Inner steps in evaluation and for a new task."""
+    test_batch: int | None = 5
+    """Samples of a minibatch in evaluation."""
+    replacement: bool = False
+    """Draw every minibatch afresh."""
+    inner_state: InnerState = "serial"
+    """Adam's moments between tasks: reset, serial (as the reference code) or mean."""
+    norm: Norm = "transductive"
+    """Batch-norm mode."""
+    route: Route = "auto"
+    """How tasks are run."""
+
+    def build(self, model: nn.Module, loss: Loss) -> Learner:
+        """Return the learner around `model`."""
+        return Reptile(
+            model,
+            loss,
+            rule=_rule(self.inner_rule, self.inner_lr, self.momentum, self.inner_clip),
+            steps=self.steps,
+            batch=self.batch,
+            test_steps=self.test_steps,
+            test_batch=self.test_batch,
+            replacement=self.replacement,
+            inner_state=self.inner_state,
+            norm=self.norm,
+            route=self.route,
+        )
+
+
+@dataclass(frozen=True)
+class PretrainMethod:
+    """Joint training, then fine-tuning; the oracle with no step at all."""
+
+    inner_lr: float = 0.01
+    """Step size of fine-tuning."""
+    test_steps: int = 10
+    """Steps of fine-tuning."""
+    norm: Norm = "transductive"
+    """Batch-norm mode."""
+    route: Route = "auto"
+    """How tasks are run."""
+
+    def build(self, model: nn.Module, loss: Loss) -> Learner:
+        """Return the learner around `model`."""
+        return Pretrain(
+            model, loss, rule=SGD(self.inner_lr), test_steps=self.test_steps, norm=self.norm, route=self.route
+        )
