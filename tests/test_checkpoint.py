@@ -142,7 +142,7 @@ def test_no_checkpoint_at_all_is_a_fresh_start(tmp_path: Path) -> None:
 def test_pruning_keeps_the_newest_the_best_and_never_the_last_valid_one(tmp_path: Path) -> None:
     for step, score in ((1, 0.9), (2, 0.1), (3, None), (4, 0.2), (5, None)):
         save_checkpoint(tmp_path, make(step, score))
-    (tmp_path / "step-00000009.tmp").mkdir()
+    (tmp_path / ".step-00000009.fastadapt.tmp").mkdir()
     prune(tmp_path, keep=2)
     assert [path.name for path in saved_steps(tmp_path)] == ["step-00000005", "step-00000004", "step-00000001"]
     assert not list(tmp_path.glob("*.tmp"))
@@ -157,7 +157,7 @@ def test_pruning_keeps_the_newest_the_best_and_never_the_last_valid_one(tmp_path
 
 def test_a_failed_write_names_the_folder_and_leaves_the_old_one(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, make(1))
-    blocker = tmp_path / "step-00000002.tmp"
+    blocker = tmp_path / ".step-00000002.fastadapt.tmp"
     blocker.write_text("a file where the folder should go")
     with pytest.raises(CheckpointError, match="step-00000002"):
         save_checkpoint(tmp_path, make(2))

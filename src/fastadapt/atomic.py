@@ -66,8 +66,9 @@ def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
     Raises:
         CheckpointError: if it can't be written; an earlier folder at `target` is unchanged.
     """
-    temporary = target.with_name(f"{target.name}.tmp")
-    replaced = target.with_name(f"{target.name}.old.tmp")
+    # names that no one else uses: the target may stand in a folder of the user's
+    temporary = target.with_name(f".{target.name}.fastadapt.tmp")
+    replaced = target.with_name(f".{target.name}.fastadapt.old.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)

@@ -118,6 +118,8 @@ class Bound:
                 raise
             except Exception as error:  # what torch can't batch runs row by row
                 out = torch.stack([last(row) for row in x])
-                tell_once(f"queries run one by one, because vmap can't run {type(self.module).__name__}: {first_line(error)}")
+                tell_once(
+                    f"queries run one by one, because vmap can't run {type(self.module).__name__}: {first_line(error)}"
+                )
                 return out
         return torch.stack([last(row) for row in x])

@@ -5,7 +5,8 @@
 engine uses that to check one against the other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -19,6 +20,23 @@ Objective = Callable[[Params], tuple[Tensor, Any]]
 def detached(tree: Any) -> Any:
     """Return the same pytree with every tensor cut from its graph."""
     return pytree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, tree)
+
+
+@contextmanager
+def able_to_differentiate() -> Iterator[None]:
+    """Leave `torch.inference_mode()`, in which every inner gradient would silently be zero, for `torch.no_grad()`."""
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False), torch.no_grad():
+            yield
+    else:
+        yield
+
+
+def differentiable(tree: Any) -> Any:
+    """Return the same pytree with tensors made in `torch.inference_mode()`, which autograd refuses, copied."""
+    return pytree.tree_map(
+        lambda leaf: leaf.clone() if isinstance(leaf, Tensor) and leaf.is_inference() else leaf, tree
+    )
 
 
 class Calculus(Protocol):

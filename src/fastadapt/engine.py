@@ -16,16 +16,18 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from fastadapt.bound import first_line, tell_once
-from fastadapt.calculus import Autograd, Calculus, Functional
+from fastadapt.calculus import Autograd, Calculus, Functional, able_to_differentiate, differentiable
 from fastadapt.errors import ConfigError, FastadaptError
 from fastadapt.tasks import Tasks
 
@@ -60,7 +62,9 @@ class Engine:
         self._chosen: dict[Any, Literal["vmap", "loop"]] = {}
         self._explained = False
 
-    def __call__(self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, model: nn.Module, key: Any) -> tuple[Any, Any]:
+    def __call__(
+        self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, model: nn.Module, key: Any
+    ) -> tuple[Any, Any]:
         """Return `(mean over tasks of the first result, stack over tasks of the second)`.
 
         Args:
@@ -71,6 +75,10 @@ class Engine:
             model: the module inside, to choose the route by.
             key: what else distinguishes this function, for remembering its route.
         """
+        if torch.is_inference_mode_enabled():
+            with able_to_differentiate():
+                support, query, state, extra = differentiable((tasks.support, tasks.query, state, extra))
+                return self(f, state, replace(tasks, support=support, query=query), extra, model, key)
         if not tasks.stacked or self.route == "loop":
             return _loop(f, state, tasks, extra)
         shapes = tuple((tuple(leaf.shape[1:]), leaf.dtype) for leaf in pytree.tree_leaves((tasks.support, tasks.query)))
@@ -79,7 +87,9 @@ class Engine:
             self._chosen[key] = self._choose(f, state, tasks, extra, model)
         return (_vmap if self._chosen[key] == "vmap" else _loop)(f, state, tasks, extra)
 
-    def _choose(self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, model: nn.Module) -> Literal["vmap", "loop"]:
+    def _choose(
+        self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, model: nn.Module
+    ) -> Literal["vmap", "loop"]:
         if self.route == "auto" and _loop_is_faster(model, tasks):
             return "loop"
         few = Tasks(*pytree.tree_map(lambda leaf: leaf[:2], (tasks.support, tasks.query)))
@@ -94,7 +104,9 @@ class Engine:
                 _loop(f, state, few, some)  # an error of the module itself surfaces here, unchanged
                 return self._explain(f"vmap can't run {type(model).__name__}: {first_line(error)}")
         if difference > allowed:
-            return self._explain(f"vmap gave {type(model).__name__} another result (relative difference {difference:.1e})")
+            return self._explain(
+                f"vmap gave {type(model).__name__} another result (relative difference {difference:.1e})"
+            )
         return "vmap"
 
     def _explain(self, reason: str) -> Literal["loop"]:
@@ -143,8 +155,9 @@ def on_kernels_that_differentiate(run: Callable[[], Any]) -> Any:
 
 @contextmanager
 def plain_kernels() -> Iterator[None]:
-    """Turn off the fused recurrent and convolution kernels that have no second derivative."""
+    """Turn off the fused recurrent, convolution and attention kernels that have no second derivative."""
     with ExitStack() as off:
+        off.enter_context(sdpa_kernel(SDPBackend.MATH))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of its own default for another device
             off.enter_context(torch.backends.mkldnn.flags(enabled=False))

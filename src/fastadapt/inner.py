@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from fastadapt.calculus import Autograd, Calculus
+from fastadapt.calculus import Autograd, Calculus, able_to_differentiate, differentiable
 from fastadapt.errors import ConfigError
 from fastadapt.rules import Params, Rule
 
@@ -117,13 +117,15 @@ def adapt(
     """
     check_steps(steps)
     check_meta_gradient(meta_gradient)
-    for step in descend(
-        lambda theta, batch, j: (loss(theta, batch), {}),
-        params,
-        lambda j, theta: support,
-        rule,
-        steps,
-        through=meta_gradient == "exact",
-    ):
-        params = step.params
+    with able_to_differentiate():
+        params, support = differentiable((params, support))
+        for step in descend(
+            lambda theta, batch, j: (loss(theta, batch), {}),
+            params,
+            lambda j, theta: support,
+            rule,
+            steps,
+            through=meta_gradient == "exact",
+        ):
+            params = step.params
     return params

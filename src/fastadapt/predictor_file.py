@@ -27,6 +27,8 @@ from fastadapt.atomic import explain, sync, write_folder, write_text
 from fastadapt.errors import CheckpointError, ConfigError
 from fastadapt.norm import check_norm
 from fastadapt.predictor import Predictor
+from fastadapt.version import __version__
+from fastadapt.version import __version__
 
 FORMAT = "fastadapt-predictor"
 VERSION = 1
@@ -122,8 +124,6 @@ def _tensors(predictor: Predictor) -> dict[str, Tensor]:
 
 
 def _describe(predictor: Predictor, weights: Mapping[str, Any]) -> str:
-    from fastadapt import __version__  # here, because the package imports this module
-
     content = {
         "format": FORMAT,
         "version": VERSION,

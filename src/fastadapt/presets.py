@@ -76,6 +76,7 @@ def _maml_omniglot(name: str) -> RunConfig:
             steps=60_000, meta_batch=32 if five else 16, lr=1e-3, validate_every=500, checkpoint_every=100, log_every=50
         ),
         protocol=Protocol(f"omniglot-{name}-v1", tasks=600, steps=10, ddof=0, report=3 if five else 5),
+        validation_tasks=200,
     )
 
 

@@ -11,12 +11,15 @@ Selection = str | Sequence[str] | Callable[[str], bool]
 
 
 def head_names(model: nn.Module) -> tuple[str, ...]:
-    """Return the parameter names of the head: the last module, in definition order, that owns parameters."""
-    owners = [(prefix, m) for prefix, m in model.named_modules() if any(True for _ in m.parameters(recurse=False))]
+    """Return the parameter names of the head: the last module, in definition order, that owns parameters.
+
+    A parameter that is tied to an earlier one has the earlier one's name, as in `named_parameters()`.
+    """
+    owners = [module for module in model.modules() if any(True for _ in module.parameters(recurse=False))]
     if not owners:
         return ()
-    prefix, module = owners[-1]
-    return tuple(f"{prefix}.{name}" if prefix else name for name, _ in module.named_parameters(recurse=False))
+    own = {id(p) for p in owners[-1].parameters(recurse=False)}
+    return tuple(name for name, p in model.named_parameters() if id(p) in own)
 
 
 def select(model: nn.Module, adapt: Selection) -> tuple[str, ...]:

@@ -139,6 +139,7 @@ def meta_train(
     began = time.monotonic() - state["seconds"]
     lap_time, lap_step = time.monotonic(), start
     saved = start
+    limit = math.inf if training.minutes is None else 60 * training.minutes
 
     def save(score: float | None = None) -> None:
         nonlocal saved
@@ -148,6 +149,12 @@ def meta_train(
         save_checkpoint(checkpoints, Checkpoint(step, learner.state_dict(), optimizer.state_dict(), dict(state)))
         prune(checkpoints, training.keep)
         saved = step
+
+    def validate(log: RunLog) -> None:
+        assert validation is not None
+        result = evaluate(learner, validation, protocol)
+        log.write({"step": step, **validation_record(result), "seconds": round(time.monotonic() - began, 2)})
+        save(score_of(result))
 
     learner.train()
     with (
@@ -186,10 +193,8 @@ def meta_train(
                 lap_time, lap_step = now, step
             log.advance(step)
 
-            if training.validate_every and step % training.validate_every == 0 and validation is not None:
-                result = evaluate(learner, validation, protocol)
-                log.write({"step": step, **validation_record(result), "seconds": round(time.monotonic() - began, 2)})
-                save(score_of(result))
+            if training.validate_every and step % training.validate_every == 0:
+                validate(log)
                 lap_time, lap_step = time.monotonic(), step
             elif step % training.checkpoint_every == 0:
                 save()
@@ -197,15 +202,15 @@ def meta_train(
             if interrupts.received is not None:
                 stopped = "SIGINT" if interrupts.received == "SIGINT" else "SIGTERM"
                 break
-            if (
-                training.minutes is not None
-                and time.monotonic() - began >= 60 * training.minutes
-                and step < training.steps
-            ):
+            if step < training.steps and time.monotonic() - began >= limit:
                 stopped = "time limit"
                 break
         if saved != step:
-            save()
+            # the last weights compete for the best ones, but a signal is not kept waiting
+            if training.validate_every and stopped in ("finished", "time limit"):
+                validate(log)
+            else:
+                save()
         if stopped != "finished":
             log.say(f"stopped by {stopped} after step {step} of {training.steps}; nothing is lost")
     return Trained(step, stopped, state["skipped"], log.records)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from fastadapt.bound import Bound
-from fastadapt.calculus import Autograd, Calculus, Params, detached
+from fastadapt.calculus import Autograd, Calculus, Params, able_to_differentiate, detached, differentiable
 from fastadapt.engine import Engine, Route, on_kernels_that_differentiate
 from fastadapt.errors import TaskError
 from fastadapt.inner import InnerStep, check_steps, descend
@@ -97,7 +97,9 @@ class GradientLearner(Learner):
             check_norm(norm)
         running = state["running"] if mode in ("running", "per_step") else {}
         if mode in ("running", "per_step") and self.layered and not running:
-            raise TaskError(f"norm={mode!r} was asked of a learner built with norm={self.norm!r}, which kept no running moments")
+            raise TaskError(
+                f"norm={mode!r} was asked of a learner built with norm={self.norm!r}, which kept no running moments"
+            )
         return NormPlan(mode, self.training, running, self.running.slots if self.running else 1, self.layered)
 
     def _support_loss(self, state: State, fixed: Params, plan: NormPlan) -> Any:
@@ -233,7 +235,9 @@ class GradientLearner(Learner):
         with torch.no_grad():
             _, stacked = self._run(f, state, groups, self._test_batches(groups, k), ("trace", k, plan.mode))
         losses = in_order(stacked, lambda each: each["loss"])
-        return Trace(torch.stack(losses), _gathered(stacked, "metrics"), in_order(stacked, lambda each: each.get("output")))
+        return Trace(
+            torch.stack(losses), _gathered(stacked, "metrics"), in_order(stacked, lambda each: each.get("output"))
+        )
 
     def _test_batches(self, groups: list[Tasks], steps: int) -> dict[str, list[Tensor]]:
         """Return what each task's inner loop needs besides the support; minibatches for Reptile."""
@@ -243,8 +247,8 @@ class GradientLearner(Learner):
         """Return a module adapted to a new task, see `Learner.adapt`."""
         k = self.test_steps if steps is None else steps
         check_steps(k)
-        with evaluating(self):
-            return self._adapt(support, k, norm)
+        with evaluating(self), able_to_differentiate():
+            return self._adapt(differentiable(support), k, norm)
 
     def _adapt(self, support: Any, k: int, norm: Norm | None) -> Predictor:
         state = self._state()
@@ -266,11 +270,14 @@ class GradientLearner(Learner):
         moments: list[Moments] = []
         if plan.mode == "support" and self.layered:
             with torch.no_grad():
-                moments = plan.query(
-                    lambda statistics: self.inner_loss(Bound(self.model, params, buffers, statistics), support)
-                ).given or []
+                moments = (
+                    plan.query(
+                        lambda statistics: self.inner_loss(Bound(self.model, params, buffers, statistics), support)
+                    ).given
+                    or []
+                )
         beside = pytree.tree_leaves(support)[0] if plan.beside_support else None
-        return Predictor(frozen_copy(self.model, params, buffers), plan.mode, moments, beside)
+        return Predictor(frozen_copy(self.model, params, buffers), plan.mode, moments, beside).eval()
 
 
 @contextmanager
@@ -287,7 +294,12 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 def in_order(stacked: list[Any], pick: Any) -> list[Tensor]:
     """Return the picked leaf of every task, in the order in which the tasks were given."""
-    rows = [(p, leaf[i]) for group, each in stacked if (leaf := pick(each)) is not None for i, p in enumerate(group.positions)]
+    rows = [
+        (p, leaf[i])
+        for group, each in stacked
+        if (leaf := pick(each)) is not None
+        for i, p in enumerate(group.positions)
+    ]
     return [leaf for _, leaf in sorted(rows, key=lambda row: row[0])]
 
 

@@ -119,7 +119,9 @@ class Reptile(GradientLearner):
         route: Route = "auto",
     ) -> None:
         rule = rule if rule is not None else Adam(1e-3, beta1=0.0)
-        super().__init__(model, loss, rule=rule, steps=steps, adapt=adapt, norm=norm, test_steps=test_steps, route=route)
+        super().__init__(
+            model, loss, rule=rule, steps=steps, adapt=adapt, norm=norm, test_steps=test_steps, route=route
+        )
         check_steps(steps)
         for name, value in (("batch", batch), ("test_batch", test_batch)):
             if value is not None and value < 1:

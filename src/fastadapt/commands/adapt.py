@@ -1,0 +1,152 @@
+"""`fastadapt adapt RUN DATA --out FOLDER`: adapt a run to a few samples of your own, and write the predictor."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
+import tyro
+from torch import Tensor
+
+from fastadapt.data.files import shown
+from fastadapt.data.folder import read_class_folders
+from fastadapt.data.images import Fit, ImageRecipe
+from fastadapt.data.points import read_points
+from fastadapt.errors import ConfigError, DataError, DivergenceError
+from fastadapt.norm import Norm
+from fastadapt.predictor import Predictor
+from fastadapt.predictor_file import check_target, save_predictor
+
+if TYPE_CHECKING:
+    from fastadapt.run_files import LoadedRun
+
+NORM_IN_WORDS = {
+    "transductive": "all samples of one call share their statistics, so an answer depends on the others",
+    "support": "every sample is answered with the statistics of your samples, whatever else is asked",
+    "support+query": "every sample is answered alone beside your samples, whatever else is asked",
+    "running": "every sample is answered with the statistics of the training, whatever else is asked",
+    "per_step": "every sample is answered with the statistics of the training, whatever else is asked",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptSettings:
+    """Adapt a trained run to a few samples of your own, and write the predictor."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """The trained run, a folder."""
+    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
+    """Your samples: a folder with one sub-folder of images for each class, or a CSV with a header such as x,y."""
+    out: Path
+    """The folder to write the predictor to."""
+    steps: int | None = None
+    """Inner steps; by default those with which the run is evaluated."""
+    norm: Norm | None = None
+    """Batch-norm mode of the predictor; by default the run's, but support+query for a transductive one."""
+    shots: int | None = None
+    """Samples to take (of each class), the first by name; by default all."""
+    fit: Fit = "refuse"
+    """What to do with an image that is not square: refuse it, pad it, or crop its centre."""
+    overwrite: bool = False
+    """Replace the predictor that OUT holds."""
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Hold the support set, what to note of it in the predictor, and how to speak of it."""
+
+    support: tuple[Tensor, Tensor]
+    details: dict[str, Any]
+    words: str
+    hints: tuple[str, ...] = ()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse the command line and adapt."""
+    return run(tyro.cli(AdaptSettings, args=list(argv), prog="fastadapt adapt"))
+
+
+def run(settings: AdaptSettings, load: "Callable[[Path], LoadedRun] | None" = None) -> int:
+    """Adapt, write the predictor and say what was done.
+
+    Args:
+        settings: what the user asked for.
+        load: reads a trained run; None takes `fastadapt.run_files.load_run`.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        FastadaptError: if anything can't be used; nothing was written then.
+    """
+    if load is None:
+        from fastadapt.run_files import load_run as load
+    if settings.shots is not None and settings.shots < 1:
+        raise ConfigError(f"--shots must be at least 1, got {settings.shots}")
+    check_target(settings.out, overwrite=settings.overwrite)  # before the work rather than after it
+    trained = load(settings.run)
+    samples = _images(settings, trained) if trained.input["kind"] == "image" else _points(settings, trained)
+    learner = trained.learner
+    own = getattr(learner, "norm", None)
+    norm: Norm | None = settings.norm or ("support+query" if own == "transductive" else own)
+    steps = learner.test_steps if settings.steps is None else settings.steps
+    device = next(learner.parameters()).device
+    support = (samples.support[0].to(device), samples.support[1].to(device))
+    predictor = learner.adapt(support, steps=steps, norm=norm)
+    if not all(bool(p.isfinite().all()) for p in predictor.parameters()):
+        raise DivergenceError(
+            f"{steps} inner steps on {shown(settings.data)} led to weights that are not finite; "
+            "use fewer --steps, or scale the data"
+        )
+    predictor.details.update(samples.details, net=trained.net, run=trained.name, steps=steps, norm=predictor.norm)
+    folder = save_predictor(predictor, settings.out, overwrite=settings.overwrite)
+    print(f"adapted {shown(trained.name)} to {samples.words} in {steps} {'step' if steps == 1 else 'steps'}")
+    print(f"on these samples: {_achieved(predictor, support, samples)}")
+    if predictor.layered:
+        print(f"batch norm, {predictor.norm}: {NORM_IN_WORDS[predictor.norm]}")
+    for hint in samples.hints:
+        print(f"note: {hint}")
+    print(f"wrote {shown(folder)}")
+    return 0
+
+
+def _images(settings: AdaptSettings, trained: "LoadedRun") -> _Samples:
+    recipe = ImageRecipe(**{**trained.input, "fit": settings.fit})
+    support, labels = read_class_folders(settings.data, recipe, ways=trained.ways, shots=settings.shots)
+    counts = Counter(support[1].tolist())
+    each = {label: counts[number] for number, label in enumerate(labels)}
+    least, most = min(each.values()), max(each.values())
+    count = f"{least}" if least == most else f"{least} to {most}"
+    words = f"{len(labels)} classes ({', '.join(map(shown, labels))}) from {count} image{'s' * (most > 1)} each"
+    few = ", ".join(shown(label) for label in labels if each[label] < (trained.shots or 1))
+    hints = (f"the run was trained for {trained.shots} images of each class; fewer are in {few}",) if few else ()
+    return _Samples(support, {"input": asdict(recipe), "labels": labels, "support": each}, words, hints)
+
+
+def _points(settings: AdaptSettings, trained: "LoadedRun") -> _Samples:
+    if trained.input.get("kind") != "points" or trained.input["outputs"] != 1:
+        raise ConfigError(
+            f"this command knows images and points with one output, the run takes {trained.input}; call adapt in Python"
+        )
+    x, y = read_points(settings.data, inputs=trained.input["inputs"])
+    if settings.shots is not None:
+        if len(x) < settings.shots:
+            found = f"{shown(settings.data)} has {len(x)} of the {settings.shots} points asked for"
+            raise DataError(f"{found}; add {settings.shots - len(x)}")
+        x, y = x[: settings.shots], y[: settings.shots]
+    few = len(x) < (trained.shots or 1)
+    hints = (f"the run was trained for {trained.shots} points, these are fewer",) if few else ()
+    return _Samples((x, y), {"input": dict(trained.input), "support": len(x)}, f"{len(x)} points", hints)
+
+
+@torch.no_grad()
+def _achieved(predictor: Predictor, support: tuple[Tensor, Tensor], samples: _Samples) -> str:
+    """Say how well the support set itself is fitted, its statistics being those of the inner loop."""
+    x, y = support
+    seen = predictor if predictor.norm in ("running", "per_step") else Predictor(predictor.model, "transductive")
+    output = seen(x)
+    if "labels" in samples.details:
+        return f"{int((output.argmax(-1) == y).sum())} of {len(y)} right"
+    return f"root mean squared error {float((output - y).square().mean().sqrt()):.4g}"

@@ -1,0 +1,162 @@
+"""`fastadapt predict PREDICTOR FILE...`: the class of an image, the value at a point."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from torch import Tensor
+
+from fastadapt.data.files import complain, shown
+from fastadapt.data.images import Fit, ImageRecipe
+from fastadapt.data.points import read_inputs
+from fastadapt.errors import CheckpointError, ConfigError, DataError
+from fastadapt.predictor import Predictor
+from fastadapt.predictor_file import load_predictor
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictSettings:
+    """Answer files with a predictor: the class of an image, the value at each point of a CSV."""
+
+    predictor: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PREDICTOR")]
+    """The folder that adapt wrote."""
+    files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE...")]
+    """Images, or CSV files of inputs with a header such as x."""
+    json: bool = False
+    """Print one JSON array instead of a table."""
+    fit: Fit | None = None
+    """What to do with an image that is not square; by default what was chosen for adapt."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse the command line and predict."""
+    return run(tyro.cli(PredictSettings, args=list(argv), prog="fastadapt predict"))
+
+
+def run(settings: PredictSettings) -> int:
+    """Print the answer for every file, or for none: if one is broken, the error names all that are.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        FastadaptError: if the predictor or a file can't be used; nothing was printed then.
+    """
+    if not settings.files:
+        raise ConfigError("there is nothing to predict: give at least one file")
+    predictor = load_predictor(settings.predictor)
+    recipe = predictor.details.get("input")
+    kind = recipe.get("kind") if isinstance(recipe, dict) else None
+    if kind not in ("image", "points") or not isinstance(recipe, dict):
+        raise CheckpointError(
+            f"{shown(settings.predictor)} does not say what its input is; load it in Python and call it with a tensor"
+        )
+    if kind == "image":
+        _print_classes(classify(predictor, settings.files, settings.fit), settings)
+    else:
+        _print_values(evaluate(predictor, settings.files, int(recipe["inputs"])), settings)
+    return 0
+
+
+def classify(predictor: Predictor, files: Sequence[Path], fit: Fit | None = None) -> list[dict[str, float]]:
+    """Return for each image the probability of each class, the most probable first.
+
+    Raises:
+        DataError: if a file can't be used; all that can't are named.
+    """
+    recipe = ImageRecipe(**predictor.details["input"])
+    recipe = recipe if fit is None else replace(recipe, fit=fit)
+    logits = _answers(predictor, torch.stack(_read_all(files, recipe.read)), files)
+    labels = predictor.labels or [str(number) for number in range(logits.shape[-1])]
+    rows = logits.double().softmax(-1).tolist()
+    pairs = [sorted(zip(labels, row, strict=True), key=lambda pair: -pair[1]) for row in rows]
+    return [dict(row) for row in pairs]
+
+
+def evaluate(predictor: Predictor, files: Sequence[Path], inputs: int) -> list[tuple[Tensor, Tensor]]:
+    """Return `(x: [n, d], y: [n, 1])` for each file of points.
+
+    Raises:
+        DataError: if a file can't be used; all that can't are named.
+    """
+    tables = _read_all(files, lambda path: read_inputs(path, inputs=inputs))
+    return [(x, _answers(predictor, x, [path] * len(x))) for path, x in zip(files, tables, strict=True)]
+
+
+def _read_all(files: Sequence[Path], read: Any) -> list[Tensor]:
+    found, problems = [], []
+    for path in files:
+        try:
+            found.append(read(path))
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise complain(problems, f"the list of {len(files)} files")
+    return found
+
+
+@torch.no_grad()
+def _answers(predictor: Predictor, x: Tensor, files: Sequence[Path]) -> Tensor:
+    """Return the outputs for all rows of `x`, each independent of the others unless the norm is transductive."""
+    # One row at a time, so that not even the rounding of an answer depends on what else is asked.
+    chunk = _CHUNK if not predictor.layered else len(x) if predictor.norm == "transductive" else 1
+    outputs = torch.cat([predictor(rows) for rows in x.split(chunk)])
+    finite = outputs.isfinite().flatten(1).all(1)
+    if not finite.all():
+        name = shown(files[int((~finite).nonzero()[0])])
+        raise DataError(f"the answer for {name} is not a finite number; check its values, or adapt with fewer steps")
+    return outputs
+
+
+def _print_classes(answers: list[dict[str, float]], settings: PredictSettings) -> None:
+    if settings.json:
+        rows: list[Any] = []
+        for path, probabilities in zip(settings.files, answers, strict=True):
+            label, probability = next(iter(probabilities.items()))
+            rows.append({"file": str(path), "label": label, "probability": probability, "probabilities": probabilities})
+        print(json.dumps(rows, indent=1))
+        return
+    table = []
+    for path, probabilities in zip(settings.files, answers, strict=True):
+        [(label, probability), *others] = probabilities.items()
+        second = f"{shown(others[0][0])} ({others[0][1]:.3f})" if others else ""
+        table.append((shown(path), shown(label), f"{probability:.3f}", second))
+    _print_table(("file", "label", "probability", "runner-up"), table)
+
+
+def _print_values(answers: list[tuple[Tensor, Tensor]], settings: PredictSettings) -> None:
+    if settings.json:
+        points = [
+            {"file": str(path), "x": x.tolist(), "y": y.squeeze(-1).tolist()}
+            for path, (x, y) in zip(settings.files, answers, strict=True)
+        ]
+        print(json.dumps(points, indent=1))
+        return
+    for path, (x, y) in zip(settings.files, answers, strict=True):
+        if len(settings.files) > 1:
+            print(f"{shown(path)}:")
+        for row, value in zip(x.tolist(), y.squeeze(-1).tolist(), strict=True):
+            print(f"{', '.join(f'{number:.6g}' for number in row)} -> {value:.6g}")
+
+
+def _print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Print a table for a person at a terminal, or tab-separated lines for a pipe."""
+    if not sys.stdout.isatty():
+        for row in (header, *rows):
+            print("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*header, box=None)
+    for row in rows:
+        table.add_row(*(Text(cell, overflow="fold") for cell in row))
+    Console().print(table)

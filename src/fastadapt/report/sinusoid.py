@@ -1,0 +1,199 @@
+"""The two figures of the sine-wave study: one task seen closely, and the error against the number of steps.
+
+`draw_steps` lives in `fastadapt.report.steps`, since it serves any evaluation by number of shots.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastadapt.data.sinusoid import Family, Half, Sinusoid
+from fastadapt.evaluate import Evaluation, Protocol, evaluate
+from fastadapt.learner import Learner
+from fastadapt.methods.gradient import GradientLearner
+from fastadapt.report.steps import draw_steps as draw_steps
+from fastadapt.report.style import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PINK,
+    RED,
+    SKY,
+    add_legend,
+    figure,
+    note,
+    only_note,
+    panels_with_legend,
+    save_figure,
+    tidy,
+)
+from fastadapt.report.tune import at_rate
+from fastadapt.tasks import task_rng
+
+Rates = Mapping[int, float]
+"""A step size for each number of shots."""
+
+_OTHERS = (PINK, ORANGE, SKY)
+_CURVES = {0: (GREEN, (0, (1.2, 1.2))), 1: (RED, (0, (5, 1.5))), 10: (BLUE, "-")}
+
+
+def evaluate_shots(
+    learner: Learner,
+    *,
+    shots: Sequence[int] = (5, 10, 20),
+    family: Family = "maml",
+    oracle: bool = False,
+    protocol: Protocol | None = None,
+    rates: Rates | None = None,
+) -> dict[int, Evaluation]:
+    """Evaluate a learner on sinusoids with several numbers of support points, on a grid of 100 query points.
+
+    Args:
+        learner: the learner.
+        shots: support points K.
+        family: the family of waves.
+        oracle: whether the learner is told height and phase.
+        protocol: how to measure; default 600 tasks, 10 steps, and the interval with `ddof=0` as in MAML's code.
+        rates: inner step sizes, where they differ from the learner's own.
+
+    Returns:
+        `{K: evaluation}`.
+
+    Example:
+        >>> from fastadapt import MAML, MLP
+        >>> results = evaluate_shots(MAML(MLP(1, (8,), 1)), shots=(5,), protocol=Protocol(tasks=4, steps=2))
+        >>> len(results[5].mean)
+        3
+    """
+    protocol = protocol if protocol is not None else Protocol("sinusoid-v1", tasks=600, steps=10, ddof=0)
+    results = {}
+    for k in shots:
+        source = Sinusoid(family, shots=k, queries=100, grid=True, oracle=oracle)
+        with _rated(learner, rates, k):
+            results[k] = evaluate(learner, source, protocol, meta_batch=100)
+    return results
+
+
+def draw_adaptation(
+    learners: Mapping[str, Learner],
+    path: Path | str,
+    *,
+    shots: Sequence[int] = (5, 10),
+    half: Half = "right",
+    steps: Sequence[int] = (0, 1, 10),
+    family: Family = "maml",
+    rates: Mapping[str, Rates] | None = None,
+    oracles: Collection[str] = (),
+    seed: int = 1,
+    index: int | None = None,
+) -> Path:
+    """Draw what learners make of one wave: the wave, the support points, and the function after some steps.
+
+    The smallest number of shots lies in one half of the range only, so that the other half shows what was
+    learned about waves rather than about these points; the others lie in all of it.
+
+    Args:
+        learners: by name; a row of panels each.
+        path: the PNG to write.
+        shots: support points K; a column of panels each.
+        half: which half the points of the first column lie in.
+        steps: after which numbers of inner steps to draw the function.
+        family: the family of waves.
+        rates: for some learners, the step size for each K; otherwise the learner's own.
+        oracles: names of the learners that are told height and phase.
+        seed: seed of the stream of test tasks.
+        index: number of the task in that stream; None takes the first with a height of at least 2.5, which
+            can be seen, whatever the learners make of it.
+
+    Returns:
+        `path`.
+
+    Raises:
+        MissingExtraError: if matplotlib is not installed.
+
+    References:
+        Finn, Abbeel, Levine 2017 (arXiv:1703.03400), figure 2.
+    """
+    drawn = figure(4.9 * len(shots), 3.0 * len(learners) + 1.0)
+    if not learners:
+        only_note(drawn, "no learner to draw")
+        return save_figure(drawn, path)
+    index = _tall_wave(seed, family) if index is None else index
+    grid, strip = panels_with_legend(drawn, len(learners), len(shots), sharex=True, sharey=True)
+    for row, (name, learner) in zip(grid, learners.items(), strict=True):
+        for axes, k in zip(row, shots, strict=True):
+            side = half if k == min(shots) and len(shots) > 1 else None
+            source = Sinusoid(family, shots=k, queries=200, oracle=True, grid=True, half=side)
+            task = source.sample(task_rng(seed, "test", index))
+            told, own = name in oracles, (rates or {}).get(name, {}).get(k)
+            with _rated(learner, (rates or {}).get(name), k):
+                curves = _functions(learner, task.support, task.query[0], (0,) if told else steps, told)
+            where = f"K = {k}, all in the {side} half" if side else f"K = {k}"
+            title = f"{name}, {where}" + (f", step size {own:g}" if own is not None else "")
+            _draw_wave(axes, task, curves, title, side)
+    for axes in grid[-1]:
+        axes.set_xlabel("x", fontsize=9)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("y", fontsize=9)
+    height, phase = Sinusoid(family, oracle=True).sample(task_rng(seed, "test", index)).support[0][0, 1:].tolist()
+    sign = "\N{MINUS SIGN}" if family == "maml" else "+"
+    title = f"One task (test task {index}): y = {height:.2f} sin(x {sign} {phase:.2f}), adapted to its K points"
+    drawn.suptitle(title, fontsize=11)
+    add_legend(strip, grid)
+    note(drawn, ["MSE: mean squared error of this one task over [-5, 5]. Grey ground: the half without points."])
+    return save_figure(drawn, path)
+
+
+def _rated(learner: Learner, rates: Rates | None, shots: int) -> AbstractContextManager[Any]:
+    """Return a context in which the learner has the step size for that number of shots."""
+    rate = None if rates is None else rates.get(shots)
+    return at_rate(learner, rate) if isinstance(learner, GradientLearner) else nullcontext()
+
+
+def _tall_wave(seed: int, family: Family) -> int:
+    source = Sinusoid(family, shots=1, queries=0, oracle=True)
+    return next(i for i in range(10_000) if float(source.sample(task_rng(seed, "test", i)).support[0][0, 1]) >= 2.5)
+
+
+def _functions(learner: Learner, support: Any, x: Tensor, steps: Sequence[int], oracle: bool) -> dict[int, np.ndarray]:
+    """Return the learner's function on `x` after each number of steps, `{steps: [n]}`."""
+    device = next((p.device for p in learner.parameters()), torch.device("cpu"))
+    columns = 3 if oracle else 1
+    given = (support[0][:, :columns].to(device), support[1].to(device))
+    curves = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for j in steps:
+            with torch.no_grad():
+                predict = learner.adapt(given, steps=j)
+                curves[j] = predict(x[:, :columns].to(device))[:, 0].double().cpu().numpy()
+    return curves
+
+
+def _draw_wave(axes: Any, task: Any, curves: Mapping[int, np.ndarray], title: str, side: Half | None) -> None:
+    """Draw one panel of `draw_adaptation`."""
+    (xs, ys), (x, y) = task.support, task.query
+    line, target = x[:, 0].numpy(), y[:, 0].double().numpy()
+    if side is not None:
+        axes.axvspan(*((-5, 0) if side == "right" else (0, 5)), color="0.95", linewidth=0, zorder=0)
+    axes.plot(line, target, color="0.65", linewidth=4, label="true wave", solid_capstyle="round")
+    errors = []
+    for number, (j, curve) in enumerate(curves.items()):
+        color, dashes = _CURVES.get(j, (_OTHERS[number % len(_OTHERS)], (0, (4, 1.5, 1, 1.5))))
+        name = "before" if j == 0 else f"{j} step{'' if j == 1 else 's'}"
+        with np.errstate(all="ignore"):
+            error = float(np.mean((curve - target) ** 2))
+        short = f"{error:.2f}" if error < 1e3 else f"{error:.1e}"
+        errors.append(f"{name} {short if np.isfinite(error) else 'not finite'}")
+        shown = np.where(np.abs(curve) < 1e6, curve, np.nan)  # what is not finite, or absurd, has no place on paper
+        axes.plot(line, shown, color=color, linestyle=dashes, linewidth=1.8, label=name)
+    axes.plot(xs[:, 0], ys[:, 0], "^", color="black", markersize=7, label="the K points", zorder=4, linestyle="")
+    tidy(axes, title=title)
+    axes.set_xlim(-5, 5)
+    axes.set_ylim(-7.5, 6.2)
+    axes.text(0.01, 0.02, f"MSE: {', '.join(errors)}", transform=axes.transAxes, fontsize=8.5, color="0.2")

@@ -1,0 +1,74 @@
+"""Numbers as a Markdown table: one row for each number of inner steps, nothing dropped."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from fastadapt.evaluate import Evaluation
+
+
+def evaluation_table(result: Evaluation) -> str:
+    """Return an evaluation as Markdown: mean with its interval, median and non-finite tasks after each step.
+
+    Accuracies are in percent. The row of the headline result is marked with an arrow.
+
+    Example:
+        >>> from fastadapt import MAML, MLP
+        >>> from fastadapt.data.sinusoid import Sinusoid
+        >>> from fastadapt.evaluate import Protocol, evaluate
+        >>> result = evaluate(MAML(MLP(1, (8,), 1)), Sinusoid(), Protocol(tasks=4, steps=2))
+        >>> evaluation_table(result).splitlines()[0]
+        '| inner steps | mse, mean ± 95 % CI | median | non-finite tasks |'
+    """
+    unit = " (%)" if result.metric == "accuracy" else ""
+    rows = [f"| inner steps | {result.metric}{unit}, mean ± 95 % CI | median | non-finite tasks |"]
+    rows.append("| ---: | ---: | ---: | ---: |")
+    tasks = len(result.per_task)
+    for j, bad in enumerate(result.nonfinite):
+        rest = f" (mean of the other {tasks - bad}: {_number(result.finite_mean[j], result.metric)})" if bad else ""
+        arrow = "→ " if j == result.step else ""
+        median = _number(result.median[j], result.metric)
+        rows.append(f"| {arrow}{j} | {plus_minus(result, j)}{rest} | {median} | {bad} of {tasks} |")
+    return "\n".join(rows) + "\n"
+
+
+def comparison_table(results: Mapping[str, Evaluation], steps: Sequence[int] = (0, 1, 5, 10)) -> str:
+    """Return several evaluations side by side as Markdown, a row for each after the given numbers of steps.
+
+    A method without inner steps has the same number in every column. Where tasks are not finite the cell gives their
+    number and the mean of the rest.
+    """
+    if not results:
+        return ""
+    metric = next(iter(results.values())).metric
+    unit = " (%)" if metric == "accuracy" else ""
+    rows = [[f"{metric}{unit} ± 95 % CI", *(f"{j} step{'' if j == 1 else 's'}" for j in steps)]]
+    for name, result in results.items():
+        last = len(result.mean) - 1
+        rows.append([name, *(_cell(result, min(j, last)) if j <= last or last == 0 else "-" for j in steps)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])])
+    width = [f"<{widths[0]}", *(f">{w}" for w in widths[1:])]  # names to the left, numbers to the right
+    lines = [" | ".join(format(cell, w) for cell, w in zip(row, width, strict=True)) for row in rows]
+    return "".join(f"| {line} |\n" for line in lines)
+
+
+def plus_minus(result: Evaluation, step: int) -> str:
+    """Return the mean after `step` inner steps with its interval, `1.2346 ± 0.0123`; accuracies in percent."""
+    mean, half = result.mean[step], result.ci95[step]
+    return f"{_number(mean, result.metric)} ± {_number(half, result.metric)}"
+
+
+def _cell(result: Evaluation, step: int) -> str:
+    bad = result.nonfinite[step]
+    if not bad:
+        return plus_minus(result, step)
+    rest = _number(result.finite_mean[step], result.metric)
+    return f"{plus_minus(result, step)} ({bad} of {len(result.per_task)} not finite, the rest {rest})"
+
+
+def _number(value: float, metric: str) -> str:
+    if not math.isfinite(value):
+        return str(value)
+    if metric == "accuracy":
+        return f"{100 * value:.2f}"
+    return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.3e}"

@@ -1,0 +1,95 @@
+"""Points from a CSV: what is read, and the sentence for each bad line."""
+
+import re
+
+import pytest
+import torch
+
+from fastadapt.data.points import MOST_BYTES, read_inputs, read_points
+from fastadapt.errors import DataError
+
+
+def table(tmp_path, content):
+    path = tmp_path / "points.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "x", "y"),
+    [
+        ("x,y\n1,2\n-3.5,4e-1\n", [[1.0], [-3.5]], [[2.0], [0.4]]),
+        ("x1,x2,y\n1,2,3\n", [[1.0, 2.0]], [[3.0]]),
+        ("y,x\n1,2\n", [[2.0]], [[1.0]]),
+        ("hours,marks\n1,2\n", [[1.0]], [[2.0]]),
+        ("\ufeffx,y\r\n1,2\r\n\r\n3,4\r\n", [[1.0], [3.0]], [[2.0], [4.0]]),
+        (' x , "y"\n 1 , "2"\n', [[1.0]], [[2.0]]),
+    ],
+)
+def test_columns(tmp_path, content, x, y):
+    found_x, found_y = read_points(table(tmp_path, content), inputs=len(x[0]))
+    assert torch.equal(found_x, torch.tensor(x)) and torch.equal(found_y, torch.tensor(y))
+    assert found_x.dtype == found_y.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("content", "x"), [("x\n1\n2\n", [[1.0], [2.0]]), ("x,y\n1,9\n", [[1.0]]), ("a,b\n1,9\n", [[1.0, 9.0]])]
+)
+def test_inputs_alone(tmp_path, content, x):
+    assert read_inputs(table(tmp_path, content), inputs=len(x[0])).tolist() == x
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", "^can't read FILE as a table: the file is empty; remove or replace it$"),
+        ("\n\n", "^FILE has no values below its header; add at least one line$"),
+        ("x,y\n", "^FILE has no values below its header"),
+        ("y\n1\n", "^FILE has one column, 'y'; give inputs and a target, as in x,y$"),
+        ("1,2\n3,4\n", "^FILE, line 1 holds numbers where the header should be; add a first line such as x,y$"),
+        (
+            "x;y\n1;2\n",
+            "^FILE, line 1: the columns are not separated by commas; save the table as comma-separated CSV$",
+        ),
+        ("x\ty\n1\t2\n", "not separated by commas"),
+        ("x,x,y\n1,2,3\n", "^FILE, line 1: the column 'x' is named twice; name every column differently$"),
+        ("x,,y\n1,2,3\n", "^FILE, line 1: column 2 has no name; name every column$"),
+        ("x,y\n1,2\n3\n", "^FILE, line 3 has 1 values, the header has 2; correct the line$"),
+        ("x,y\n1,2,3\n", "^FILE, line 2 has 3 values, the header has 2; correct the line$"),
+        ("x,y\n1,\n", "^FILE, line 2: the value of 'y' is missing; fill it in or remove the line$"),
+        ("x,y\n1,2\n,\n", "^FILE, line 3: the value of 'x' is missing"),
+        ("x,y\n1,two\n", "^FILE, line 2: 'two' in column 'y' is not a number; write it as 12.5$"),
+        ("x,y\n1_0,2\n", "^FILE, line 2: '1_0' in column 'x' is not a number"),
+        ("x,y\n1,2\n\nnan,1\n", "^FILE, line 4: 'nan' in column 'x' is not finite; correct it or remove the line$"),
+        ("x,y\n1,-inf\n", "^FILE, line 2: '-inf' in column 'y' is not finite"),
+        ("x,y\n1e39,2\n", "^FILE, line 2: '1e39' in column 'x' is beyond 32-bit numbers; rescale the column$"),
+        ("x,y\n1e999,2\n", "^FILE, line 2: '1e999' in column 'x' is not finite"),
+        ('x,y\n"1,2\n', "^FILE, line 2 is not valid CSV"),
+        (b"x,y\n1,\xff\n", r"^FILE is not UTF-8 text \(byte 6\); save the table as CSV in UTF-8$"),
+        (b"PK\x03\x04\x14\0\0\0", "^FILE"),
+        ("x1,x2,y\n1,2,3\n", r"^FILE has 2 input columns \(x1, x2\), the model takes 1; change the columns$"),
+        (
+            b"x,y\n" + b"1,2\n" * (MOST_BYTES // 4),
+            "^FILE is larger than 10 MB, the limit for a table; make it smaller$",
+        ),
+    ],
+)
+def test_every_problem_has_a_sentence(tmp_path, content, sentence):
+    path = table(tmp_path, content)
+    with pytest.raises(DataError, match=sentence.replace("FILE", re.escape(str(path)))) as caught:
+        read_points(path, inputs=1)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(DataError, match=r"^can't read \S+/none.csv: there is no such file; check the path$"):
+        read_points(tmp_path / "none.csv")
+    with pytest.raises(DataError, match=r"^can't read \S+ as a table: it is a folder; give the files in it$"):
+        read_inputs(tmp_path, inputs=1)
+
+
+def test_inputs_must_fit_the_model(tmp_path):
+    with pytest.raises(DataError, match=r"has 1 input columns \(x\), the model takes 3"):
+        read_inputs(table(tmp_path, "x,y\n1,2\n"), inputs=3)
+    with pytest.raises(DataError, match=r"has 0 input columns \(none\), the model takes 1"):
+        read_inputs(table(tmp_path, "y\n1\n"), inputs=1)
