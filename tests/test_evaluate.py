@@ -107,3 +107,27 @@ def test_protocols_that_make_no_sense_are_refused() -> None:
     for bad in ({"tasks": 0}, {"steps": -1}, {"steps": 2, "report": 3}):
         with pytest.raises(ConfigError):
             Protocol(**bad)  # type: ignore[arg-type]
+
+
+class Share:
+    """A loss with a metric of its own, larger is better."""
+
+    def __call__(self, model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        return nn.functional.mse_loss(model(batch[0]), batch[1])
+
+    def metrics(self, output: torch.Tensor, batch: tuple[torch.Tensor, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"share": ((output - batch[1]).abs() < 1).to(output.dtype).mean()}
+
+
+def test_checkpoints_are_ranked_in_the_metrics_own_direction() -> None:
+    torch.manual_seed(0)
+    net = MLP(1, (8,), 1, init_std=None)
+    protocol = Protocol(tasks=5, steps=1)
+    error = evaluate(MAML(net), Sinusoid(), protocol)
+    assert error.score == -error.result
+    silent = evaluate(MAML(net, Share()), Sinusoid(), protocol)
+    assert silent.metric == "share" and silent.score == -silent.losses[1]  # no direction: the loss decides
+    share = Share()
+    share.higher_is_better = True  # type: ignore[attr-defined]
+    declared = evaluate(MAML(net, share), Sinusoid(), protocol)
+    assert declared.score == declared.result

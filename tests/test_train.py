@@ -188,7 +188,8 @@ torch.set_num_threads(1)
 from fastadapt import MLP, MAML, SGD, Sinusoid, Training, meta_train
 torch.manual_seed(0)
 learner = MAML(MLP(1, (16,), 1, init_std=None), rule=SGD(0.01))
-result = meta_train(learner, Sinusoid(), Training(steps=int(sys.argv[2]), meta_batch=4, checkpoint_every=1, log_every=5), folder=sys.argv[1], quiet=True)
+settings = Training(steps=int(sys.argv[2]), meta_batch=4, checkpoint_every=1, log_every=5)
+result = meta_train(learner, Sinusoid(), settings, folder=sys.argv[1], quiet=True)
 print(result.stopped, hashlib.sha256(b"".join(v.numpy().tobytes() for v in learner.state_dict().values())).hexdigest())
 """
 
@@ -246,3 +247,17 @@ def test_a_signal_checkpoints_and_leaves_at_once(tmp_path: Path, number: int) ->
     out = output(process, seconds=10)
     assert time.monotonic() - began < 10
     assert out.split()[0] == signal.Signals(number).name
+
+
+def test_a_longer_run_may_go_on_but_another_one_may_not(tmp_path: Path) -> None:
+    whole = learner()
+    meta_train(whole, Sinusoid(), SETTINGS, quiet=True)
+    meta_train(learner(), Sinusoid(), replace(SETTINGS, steps=6), folder=tmp_path, quiet=True)
+    second = learner(seed=3)
+    meta_train(second, Sinusoid(), replace(SETTINGS, keep=9), folder=tmp_path, quiet=True)
+    assert digest(second) == digest(whole)
+    with pytest.raises(CheckpointError, match=r"meta_batch: 4 -> 5"):
+        meta_train(learner(), Sinusoid(), replace(SETTINGS, meta_batch=5), folder=tmp_path, quiet=True)
+    with pytest.raises(CheckpointError, match=r"steps: 12 -> 20; schedule"):
+        linear = replace(SETTINGS, steps=20, schedule="linear")
+        meta_train(learner(), Sinusoid(), linear, folder=tmp_path, quiet=True)

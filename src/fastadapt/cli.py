@@ -1,7 +1,8 @@
 """The command line: `fastadapt COMMAND ...`.
 
-Exit codes: 0 done; 1 training diverged; 2 a setting, file or folder can't be used (one sentence says which and
-why); 130 and 143 stopped by Ctrl-C or SIGTERM, with a checkpoint.
+Exit codes: 0 done; 1 numbers failed (training diverged, adapted weights are not finite, a check of doctor failed);
+2 a setting, file or folder can't be used (one sentence says which and why); 130 and 143 stopped by Ctrl-C or
+SIGTERM, with a checkpoint.
 """
 
 import importlib

@@ -97,9 +97,10 @@ def differences(old: RunConfig, new: RunConfig) -> list[str]:
 
     What only decides how long, how often and how loudly may change between the lives of a run.
     """
-    free = {"training.minutes", "training.log_every", "training.checkpoint_every", "training.keep", "export"}
     a, b = _flat(_to_plain(old)), _flat(_to_plain(new))
-    return [f"{k}: {a.get(k)} -> {b.get(k)}" for k in sorted(a | b) if a.get(k) != b.get(k) and k not in free]
+    outside = [key for key in sorted(a | b) if not key.startswith("training.") and key != "export"]
+    changed = [f"{key}: {a.get(key)} -> {b.get(key)}" for key in outside if a.get(key) != b.get(key)]
+    return changed + [f"training.{line}" for line in new.training.conflicts(dataclasses.asdict(old.training))]
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -101,6 +101,7 @@ class Evaluation:
         finite_mean: the mean over the finite tasks alone, to be read together with `nonfinite`.
         nonfinite_tasks: the numbers of those tasks in the stream (at most 20).
         transductive: whether the queries of a task shared batch statistics.
+        higher_is_better: the metric's direction; None where the loss does not say.
         norm: the batch-norm mode that was used; "none" for a model without batch norm.
         losses: mean query loss, one number for each number of steps.
         per_task: the metric of every task, `[tasks][k+1]`.
@@ -115,6 +116,7 @@ class Evaluation:
     finite_mean: list[float]
     nonfinite_tasks: list[int]
     transductive: bool
+    higher_is_better: bool | None
     norm: str
     losses: list[float]
     per_task: list[list[float]]
@@ -124,6 +126,17 @@ class Evaluation:
         """The number of inner steps that the headline result is after."""
         last = len(self.mean) - 1
         return last if self.protocol.report is None else min(self.protocol.report, last)
+
+    @property
+    def score(self) -> float | None:
+        """What checkpoints are ranked by, higher is better; None if it is not finite.
+
+        It is the headline metric in its declared direction, and the loss where no direction is declared.
+        """
+        value = -self.losses[self.step]
+        if self.higher_is_better is not None:
+            value = self.result if self.higher_is_better else -self.result
+        return value if math.isfinite(value) else None
 
     @property
     def result(self) -> float:
@@ -211,6 +224,7 @@ def summarise(table: dict[str, np.ndarray], protocol: Protocol, learner: Learner
         kept = [float(v[f].mean()) if f.any() else math.nan for v, f in zip(values.T, finite.T, strict=True)]
     layered = bool(batch_norm_layers(learner))
     norm = (protocol.norm or learner.norm) if layered else "none"
+    declared = getattr(getattr(learner, "loss", None), "higher_is_better", None)
     return Evaluation(
         protocol=protocol,
         metric=metric,
@@ -221,6 +235,7 @@ def summarise(table: dict[str, np.ndarray], protocol: Protocol, learner: Learner
         finite_mean=kept,
         nonfinite_tasks=[int(i) for i in np.flatnonzero(~finite.all(1))[:20]],
         transductive=norm == "transductive",
+        higher_is_better=False if metric == "loss" else declared,
         norm=norm,
         losses=[float(m) for m in table["loss"].mean(0)],
         per_task=values.tolist(),

@@ -1,11 +1,12 @@
 """Losses of a task: `loss(model, batch) -> scalar`, with the metrics that go with them.
 
 A loss is any function of a model with its parameters bound and a batch. The classes here unpack
-`(x, y)` and also say what a person wants to read (`metrics`), which is optional for your own.
+`(x, y)` and also say what a person wants to read, which is optional for your own: `metrics(output, batch)`, a
+dictionary of scalars of which the first is the headline, and `higher_is_better` for that one.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -37,6 +38,8 @@ class MSE:
         """Return the loss of `model` on `batch = (x: [K, ...], y: [K, ...])`."""
         x, y = batch
         return F.mse_loss(model(x), y)
+
+    higher_is_better: ClassVar[bool] = False
 
     def metrics(self, output: Tensor, batch: Any) -> dict[str, Tensor]:
         """Return `{"mse": ...}` of `output` against the targets."""
@@ -72,6 +75,7 @@ class CrossEntropy:
     """
 
     reduction: Reduction = "mean"
+    higher_is_better: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.reduction not in ("mean", "sum_over_classes", "sum"):

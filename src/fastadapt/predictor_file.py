@@ -8,6 +8,7 @@
 file name of its own, so at every moment the folder holds one complete predictor.
 """
 
+import copy
 import hashlib
 import json
 import re
@@ -27,7 +28,6 @@ from fastadapt.atomic import explain, sync, write_folder, write_text
 from fastadapt.errors import CheckpointError, ConfigError
 from fastadapt.norm import check_norm
 from fastadapt.predictor import Predictor
-from fastadapt.version import __version__
 from fastadapt.version import __version__
 
 FORMAT = "fastadapt-predictor"
@@ -172,8 +172,8 @@ def load_predictor(folder: str | Path, model: nn.Module | None = None) -> Predic
 
     Args:
         folder: what `save_predictor` or `fastadapt adapt` wrote.
-        model: a module of the right architecture, whose values are overwritten; None builds the network of
-            `fastadapt.nets` that the predictor names.
+        model: a module of the right architecture, which is copied; None builds the network of `fastadapt.nets`
+            that the predictor names.
 
     Raises:
         CheckpointError: if the folder is missing, incomplete, damaged, of another version, or does not fit `model`.
@@ -201,7 +201,7 @@ def load_predictor(folder: str | Path, model: nn.Module | None = None) -> Predic
         model = model.to_empty(device="cpu")
     else:
         _check_fit(model, tensors, f"the given {type(model).__name__}")
-        model = model.cpu()
+        model = copy.deepcopy(model).cpu()
     for name, own in {**dict(model.named_parameters()), **dict(model.named_buffers())}.items():
         own.data = tensors[f"model.{name}"]
     return Predictor(model, norm, moments, beside, details).eval()

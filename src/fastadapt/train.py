@@ -11,6 +11,7 @@ validation, checkpoints, and a stop on Ctrl-C, SIGTERM or a time limit that lose
 """
 
 import copy
+import dataclasses
 import logging
 import math
 import time
@@ -131,8 +132,8 @@ def meta_train(
     checkpoints = None if folder is None else folder / "checkpoints"
     device = next(p.device for p in learner.parameters())
 
-    state: dict[str, Any] = {"skipped": 0, "seconds": 0.0, "seed": training.seed}
-    start = _resume(checkpoints, learner, optimizer, state)
+    state: dict[str, Any] = {"skipped": 0, "seconds": 0.0, "training": dataclasses.asdict(training)}
+    start = _resume(checkpoints, learner, optimizer, training, state)
     in_a_row: list[int] = []
     stopped: Stop = "finished"
     step = start
@@ -154,7 +155,7 @@ def meta_train(
         assert validation is not None
         result = evaluate(learner, validation, protocol)
         log.write({"step": step, **validation_record(result), "seconds": round(time.monotonic() - began, 2)})
-        save(score_of(result))
+        save(result.score)
 
     learner.train()
     with (
@@ -220,7 +221,13 @@ def _step_seed(seed: int, step: int) -> int:
     return (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) % 2**63
 
 
-def _resume(folder: Path | None, learner: Learner, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> int:
+def _resume(
+    folder: Path | None,
+    learner: Learner,
+    optimizer: torch.optim.Optimizer,
+    training: Training,
+    state: dict[str, Any],
+) -> int:
     """Load the newest valid checkpoint, if any, and return its step."""
     checkpoint = None if folder is None else latest_checkpoint(folder)
     if checkpoint is None or folder is None:
@@ -234,9 +241,11 @@ def _resume(folder: Path | None, learner: Learner, optimizer: torch.optim.Optimi
                 was,
                 value,
             )
-    if checkpoint.state.get("seed") != state["seed"]:
+    changed = training.conflicts(checkpoint.state.get("training", {}))
+    if changed:
         raise CheckpointError(
-            f"{folder} was trained with seed {checkpoint.state.get('seed')}, the settings say {state['seed']}"
+            f"{folder} was trained with other settings ({'; '.join(changed)}); "
+            "go on with the same, or use another folder"
         )
     try:
         learner.load_state_dict(checkpoint.learner)
@@ -278,12 +287,6 @@ def validation_record(result: Evaluation) -> dict[str, Any]:
         "val ci95": result.ci95[result.step],
     }
     return record | ({"val nonfinite": result.nonfinite[result.step]} if result.nonfinite[result.step] else {})
-
-
-def score_of(result: Evaluation) -> float | None:
-    """Return a validation's score, higher is better; None if it is not finite."""
-    score = result.result if result.metric in ("accuracy", "return") else -result.result
-    return score if math.isfinite(score) else None
 
 
 def _divergence(

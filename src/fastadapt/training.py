@@ -1,9 +1,10 @@
 """Settings of the outer loop, and the optimizer and schedule they describe."""
 
+import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -78,6 +79,18 @@ class Training:
         if self.schedule == "cosine":
             return self.final_lr + (self.lr - self.final_lr) * 0.5 * (1 + math.cos(math.pi * fraction))
         return self.lr
+
+    def conflicts(self, saved: Mapping[str, Any]) -> list[str]:
+        """Return what makes these settings another run than the `saved` ones, as `["lr: 0.1 -> 0.2"]`.
+
+        What decides only how long, how often and how loudly may change between the lives of a run; so may the number
+        of steps, unless the schedule depends on it.
+        """
+        free = {"minutes", "log_every", "checkpoint_every", "keep", "validate_every", "max_nonfinite"}
+        free |= {"steps"} if self.schedule == saved.get("schedule") == "constant" else set()
+        mine = dataclasses.asdict(self)
+        changed = [name for name in mine if name not in free and mine[name] != saved.get(name)]
+        return [f"{name}: {saved.get(name)} -> {mine[name]}" for name in changed]
 
     def build_optimizer(self, learner: nn.Module) -> torch.optim.Optimizer:
         """Return the outer optimizer over the learner's trainable parameters."""

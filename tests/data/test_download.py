@@ -40,10 +40,12 @@ class Handler(BaseHTTPRequestHandler):
         server.seen.append(asked)
         if server.code or server.failures:
             server.failures = max(0, server.failures - 1)
-            return self.send_error(server.code or 503)
+            self.send_error(server.code or 503)
+            return
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and server.ranges else 0
         if start >= len(CONTENT):
-            return self.send_error(416)
+            self.send_error(416)
+            return
         body = CONTENT[start:]
         self.send_response(206 if start else 200)
         if start:

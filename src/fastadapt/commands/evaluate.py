@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
     settings = tyro.cli(EvaluateSettings, args=list(argv), prog="fastadapt evaluate")
     loaded = load_run(settings.run)
     data = loaded.config.data
-    source = data.source("test", settings.data, data.load(settings.data))
+    source = data.source("test", data.load(settings.data))
     learner = loaded.learner.to(choose_device(settings.device))
     result = evaluate(learner, source, custom(loaded.config.protocol, settings), meta_batch=settings.meta_batch)
     if settings.out is not None:

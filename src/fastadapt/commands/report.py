@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     loaded = load_run(settings.run)
     others = {path.name: load_run(path) for path in settings.against}
     data = loaded.config.data
-    source = data.source("test", settings.data, data.load(settings.data))
+    source = data.source("test", data.load(settings.data))
     metrics = settings.run / "metrics.jsonl"
     records = read_metrics(metrics) if metrics.is_file() else []
     result = evaluate(loaded.learner, source, loaded.config.protocol)

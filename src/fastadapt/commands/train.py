@@ -29,6 +29,8 @@ class TrainSettings:
     """Folder of the run; default runs/PRESET."""
     data: Path | None = None
     """Folder that holds the data set; default FASTADAPT_DATA, then the user's cache."""
+    download: bool = False
+    """Fetch the data set from its official home if it is not found."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where tensors live; auto takes a GPU if there is one."""
     threads: int | None = None
@@ -92,10 +94,10 @@ def run(settings: TrainSettings) -> int:
     device = choose_device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    cached = config.data.load(settings.data)
-    training_tasks = config.data.source("train", settings.data, cached)
-    validation = config.data.source("val", settings.data, cached) if config.training.validate_every else None
-    test_tasks = config.data.source("test", settings.data, cached)
+    loaded_data = config.data.load(settings.data, settings.download)
+    training_tasks = config.data.source("train", loaded_data)
+    validation = config.data.source("val", loaded_data) if config.training.validate_every else None
+    test_tasks = config.data.source("test", loaded_data)
     settle(folder, config)
 
     torch.manual_seed(config.training.seed)

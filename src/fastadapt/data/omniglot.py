@@ -209,7 +209,7 @@ def _not_found(root: str | Path | None) -> str:
     return (
         f"Omniglot not found: {missing or 'both sets in one folder'} missing in "
         f"{', '.join(str(folder) for folder in tried) or 'no folder (there is no home and no setting)'}; give the "
-        "folder that has them (--data, root=... or FASTADAPT_DATA), or allow the download (download=True)"
+        "folder that has them (--data, root=... or FASTADAPT_DATA), or allow the download (--download, download=True)"
     )
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from fastadapt.data.classes import Rotation
 from fastadapt.data.omniglot import Resize, load_omniglot, omniglot_tasks
@@ -31,13 +31,13 @@ class SinusoidData:
     oracle: bool = False
     """Give the network height and phase as further inputs."""
 
-    def source(self, part: Part, root: Path | None = None, cached: Any = None) -> TaskSource:
+    def source(self, part: Part, loaded: Any = None) -> TaskSource:
         """Return the source of training or test tasks."""
         if part == "train":
             return Sinusoid(self.family, self.train_shots, self.train_queries, oracle=self.oracle)
         return Sinusoid(self.family, self.shots, self.queries, oracle=self.oracle, grid=True)
 
-    def load(self, root: Path | None = None) -> None:
+    def load(self, root: Path | None = None, download: bool = False) -> None:
         """Return nothing: the waves are made, not read."""
 
     @property
@@ -50,7 +50,7 @@ class SinusoidData:
         """What one input is, for reading a user's own data."""
         return {"kind": "points", "inputs": 3 if self.oracle else 1, "outputs": 1}
 
-    ways: None = None
+    ways: ClassVar[None] = None
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,16 @@ class OmniglotData:
     resize: Resize = "lanczos"
     """How drawings are brought to 28x28."""
 
-    def load(self, root: Path | None = None) -> Any:
-        """Read the data set once; pass the result to `source` as `cached`."""
-        return load_omniglot(root, resize=self.resize)
+    def load(self, root: Path | None = None, download: bool = False) -> Any:
+        """Read the data set once; pass the result to `source`."""
+        return load_omniglot(root, resize=self.resize, download=download)
 
-    def source(self, part: Part, root: Path | None = None, cached: Any = None) -> TaskSource:
+    def source(self, part: Part, loaded: Any = None) -> TaskSource:
         """Return the source of training, validation or test tasks."""
         training = part == "train"
         return omniglot_tasks(
             part,
-            cached,
+            loaded,
             split=self.split,
             seed=self.split_seed,
             ways=self.ways,
@@ -98,7 +98,6 @@ class OmniglotData:
             rotation=self.rotation,
             rotated_classes=self.rotated_classes and training,
             invert=self.invert,
-            root=root,
             resize=self.resize,
         )
 

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from fastadapt.bound import Bound
 from fastadapt.calculus import Autograd, Calculus, Params, able_to_differentiate, detached, differentiable
 from fastadapt.engine import Engine, Route, on_kernels_that_differentiate
-from fastadapt.errors import TaskError
+from fastadapt.errors import ConfigError, TaskError
 from fastadapt.inner import InnerStep, check_steps, descend
 from fastadapt.learner import Learner, MetaBatch, Outcome, Trace, with_gradient
 from fastadapt.losses import MSE, Loss
@@ -61,6 +61,11 @@ class GradientLearner(Learner):
         self.loss = loss if loss is not None else MSE()
         self.inner_loss = inner_loss if inner_loss is not None else self.loss
         self.rule = rule if rule is not None else SGD()
+        if isinstance(self.rule.lr, Tensor) and self.rule.lr.requires_grad:
+            raise ConfigError(
+                "a learner takes its inner rate as a constant, but this rule's lr requires a gradient; "
+                "pass lr.detach(), or differentiate fastadapt.adapt(...) yourself"
+            )
         self.steps = steps
         self.test_steps = steps if test_steps is None else test_steps
         self.norm: Norm = norm

@@ -1,0 +1,135 @@
+"""What the package promises from outside: its names, its commands, its presets and its size."""
+
+import ast
+import dataclasses
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastadapt
+from fastadapt.cli import COMMANDS
+from fastadapt.presets import PRESETS
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "fastadapt"
+HEAVY = ("matplotlib", "rich", "tyro", "PIL", "scipy", "tensorboard")
+
+# A name appears or disappears here on purpose, with a line in CHANGELOG.md.
+FROZEN_COMMANDS = ["train", "evaluate", "adapt", "predict", "report", "list", "doctor"]
+FROZEN_PRESETS = [
+    "anil-omniglot-20w1s",
+    "anil-omniglot-20w5s",
+    "anil-omniglot-5w1s",
+    "anil-omniglot-5w5s",
+    "fomaml-omniglot-20w1s",
+    "fomaml-omniglot-20w5s",
+    "fomaml-omniglot-5w1s",
+    "fomaml-omniglot-5w5s",
+    "fomaml-sinusoid",
+    "maml-omniglot-20w1s",
+    "maml-omniglot-20w5s",
+    "maml-omniglot-5w1s",
+    "maml-omniglot-5w5s",
+    "maml-omniglot-noconv-5w1s",
+    "maml-omniglot-noconv-5w5s",
+    "maml-sinusoid",
+    "oracle-sinusoid",
+    "pretrain-sinusoid",
+    "reptile-omniglot-20w1s",
+    "reptile-omniglot-20w5s",
+    "reptile-omniglot-5w1s",
+    "reptile-omniglot-5w5s",
+    "reptile-sinusoid",
+]
+
+
+def public_names() -> list[str]:
+    body = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")).body
+    return [alias.asname or alias.name for node in body if isinstance(node, ast.ImportFrom) for alias in node.names]
+
+
+NAMES = public_names()
+CALLABLE = [name for name in NAMES if name != "__version__"]
+
+
+def test_there_are_at_most_forty_names_each_once_and_as_itself() -> None:
+    assert len(NAMES) == len(set(NAMES)) <= 40
+    body = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")).body
+    imports = [alias for node in body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert [a.name for a in imports if a.asname != a.name] == []
+    assert [name for name in NAMES if not hasattr(fastadapt, name)] == []
+
+
+@pytest.mark.parametrize("name", CALLABLE)
+def test_a_public_name_is_documented(name: str) -> None:
+    public = getattr(fastadapt, name)
+    described = public if inspect.isclass(public) or inspect.isfunction(public) else type(public)
+    summary = (described.__dict__.get("__doc__") if inspect.isclass(described) else described.__doc__) or ""
+    first = summary.strip().split("\n\n")[0]
+    assert re.match(r"[A-Z].*[.:]$", first, re.DOTALL), f"{name}: no sentence at first, but {first!r}"
+    assert not first.startswith(f"{name}("), f"{name} has the docstring that dataclass makes"
+    if inspect.isclass(public):
+        bare = [n for n, member in own_members(public) if not inspect.getdoc(member)]
+        assert bare == [], f"methods of {name} without a docstring"
+
+
+def own_members(kind: type) -> list[tuple[str, object]]:
+    """Return the public methods and properties that a class defines itself."""
+    members = [(n, m.fget if isinstance(m, property) else m) for n, m in vars(kind).items() if not n.startswith("_")]
+    return [(n, m) for n, m in members if inspect.isfunction(m)]
+
+
+@pytest.mark.parametrize("name", CALLABLE)
+def test_a_public_name_is_annotated(name: str) -> None:
+    public = getattr(fastadapt, name)
+    functions = [(name, public)] if inspect.isfunction(public) else []
+    if inspect.isclass(public):
+        functions = own_members(public)
+        made = dataclasses.is_dataclass(public) or getattr(public, "_is_protocol", False)
+        if "__init__" in vars(public) and not made:
+            functions.append(("__init__", vars(public)["__init__"]))
+    for where, function in functions:
+        signature = inspect.signature(function)
+        parameters = [p for p in signature.parameters.values() if p.name not in ("self", "cls")]
+        assert [p.name for p in parameters if p.annotation is p.empty] == [], f"{name}.{where}"
+        assert signature.return_annotation is not signature.empty, f"{name}.{where}"
+
+
+def test_the_api_page_lists_exactly_the_public_names() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([^`]+)` \| (.*) \|$", page, re.MULTILINE)
+    assert sorted(name for name, _ in rows) == sorted(NAMES)
+    assert [name for name, text in rows if not text.strip()] == []
+
+
+def test_importing_it_imports_nothing_heavy() -> None:
+    code = f"import sys, fastadapt; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert done.stderr == ""
+
+
+def test_no_command_appears_or_disappears_unnoticed() -> None:
+    assert list(COMMANDS) == FROZEN_COMMANDS
+    files = {path.stem for path in (PACKAGE / "commands").glob("*.py")} - {"__init__"}
+    assert files == set(FROZEN_COMMANDS)
+
+
+def test_no_preset_appears_or_disappears_unnoticed() -> None:
+    assert sorted(PRESETS) == FROZEN_PRESETS
+
+
+@pytest.mark.parametrize("top", ["src", "tests"])
+def test_no_file_is_longer_than_400_lines(top: str) -> None:
+    lengths = {str(p.relative_to(ROOT)): len(p.read_text("utf-8").splitlines()) for p in (ROOT / top).rglob("*.py")}
+    assert lengths, f"there is nothing in {top}"
+    assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+
+def test_folders_are_at_most_two_deep() -> None:
+    deep = [p for p in PACKAGE.rglob("*.py") if len(p.relative_to(PACKAGE).parents) - 1 > 2]
+    assert deep == []
