@@ -102,6 +102,8 @@ class MAML(GradientLearner):
         count = sum(len(group) for group in groups)
         if inner_lr is not None and inner_lr.shape != (count,):
             raise TaskError(f"inner_lr needs one rate for each of the {count} tasks, got shape {tuple(inner_lr.shape)}")
+        if inner_lr is not None and inner_lr.requires_grad:
+            raise TaskError("inner_lr is taken as a constant, but it requires a gradient; pass inner_lr.detach()")
         state, meta = self._state(), self._meta()
         plan = self._plan(state)
         differentiate = torch.is_grad_enabled() and bool(meta)

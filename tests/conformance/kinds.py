@@ -1,0 +1,103 @@
+"""What the conformance suite is run on: every learner x every kind of task. A new learner joins by one line here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from fastadapt import MAML, SGD, Adam, CrossEntropy, Learner, Momentum, Pretrain, Reptile, Task
+from fastadapt.losses import MSE
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Hold a way to build a learner, and what can't be asked of it.
+
+    Args:
+        build: `build(model, loss, **settings) -> Learner`.
+        shuffles: its training draws minibatches, so that two calls differ unless the seed is set again.
+        has_route: it takes `route=`.
+    """
+
+    build: Callable[..., Learner]
+    shuffles: bool = False
+    has_route: bool = True
+
+
+def of(cls, **settings):
+    return lambda model, loss, **more: cls(model, loss, **settings, **more)
+
+
+LEARNERS = {
+    "maml": Entry(of(MAML, rule=SGD(0.1), steps=2)),
+    "maml_adam": Entry(of(MAML, rule=Adam(0.01, beta1=0.9), steps=2)),
+    "fomaml": Entry(of(MAML, rule=SGD(0.1), steps=2, meta_gradient="first_order")),
+    "anil": Entry(of(MAML, rule=SGD(0.1), steps=2, adapt="head")),
+    "boil": Entry(of(MAML, rule=SGD(0.1), steps=2, adapt="body", test_steps=3)),
+    "reptile": Entry(of(Reptile, rule=SGD(0.1), steps=3)),
+    "reptile_minibatch": Entry(of(Reptile, rule=SGD(0.1), steps=3, batch=3), shuffles=True),
+    "reptile_mean": Entry(of(Reptile, rule=Momentum(0.1), steps=3, inner_state="mean")),
+    "reptile_serial": Entry(of(Reptile, rule=SGD(0.1), steps=3, inner_state="serial")),
+    "pretrain": Entry(of(Pretrain, rule=SGD(0.1), test_steps=2)),
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Hold one kind of task: its network, its loss, and a way to draw a meta-batch of four."""
+
+    model: Callable[[], nn.Module]
+    loss: Any
+    tasks: Callable[[], list[Task]]
+
+
+class Net(nn.Module):
+    """Smooth, with a batch norm, a buffer, a frozen parameter and dropout that is off."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 6)
+        self.norm = nn.BatchNorm1d(6)
+        self.register_buffer("shift", torch.full((6,), 0.1))
+        self.scale = nn.Parameter(torch.full((6,), 1.5), requires_grad=False)
+        self.drop = nn.Dropout(0.0)
+        self.head = nn.Linear(6, outputs)
+
+    def forward(self, x):
+        return self.head(self.drop(torch.tanh(self.norm(self.first(x)) * self.scale + self.shift)))
+
+
+class WeightedError:
+    """Take batches of another structure than `(x, y)`."""
+
+    def __call__(self, model, batch):
+        y, weight = batch["target"]
+        return (weight * (model(batch["input"]) - y).square().squeeze(-1)).sum() / weight.sum()
+
+
+def regression_batch(n):
+    return torch.randn(n, 3), torch.randn(n, 1)
+
+
+def classification_batch(n):
+    return torch.randn(n, 3), torch.arange(n) % 2
+
+
+def weighted_batch(n):
+    return {"input": torch.randn(n, 3), "target": (torch.randn(n, 1), torch.rand(n))}
+
+
+def drawn(batch, sizes):
+    return lambda: [Task(batch(support), batch(query)) for support, query in sizes]
+
+
+EQUAL = [(6, 4)] * 4
+RAGGED = [(6, 4), (4, 3), (6, 4), (5, 4)]
+KINDS = {
+    "regression": Kind(lambda: Net(1), MSE(), drawn(regression_batch, EQUAL)),
+    "classification": Kind(lambda: Net(2), CrossEntropy(), drawn(classification_batch, EQUAL)),
+    "ragged": Kind(lambda: Net(1), MSE(), drawn(regression_batch, RAGGED)),
+    "other_structure": Kind(lambda: Net(1), WeightedError(), drawn(weighted_batch, EQUAL)),
+}

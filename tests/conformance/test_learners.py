@@ -1,0 +1,244 @@
+"""What every learner promises, whatever its method, on every kind of task."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch.utils import _pytree as pytree
+
+from conformance.kinds import KINDS, LEARNERS
+from fastadapt import Outcome, Predictor, Task
+
+pytestmark = pytest.mark.usefixtures("double")
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return KINDS[request.param]
+
+
+@pytest.fixture(params=LEARNERS)
+def entry(request):
+    return LEARNERS[request.param]
+
+
+@pytest.fixture
+def tasks(kind):
+    return kind.tasks()
+
+
+@pytest.fixture
+def learner(entry, kind):
+    return entry.build(kind.model(), kind.loss)
+
+
+def inputs(batch):
+    return pytree.tree_leaves(batch)[0]
+
+
+def backward(learner, tasks):
+    """Return the outcome and gradients of a copy, so that nothing a learner keeps between calls can matter."""
+    twin = copy.deepcopy(learner)
+    torch.manual_seed(7)
+    outcome = twin(tasks)
+    outcome.loss.backward()
+    return outcome, {n: p.grad for n, p in twin.named_parameters() if p.requires_grad}
+
+
+def everything(learner):
+    state = {name: value.clone() for name, value in learner.state_dict().items()}
+    flags = {name: (module.training, set(vars(module))) for name, module in learner.named_modules()}
+    return state, flags, {n: (p.requires_grad, id(p)) for n, p in learner.named_parameters()}
+
+
+def assert_same(before, after):
+    assert before[1:] == after[1:]
+    assert before[0].keys() == after[0].keys()
+    for name in before[0]:
+        assert torch.equal(before[0][name], after[0][name]), name
+
+
+def test_forward_gives_a_scalar_loss_and_one_loss_per_task(learner, tasks):
+    outcome = learner(tasks)
+    assert isinstance(outcome, Outcome)
+    assert outcome.loss.shape == ()
+    assert outcome.losses.shape == (len(tasks),)
+    torch.testing.assert_close(outcome.loss.detach(), outcome.losses.mean())
+    assert all(values.shape == (len(tasks),) for values in outcome.metrics.values())
+    assert len(outcome.outputs) in (0, len(tasks))
+    for output, task in zip(outcome.outputs, tasks, strict=False):
+        assert len(output) == len(inputs(task.query))
+
+
+def test_backward_reaches_every_trainable_parameter_and_no_frozen_one(learner, tasks):
+    learner(tasks).loss.backward()
+    for name, p in learner.named_parameters():
+        if p.requires_grad:
+            assert p.grad is not None and p.grad.isfinite().all(), name
+        else:
+            assert p.grad is None, name
+    assert learner.model.first.weight.grad.abs().max() > 0 or "first.weight" not in learner.adapted
+    assert any(p.grad.abs().max() > 0 for p in learner.parameters() if p.grad is not None)
+
+
+def test_permuting_tasks_permutes_losses_and_keeps_gradients(entry, learner, tasks):
+    if entry.shuffles:
+        pytest.skip("its minibatches are drawn in the order of the tasks")
+    order = [2, 0, 3, 1]
+    first, want = backward(learner, tasks)
+    second, got = backward(learner, [tasks[i] for i in order])
+    torch.testing.assert_close(second.losses, first.losses[order])
+    for values, same in zip(second.metrics.values(), first.metrics.values(), strict=True):
+        torch.testing.assert_close(values, same[order])
+    for i, output in zip(order, second.outputs, strict=False):
+        torch.testing.assert_close(output, first.outputs[i])
+    for name in want:
+        torch.testing.assert_close(got[name], want[name], msg=name)
+
+
+def test_a_task_does_not_see_its_neighbours(learner, tasks, kind):
+    other = kind.tasks()
+    first, _ = backward(learner, tasks)
+    second, _ = backward(learner, [*other[:3], tasks[3]])
+    torch.testing.assert_close(second.losses[3], first.losses[3], rtol=1e-12, atol=0)
+    assert not torch.allclose(second.losses[:3], first.losses[:3])
+    traced = learner.trace(tasks).losses
+    torch.testing.assert_close(learner.trace([*other[:3], tasks[3]]).losses[3], traced[3], rtol=1e-12, atol=0)
+
+
+def test_gradient_of_a_meta_batch_is_the_mean_over_its_tasks(entry, learner, tasks):
+    if entry.shuffles:
+        pytest.skip("its minibatches are drawn in the order of the tasks")
+    _, want = backward(learner, tasks)
+    alone = [backward(learner, [task])[1] for task in tasks]
+    for name in want:
+        torch.testing.assert_close(sum(g[name] for g in alone) / len(tasks), want[name], msg=name)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_learner_is_bit_identical_after_forward_adapt_and_trace(learner, tasks, training):
+    learner.train(training)
+    learner.model.norm.eval()  # a part that the user froze stays as it is
+    before = everything(learner)
+    learner.adapt(tasks[0].support)
+    learner.trace(tasks)
+    with torch.no_grad():
+        learner(tasks)
+    assert_same(before, everything(learner))
+    model_before = everything(learner.model)
+    learner(tasks).loss.backward()
+    assert_same(model_before, everything(learner.model))
+
+
+def test_adapted_predictor_answers_like_the_last_column_of_the_trace(learner, tasks):
+    trace = learner.trace(tasks)
+    assert trace.losses.shape[0] == len(tasks)
+    assert all(values.shape == trace.losses.shape for values in trace.metrics.values())
+    for task, outputs in zip(tasks, trace.outputs, strict=True):
+        predict = learner.adapt(task.support)
+        assert isinstance(predict, Predictor)
+        torch.testing.assert_close(predict(inputs(task.query)).detach(), outputs[-1])
+
+
+def test_trace_begins_with_the_unadapted_model_and_has_a_column_for_each_step(learner, tasks, kind):
+    trace = learner.trace(tasks, steps=3)
+    assert trace.losses.shape == (len(tasks), 4)
+    for i, task in enumerate(tasks):
+        for column in (0, 3):
+            predict = learner.adapt(task.support, steps=column)
+            torch.testing.assert_close(kind.loss(predict, task.query).detach(), trace.losses[i, column])
+    assert not torch.allclose(trace.losses[:, 0], trace.losses[:, 3])
+
+
+def test_no_inner_step_gives_the_initial_model(learner, tasks):
+    x = inputs(tasks[0].query)
+    bare = copy.deepcopy(learner.model).train()  # a batch norm in training normalises by its own batch
+    torch.testing.assert_close(learner.adapt(tasks[0].support, steps=0)(x), bare(x))
+
+
+def test_adapting_reads_the_support_set(learner, tasks, kind):
+    a, b = (learner.adapt(task.support) for task in tasks[:2])
+    x = inputs(tasks[0].query)
+    assert not torch.allclose(a(x), b(x))
+
+
+@pytest.mark.parametrize("route", ["vmap", "loop"])
+def test_inference_mode_gives_the_same_answers(entry, kind, tasks, route):
+    learner = entry.build(kind.model(), kind.loss, **({"route": route} if entry.has_route else {})).eval()
+    predict, trace, x = learner.adapt(tasks[0].support), learner.trace(tasks), inputs(tasks[0].query)
+    with torch.no_grad():
+        losses, answers = learner(tasks).losses, predict(x)
+    with torch.inference_mode():
+        support = pytree.tree_map(torch.clone, tasks[0].support)  # tensors that autograd refuses
+        for same in (tasks[0].support, support):
+            torch.testing.assert_close(learner.adapt(same)(x), answers)
+        torch.testing.assert_close(learner.trace(tasks).losses, trace.losses)
+        torch.testing.assert_close(learner.trace([Task(support, tasks[0].query)]).losses, trace.losses[:1])
+        if not entry.shuffles:
+            torch.testing.assert_close(learner(tasks).losses, losses)
+
+
+def test_state_dict_carries_all_that_adapt_needs(entry, learner, tasks, kind):
+    learner(tasks)
+    other = entry.build(kind.model(), kind.loss)
+    x, support = inputs(tasks[0].query), tasks[0].support
+    assert not torch.allclose(other.adapt(support)(x), learner.adapt(support)(x))
+    other.load_state_dict(learner.state_dict())
+    torch.testing.assert_close(other.adapt(support)(x), learner.adapt(support)(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("optimizer", [lambda p: torch.optim.SGD(p, 0.2), lambda p: torch.optim.Adam(p, 0.01)])
+def test_ordinary_optimizers_train_it(entry, learner, tasks, optimizer):
+    frozen = learner.model.scale.clone()
+    step, losses = optimizer(learner.parameters()), []
+    for _ in range(8):
+        torch.manual_seed(3)  # the same minibatches each time, where there are some
+        step.zero_grad()
+        outcome = learner(tasks)
+        outcome.loss.backward()
+        step.step()
+        losses.append(float(outcome.losses.mean()))
+    assert (min(losses[1:]) if entry.shuffles else losses[-1]) < losses[0]
+    assert torch.equal(learner.model.scale, frozen)
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))])
+def test_predictor_and_learner_can_be_copied_and_pickled(learner, tasks, again):
+    learner(tasks).loss.backward()
+    predict, x = learner.adapt(tasks[0].support), inputs(tasks[0].query)
+    torch.testing.assert_close(again(predict)(x), predict(x), rtol=0, atol=0)
+
+
+def test_predictor_is_independent_of_the_learner(learner, tasks):
+    predict, x = learner.adapt(tasks[0].support), inputs(tasks[0].query)
+    before = predict(x).detach()
+    with torch.no_grad():
+        for p in learner.parameters():
+            p.add_(1.0)
+    torch.testing.assert_close(predict(x).detach(), before, rtol=0, atol=0)
+
+
+def test_both_routes_give_the_same_numbers(entry, kind, tasks):
+    if not entry.has_route:
+        pytest.skip("it takes no route")
+    model = kind.model()
+    loop, vmap = (entry.build(copy.deepcopy(model), kind.loss, route=route) for route in ("loop", "vmap"))
+    (a, want), (b, got) = backward(loop, tasks), backward(vmap, tasks)
+    torch.testing.assert_close(b.losses, a.losses)
+    for name in want:
+        torch.testing.assert_close(got[name], want[name], msg=name)
+    torch.testing.assert_close(vmap.trace(tasks).losses, loop.trace(tasks).losses)
+    assert set(vmap.engine._chosen.values()) == {"vmap"}  # and not the loop that stands in where the two disagree
+
+
+def test_float32_is_close_to_float64(entry, learner, tasks):
+    narrow = copy.deepcopy(learner).float()
+    few = pytree.tree_map(lambda v: v.float() if v.is_floating_point() else v, [(t.support, t.query) for t in tasks])
+    single = [type(tasks[0])(*pair) for pair in few]
+    (a, want), (b, got) = backward(learner, tasks), backward(narrow, single)
+    assert b.loss.dtype == torch.float32
+    torch.testing.assert_close(b.losses.double(), a.losses, rtol=1e-4, atol=1e-5)
+    for name in want:
+        assert got[name].dtype == torch.float32
+        torch.testing.assert_close(got[name].double(), want[name], rtol=2e-3, atol=1e-4, msg=name)

@@ -1,0 +1,31 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Start every test from the same random state."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def double():
+    """Run a test in float64."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def told(monkeypatch, caplog):
+    """Give a function that returns what the library logged in this test, as if nothing had been logged before."""
+    monkeypatch.setattr("fastadapt.bound._told", set())
+    caplog.set_level("INFO", logger="fastadapt")
+    return lambda: [record.getMessage() for record in caplog.records if record.name == "fastadapt"]

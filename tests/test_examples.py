@@ -1,0 +1,48 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "examples"
+EXAMPLES = sorted(FOLDER.glob("*.py"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 60
+
+
+@pytest.mark.parametrize("path", [p for p in EXAMPLES if p.stem != "sinusoid"], ids=lambda path: path.stem)
+def test_an_example_runs(path, tmp_path):
+    command = [sys.executable, str(path), "--steps", "20"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+
+
+def test_the_sinusoid_example_runs_and_goes_on(tmp_path):
+    command = [
+        sys.executable,
+        str(FOLDER / "sinusoid.py"),
+        "--steps",
+        "20",
+        "--tasks",
+        "8",
+        "--out",
+        str(tmp_path / "demo"),
+    ]
+    first = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr
+    assert all(name in first.stdout for name in ("MAML", "pretraining", "oracle", "10 steps", "8 test tasks"))
+    facts = json.loads((tmp_path / "demo" / "results.json").read_text())
+    assert facts["results"]["MAML"]["10"]["protocol"]["tasks"] == 8
+    assert len(facts["results"]["MAML"]["10"]["mean"]) == 11
+    assert len(facts["results"]["oracle"]["10"]["mean"]) == 1
+    shown = f"{facts['results']['MAML']['10']['mean'][10]:.4f}"
+    assert shown in first.stdout
+    assert facts["training"]["steps"] == 20 and {"torch", "python", "fastadapt"} <= set(facts["versions"])
+    assert all((tmp_path / "demo" / name).stat().st_size > 10_000 for name in ("adaptation.png", "steps.png"))
+
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert shown in again.stdout and "going on from step 20" in again.stderr

@@ -1,0 +1,102 @@
+import copy
+
+import pytest
+import torch
+
+from fastadapt import SGD, Adam, Clip, Momentum
+from fastadapt.errors import ConfigError
+from fastadapt.rules import with_lr
+
+PAIRS = {
+    "sgd": (SGD(0.1), lambda p: torch.optim.SGD(p, lr=0.1)),
+    "momentum": (Momentum(0.1, 0.9), lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9)),
+    "nesterov": (Momentum(0.1, 0.9, nesterov=True), lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True)),
+    "adam": (Adam(0.01, beta1=0.9), lambda p: torch.optim.Adam(p, lr=0.01)),
+    "adam_of_reptile": (Adam(0.01), lambda p: torch.optim.Adam(p, lr=0.01, betas=(0.0, 0.999))),
+    "adam_other": (Adam(0.01, 0.5, 0.9, 1e-3), lambda p: torch.optim.Adam(p, lr=0.01, betas=(0.5, 0.9), eps=1e-3)),
+}
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 2e-7)])
+@pytest.mark.parametrize("name", PAIRS)
+def test_each_step_equals_the_torch_optimizer(name, dtype, tolerance):
+    rule, build = PAIRS[name]
+    params = {"w": torch.randn(3, 2, dtype=dtype), "b": torch.randn((), dtype=dtype)}
+    theirs = [p.clone().requires_grad_() for p in params.values()]
+    optimizer, state = build(theirs), rule.init(params)
+    for _ in range(12):
+        grads = {n: torch.randn_like(p) for n, p in params.items()}
+        for p, g in zip(theirs, grads.values(), strict=True):
+            p.grad = g.clone()
+        optimizer.step()
+        params, state = rule.update(params, grads, state)
+        for ours, p in zip(params.values(), theirs, strict=True):
+            torch.testing.assert_close(ours, p.detach(), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("rule", [*(rule for rule, _ in PAIRS.values()), Clip(SGD(0.1), 0.5)])
+def test_an_update_changes_nothing_in_place(rule):
+    params, grads = {"w": torch.randn(3)}, {"w": torch.randn(3)}
+    state = rule.update(params, grads, rule.init(params))[1]
+    before = copy.deepcopy((params, grads, state))
+    first, second = rule.update(params, grads, state), rule.update(params, grads, state)
+    for old, now in zip(map(str, before), map(str, (params, grads, state)), strict=True):
+        assert old == now
+    assert torch.equal(first[0]["w"], second[0]["w"])
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+def test_clip_bounds_the_norm_over_all_parameters(scale):
+    params = {"w": torch.zeros(3, dtype=torch.float64), "b": torch.zeros((), dtype=torch.float64)}
+    grads = {n: scale * torch.randn_like(p) for n, p in params.items()}
+    norm = torch.cat([g.flatten() for g in grads.values()]).norm()
+    moved, _ = Clip(SGD(1.0), max_norm=0.5).update(params, grads, ())
+    for name, g in grads.items():
+        torch.testing.assert_close(moved[name], -g * min(1.0, 0.5 / float(norm)))
+
+
+def test_clip_without_a_bound_is_the_rule_itself():
+    params, grads = {"w": torch.randn(3)}, {"w": torch.randn(3)}
+    assert torch.equal(
+        Clip(SGD(0.1), float("inf")).update(params, grads, ())[0]["w"], SGD(0.1).update(params, grads, ())[0]["w"]
+    )
+
+
+def test_derivative_through_clip_and_adam_is_finite_at_a_zero_gradient():
+    for rule in (Clip(SGD(0.1)), Clip(SGD(0.1), float("inf")), Adam(0.1), Adam(0.1, beta1=0.9)):
+        grad = torch.zeros(2, requires_grad=True)
+        moved, _ = rule.update({"w": torch.ones(2)}, {"w": grad}, rule.init({"w": torch.ones(2)}))
+        moved["w"].sum().backward()
+        assert grad.grad.isfinite().all()
+        assert torch.equal(moved["w"], torch.ones(2))
+
+
+@pytest.mark.parametrize("rule", [SGD(0.1), Momentum(0.1, 0.5), Adam(0.1), Clip(Clip(Adam(0.1), 3.0), 2.0)])
+def test_another_rate_replaces_only_the_rate(rule):
+    other = with_lr(rule, 0.7)
+    assert other.lr == 0.7 and rule.lr == 0.1
+    assert with_lr(other, 0.1) == rule
+
+
+def test_a_rate_may_be_a_tensor_with_its_own_gradient():
+    lr = torch.tensor(0.1, requires_grad=True)
+    SGD(lr).update({"w": torch.tensor(1.0)}, {"w": torch.tensor(3.0)}, ())[0]["w"].backward()
+    assert lr.grad == -3.0
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: SGD(-0.1),
+        lambda: SGD(float("nan")),
+        lambda: SGD(float("inf")),
+        lambda: Momentum(0.1, 1.0),
+        lambda: Adam(0.1, beta1=1.0),
+        lambda: Adam(0.1, beta2=-0.1),
+        lambda: Adam(0.1, eps=0.0),
+        lambda: Clip(SGD(0.1), 0.0),
+    ],
+)
+def test_settings_out_of_range_are_refused(build):
+    with pytest.raises(ConfigError):
+        build()
