@@ -72,7 +72,6 @@ def test_steps_of_methods_and_the_oracle(tmp_path):
 
 
 @pytest.mark.parametrize("rate", [1.0, 1e3, 1e30])
-@pytest.mark.filterwarnings("ignore:(invalid value|overflow):RuntimeWarning")
 def test_tasks_that_diverge_are_drawn_and_counted(tmp_path, rate):
     results = evaluate_shots(MAML(_net(), rule=SGD(rate)), shots=(5,), protocol=dataclasses.replace(SMALL, steps=10))
     if rate > 1:
