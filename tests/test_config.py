@@ -43,6 +43,7 @@ def test_the_omniglot_preset_is_the_published_setting() -> None:
     method = config.method
     assert isinstance(method, MAMLMethod)
     assert (method.inner_lr, method.loss_reduction, method.steps, method.test_steps) == (0.4, "sum_over_classes", 1, 3)
+    assert method.mean_loss_lr(ways=5, shots=1) == 2.0  # what code with a mean loss calls 2.0, the paper calls 0.4
     assert (config.training.meta_batch, config.training.steps, config.training.lr) == (32, 60_000, 1e-3)
     adapted = config.build().adapted  # type: ignore[operator]
     assert "blocks.0.0.weight" in adapted and not any(re.match(r"blocks\.\d\.1\.", name) for name in adapted)

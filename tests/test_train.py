@@ -124,6 +124,8 @@ def test_after_ten_in_a_row_it_stops_and_names_the_task(tmp_path: Path) -> None:
         meta_train(trained, poisoned(bad), replace(SETTINGS, steps=40), folder=tmp_path, quiet=True)
     assert all(torch.isfinite(v).all() for v in trained.state_dict().values())
     assert (tmp_path / "checkpoints" / "step-00000017").is_dir()
+    kept = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [r["not finite"] for r in kept if "not finite" in r] == [[4 * step + 2] for step in range(7, 17)]
 
 
 def test_a_gradient_that_is_not_finite_is_blamed_on_its_task() -> None:

@@ -21,6 +21,7 @@ from fastadapt.checkpoint import best_checkpoint, latest_checkpoint, verify, wri
 from fastadapt.config import RunConfig
 from fastadapt.errors import CheckpointError
 from fastadapt.learner import Learner
+from fastadapt.methods.settings import MAMLMethod
 
 MODEL_FILES = ("learner.safetensors", "model.json")
 
@@ -72,7 +73,10 @@ def export_model(folder: Path, config: RunConfig, which: str | None = None) -> P
     checkpoint = find(folder / "checkpoints")
     if checkpoint is None:
         raise CheckpointError(f"{folder} has no checkpoint to export; train first")
-    facts = {"step": checkpoint.step, "score": checkpoint.state.get("score"), "config": json.loads(config.to_json())}
+    facts: dict[str, Any] = {"step": checkpoint.step, "score": checkpoint.state.get("score")}
+    if isinstance(config.method, MAMLMethod):  # codes scale the inner loss differently: say what this is in theirs
+        facts["inner lr for a mean loss"] = config.method.mean_loss_lr(config.data.ways, config.data.train_shots)
+    facts["config"] = json.loads(config.to_json())
 
     def fill(temporary: Path) -> None:
         save_file(checkpoint.learner, temporary / "learner.safetensors")

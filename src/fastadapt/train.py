@@ -180,6 +180,7 @@ def meta_train(
             else:
                 state["skipped"] += 1
                 in_a_row.append(step - 1)
+                log.write({"step": step, "skipped": state["skipped"], "not finite": _blamed(outcome, numbers)})
                 if len(in_a_row) >= training.max_nonfinite:
                     save()
                     raise _divergence(learner, tasks, outcome, numbers, len(in_a_row), training, in_a_row[0])
@@ -287,6 +288,12 @@ def validation_record(result: Evaluation) -> dict[str, Any]:
         "val ci95": result.ci95[result.step],
     }
     return record | ({"val nonfinite": result.nonfinite[result.step]} if result.nonfinite[result.step] else {})
+
+
+def _blamed(outcome: Outcome, numbers: range) -> list[int]:
+    """Return the numbers of the tasks whose loss is not finite; of all tasks where only the gradient is not."""
+    bad = torch.nonzero(~torch.isfinite(outcome.losses)).flatten().tolist()
+    return [numbers[i] for i in bad] or list(numbers)
 
 
 def _divergence(

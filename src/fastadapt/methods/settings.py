@@ -48,6 +48,12 @@ class MAMLMethod:
     route: Route = "auto"
     """How tasks are run."""
 
+    def mean_loss_lr(self, ways: int | None, shots: int) -> float:
+        """Return the inner rate that does with a mean loss what `inner_lr` does with this reduction."""
+        examples = (ways or 1) * shots
+        scale = {"mean": 1, "sum_over_classes": ways or 1, "sum": examples}[self.loss_reduction]
+        return self.inner_lr * scale
+
     def build(self, model: nn.Module, loss: Loss) -> Learner:
         """Return the learner around `model`."""
         inner = CrossEntropy(self.loss_reduction) if isinstance(loss, CrossEntropy) else loss
