@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fastadapt import MAML, MLP, SGD, Conv4, Protocol, Sinusoid, Task, cross_entropy, evaluate
-from fastadapt.errors import ConfigError
+from fastadapt.errors import ConfigError, TaskError
 from fastadapt.evaluate import confidence
 
 
@@ -131,3 +131,30 @@ def test_checkpoints_are_ranked_in_the_metrics_own_direction() -> None:
     share.higher_is_better = True  # type: ignore[attr-defined]
     declared = evaluate(MAML(net, share), Sinusoid(), protocol)
     assert declared.score == declared.result
+
+
+def test_logits_that_are_not_numbers_are_not_counted_as_chance() -> None:
+    def sample(rng: np.random.Generator) -> Task:
+        x, y = torch.rand(5, 2), torch.arange(5)
+        return Task((x * float("nan"), y), (x, y))
+
+    result = evaluate(MAML(nn.Linear(2, 5), cross_entropy), sample, Protocol(tasks=4))
+    assert result.nonfinite == [0, 4]
+    assert math.isnan(result.mean[1]) and result.score is None
+
+
+def test_what_evaluate_can_not_do_is_said_in_a_sentence() -> None:
+    with pytest.raises(ConfigError, match="at least 1 task at a time, got 0"):
+        evaluate(small(), Sinusoid(), meta_batch=0)
+    assert math.isfinite(evaluate(small(), Sinusoid(), Protocol(tasks=2, seed=2**62)).result)
+    with pytest.raises(TaskError, match="no query samples"):
+        evaluate(small(), Sinusoid(queries=0), Protocol(tasks=2))
+
+
+def test_targets_of_another_shape_are_not_broadcast() -> None:
+    def sample(rng: np.random.Generator) -> Task:
+        task = Sinusoid().sample(rng)
+        return Task((task.support[0], task.support[1].squeeze(1)), task.query)
+
+    with pytest.raises(TaskError, match=r"output has shape \(10, 1\) and the targets have \(10,\)"):
+        evaluate(small(), sample, Protocol(tasks=2))

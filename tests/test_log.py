@@ -41,3 +41,13 @@ def test_numbers_that_are_not_finite_stay_readable_json(tmp_path: Path) -> None:
         log.write({"step": 1, "loss": float("nan"), "gradient": float("inf")})
     [line] = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line) == {"step": 1, "loss": "nan", "gradient": "inf"}
+
+
+def test_a_log_that_can_not_be_written_does_not_end_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with RunLog(tmp_path, Training(steps=10), quiet=True) as log:
+        (tmp_path / "metrics.jsonl").mkdir()
+        log.write({"step": 1, "loss": 0.5})
+        log.write({"step": 2, "loss": 0.4})
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+    assert "training goes on without this log" in caplog.text
+    assert len(log.records) == 2

@@ -179,9 +179,9 @@ def test_settings_that_contradict_are_refused() -> None:
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
-    meta_train(learner(), Sinusoid(), SETTINGS, folder=tmp_path, quiet=True)
+    meta_train(MAML(MLP(1, (8,), 1)), Sinusoid(), SETTINGS, folder=tmp_path, quiet=True)
     with pytest.raises(CheckpointError, match="does not fit this learner"):
-        meta_train(MAML(nn.Linear(1, 1)), Sinusoid(), SETTINGS, folder=tmp_path, quiet=True)
+        meta_train(MAML(MLP(1, (9,), 1)), Sinusoid(), SETTINGS, folder=tmp_path, quiet=True)
 
 
 SCRIPT = """
@@ -263,3 +263,63 @@ def test_a_longer_run_may_go_on_but_another_one_may_not(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"steps: 12 -> 20; schedule"):
         linear = replace(SETTINGS, steps=20, schedule="linear")
         meta_train(learner(), Sinusoid(), linear, folder=tmp_path, quiet=True)
+
+
+def test_a_run_does_not_go_on_with_another_learner(tmp_path: Path) -> None:
+    net = MLP(1, (4,), 1, init_std=None)
+    settings = replace(SETTINGS, steps=3)
+    meta_train(MAML(net, rule=SGD(0.01)), Sinusoid(), settings, folder=tmp_path, quiet=True)
+    other = MAML(net, rule=SGD(0.5), meta_gradient="first_order")
+    with pytest.raises(
+        CheckpointError, match=r"meta_gradient: exact -> first_order; rule: SGD\(lr=0.01\) -> SGD\(lr=0.5\)"
+    ):
+        meta_train(other, Sinusoid(), replace(settings, steps=6), folder=tmp_path, quiet=True)
+
+
+def test_an_optimizer_that_is_passed_again_keeps_its_own_rate(tmp_path: Path) -> None:
+    trained = learner()
+    mine = torch.optim.SGD(trained.parameters(), lr=1.0)
+    drawn = 0
+
+    def stop(rng: np.random.Generator) -> Task:
+        nonlocal drawn
+        drawn += 1
+        if drawn == 3:
+            raise KeyboardInterrupt
+        return Sinusoid().sample(rng)
+
+    settings = Training(steps=4, meta_batch=1, lr=1.0, schedule="linear", checkpoint_every=1)
+    with pytest.raises(KeyboardInterrupt):
+        meta_train(trained, stop, settings, optimizer=mine, folder=tmp_path, quiet=True)
+    meta_train(trained, stop, settings, optimizer=mine, folder=tmp_path, quiet=True)
+    assert mine.param_groups[0]["lr"] == pytest.approx(0.25)  # 1 - 3/4, not scaled a second time
+
+
+def test_the_last_weights_are_validated_even_where_a_checkpoint_is_due(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, steps=6, validate_every=4, checkpoint_every=3)
+    meta_train(learner(), Sinusoid(), settings, validation=Sinusoid(), folder=tmp_path, quiet=True)
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records if "val mse" in r] == [4, 6]
+
+
+def test_a_signal_does_not_wait_for_a_validation(tmp_path: Path) -> None:
+    count = 0
+
+    def slow(rng: np.random.Generator) -> Task:
+        nonlocal count
+        count += 1
+        if count == 30:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return Sinusoid().sample(rng)
+
+    settings = replace(SETTINGS, validate_every=2)
+    many = Protocol(tasks=10**6, split="val")
+    result = meta_train(learner(), Sinusoid(), settings, validation=slow, protocol=many, folder=tmp_path, quiet=True)
+    assert (result.stopped, result.step) == ("SIGTERM", 2)
+    assert (tmp_path / "checkpoints" / "step-00000002").is_dir()
+
+
+def test_the_logged_gradient_is_the_one_before_clipping() -> None:
+    settings = Training(steps=1, meta_batch=4, clip_norm=1e-3)
+    [record] = meta_train(learner(), Sinusoid(), settings, quiet=True).records
+    assert record["gradient"] > 0.1

@@ -145,6 +145,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         tensors = load_file(folder / "optimizer.safetensors")
         optimizer = rejoin(state["optimizer"], tensors)
+        if folder.name != step_folder(folder.parent, int(state["step"])).name:
+            raise CheckpointError(f"{folder} holds step {state['step']}: it was renamed, and its name can't be trusted")
         return Checkpoint(int(state["step"]), load_file(folder / "learner.safetensors"), optimizer, state["state"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise CheckpointError(f"{folder} can't be read ({error})") from None
@@ -211,6 +213,7 @@ def prune(folder: Path, keep: int) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def environment() -> dict[str, Any]:
+def environment(device: torch.device) -> dict[str, Any]:
     """Return what bit-exactness depends on besides the seed: the build, the device and the threads."""
-    return {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {"torch": torch.__version__, "device": name, "threads": torch.get_num_threads()}

@@ -7,7 +7,7 @@ and named, never dropped in silence.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -199,26 +199,47 @@ def evaluate(
         (3, 'mse')
     """
     protocol = protocol if protocol is not None else Protocol()
+    table = measure(learner, source, protocol, meta_batch)
+    assert table is not None  # nothing asked it to stop
+    return summarise(table, protocol, learner)
+
+
+def measure(
+    learner: Learner,
+    source: TaskSource | SampleFunction,
+    protocol: Protocol,
+    meta_batch: int = 25,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, np.ndarray] | None:
+    """Return per-task columns `{"loss": [n, k+1], metric: [n, k+1]}`, or None if `stop()` said so in between.
+
+    Raises:
+        ConfigError: if `meta_batch` is below 1.
+    """
+    if meta_batch < 1:
+        raise ConfigError(f"meta_batch must be at least 1 task at a time, got {meta_batch}")
     device = next((p.device for p in learner.parameters()), torch.device("cpu"))
     columns: dict[str, list[Tensor]] = {}
     cuda = [device] if device.type == "cuda" else []
     for first in range(0, protocol.tasks, meta_batch):
+        if stop():
+            return None
         indices = range(first, min(first + meta_batch, protocol.tasks))
         tasks = draw(source, seed=protocol.seed, split=protocol.split, indices=indices)
         with torch.random.fork_rng(devices=cuda):
-            torch.manual_seed(protocol.seed * 1_000_003 + first)  # whatever is random inside repeats
+            torch.manual_seed((protocol.seed * 1_000_003 + first) % 2**63)  # whatever is random inside repeats
             trace = learner.trace([g.to(device) for g in group_by_shape(tasks)], protocol.steps, protocol.norm)
         for name, value in {"loss": trace.losses, **trace.metrics}.items():
             columns.setdefault(name, []).append(value.double().cpu())
-    table = {name: torch.cat(rows).numpy() for name, rows in columns.items()}
-    return summarise(table, protocol, learner)
+    return {name: torch.cat(rows).numpy() for name, rows in columns.items()}
 
 
 def summarise(table: dict[str, np.ndarray], protocol: Protocol, learner: Learner) -> Evaluation:
     """Return the evaluation of per-task columns `{"loss": [n, k+1], metric: [n, k+1]}`."""
     metric = next((name for name in table if name != "loss"), "loss")
-    values = table[metric]
-    finite = np.isfinite(values) & np.isfinite(table["loss"])
+    finite = np.isfinite(table[metric]) & np.isfinite(table["loss"])
+    # an accuracy of logits that are not numbers looks like chance: it must not
+    values = np.where(finite | ~np.isfinite(table[metric]), table[metric], np.nan)
     rows = [confidence(column, protocol.ddof) for column in values.T]
     with np.errstate(all="ignore"):
         kept = [float(v[f].mean()) if f.any() else math.nan for v, f in zip(values.T, finite.T, strict=True)]

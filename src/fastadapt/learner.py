@@ -64,6 +64,13 @@ class Learner(nn.Module, ABC):
     norm: Norm
     test_steps: int
 
+    def signature(self) -> dict[str, Any]:
+        """Return, as JSON values, what makes this another learner than one with the same weights.
+
+        A resumed training compares it. Override it to add what a method's result depends on.
+        """
+        return {"learner": type(self).__name__, "norm": self.norm}
+
     @abstractmethod
     def forward(self, tasks: MetaBatch) -> Outcome:
         """Return the meta-objective of a meta-batch."""

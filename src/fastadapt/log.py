@@ -4,15 +4,18 @@ A terminal gets a live bar with the time left; anything else gets one plain line
 """
 
 import json
+import logging
 import math
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from fastadapt.atomic import write_text
+from fastadapt.atomic import explain, write_text
 from fastadapt.errors import MissingExtraError
 from fastadapt.training import Training
+
+logger = logging.getLogger("fastadapt")
 
 
 class RunLog:
@@ -75,9 +78,7 @@ class RunLog:
         """Keep one record, `{"step": ..., ...}`, and show it."""
         self.records.append(record)
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(_sayable(record)) + "\n")
+            self._append(self.path, record)
         if self._events is not None:
             for name, value in record.items():
                 if isinstance(value, (int, float)) and name != "step":
@@ -93,6 +94,15 @@ class RunLog:
                 file=sys.stderr,
                 flush=True,
             )
+
+    def _append(self, path: Path, record: dict[str, Any]) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(_sayable(record)) + "\n")
+        except OSError as error:  # a log is not worth a run: the checkpoints decide whether it can go on
+            logger.warning("%s; training goes on without this log", explain(error, path))
+            self.path = None
 
     def say(self, message: str) -> None:
         """Show one sentence."""

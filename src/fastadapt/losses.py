@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastadapt.errors import ConfigError
+from fastadapt.errors import ConfigError, TaskError
 
 Reduction = Literal["mean", "sum_over_classes", "sum"]
 
@@ -35,15 +35,28 @@ class MSE:
     """
 
     def __call__(self, model: Any, batch: Any) -> Tensor:
-        """Return the loss of `model` on `batch = (x: [K, ...], y: [K, ...])`."""
+        """Return the loss of `model` on `batch = (x: [K, ...], y: [K, ...])`.
+
+        Raises:
+            TaskError: if output and targets have different shapes, which would be broadcast in silence.
+        """
         x, y = batch
-        return F.mse_loss(model(x), y)
+        return self._error(model(x), y)
 
     higher_is_better: ClassVar[bool] = False
 
     def metrics(self, output: Tensor, batch: Any) -> dict[str, Tensor]:
         """Return `{"mse": ...}` of `output` against the targets."""
-        return {"mse": F.mse_loss(output, batch[1])}
+        return {"mse": self._error(output, batch[1])}
+
+    @staticmethod
+    def _error(output: Tensor, y: Tensor) -> Tensor:
+        if output.shape != y.shape:
+            raise TaskError(
+                f"the model's output has shape {tuple(output.shape)} and the targets have {tuple(y.shape)}; "
+                "give both the same shape, for example y.unsqueeze(1) for [K, 1]"
+            )
+        return F.mse_loss(output, y)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def _sinusoid() -> dict[str, tuple[str, RunConfig]]:
         maml,
         data=SinusoidData(oracle=True),
         method=PretrainMethod(inner_lr=0.0, test_steps=0),
-        protocol=replace(protocol, steps=0),
+        protocol=replace(protocol, name="sinusoid-oracle-v1", steps=0),
     )
     return {
         "maml-sinusoid": ("MAML on sinusoids, K=10, as in Figure 3", maml),

@@ -66,7 +66,8 @@ class SGD:
     r"""Step down the gradient: `theta' = theta - alpha * g`.
 
     Args:
-        lr: the step size alpha, >= 0; a scalar tensor for a rate that is itself learned or set per task.
+        lr: the step size alpha, >= 0; a scalar tensor for a rate that differs per task, or that `fastadapt.adapt` is
+            to be differentiated by.
 
     Example:
         >>> import torch

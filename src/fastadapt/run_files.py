@@ -16,10 +16,11 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from fastadapt.atomic import write_folder
+from fastadapt.atomic import write_folder, write_text
 from fastadapt.checkpoint import best_checkpoint, latest_checkpoint, verify, write_manifest
 from fastadapt.config import RunConfig
 from fastadapt.errors import CheckpointError
+from fastadapt.evaluate import Evaluation
 from fastadapt.learner import Learner
 from fastadapt.methods.settings import MAMLMethod
 
@@ -85,6 +86,16 @@ def export_model(folder: Path, config: RunConfig, which: str | None = None) -> P
 
     write_folder(folder / "model", fill)
     return folder / "model"
+
+
+def save_evaluation(folder: Path, step: int, result: Evaluation) -> None:
+    """Write `folder/evaluation.json`: the result, and of which step's weights it is.
+
+    Raises:
+        CheckpointError: if it can't be written.
+    """
+    record = {"step": step, **json.loads(result.to_json())}
+    write_text(folder / "evaluation.json", json.dumps(record, indent=2) + "\n")
 
 
 def read_config(folder: Path) -> RunConfig:

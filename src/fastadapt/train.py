@@ -26,7 +26,7 @@ from torch.utils import _pytree as pytree
 
 from fastadapt.checkpoint import Checkpoint, environment, latest_checkpoint, prune, save_checkpoint
 from fastadapt.errors import CheckpointError, ConfigError, DivergenceError
-from fastadapt.evaluate import Evaluation, Protocol, evaluate
+from fastadapt.evaluate import Evaluation, Protocol, measure, summarise
 from fastadapt.interrupts import Interrupts
 from fastadapt.learner import Learner, Outcome
 from fastadapt.log import RunLog
@@ -34,8 +34,25 @@ from fastadapt.tasks import SampleFunction, Task, Tasks, TaskSource, draw, group
 from fastadapt.training import Training
 
 Stop = Literal["finished", "time limit", "SIGINT", "SIGTERM"]
-OuterStep = Callable[[Learner, list[Tasks], torch.optim.Optimizer, Training], tuple[Outcome, bool]]
 logger = logging.getLogger("fastadapt")
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """Hold what one outer step did.
+
+    Args:
+        outcome: what the learner made of the tasks.
+        moved: whether the weights were moved; false where a number was not finite.
+        gradient: the norm of the meta-gradient before clipping, a scalar.
+    """
+
+    outcome: Outcome
+    moved: bool
+    gradient: Tensor
+
+
+OuterStep = Callable[[Learner, list[Tasks], torch.optim.Optimizer, Training], Stepped]
 
 
 @dataclass(frozen=True)
@@ -55,27 +72,22 @@ class Trained:
     records: list[dict[str, Any]]
 
 
-def outer_step(
-    learner: Learner, tasks: list[Tasks], optimizer: torch.optim.Optimizer, training: Training
-) -> tuple[Outcome, bool]:
-    """Take one step of the outer optimizer; leave everything as it was if a number is not finite.
-
-    Returns:
-        The outcome, and whether the step was taken.
-    """
+def outer_step(learner: Learner, tasks: list[Tasks], optimizer: torch.optim.Optimizer, training: Training) -> Stepped:
+    """Take one step of the outer optimizer; leave everything as it was if a number is not finite."""
     buffers = {name: value.clone() for name, value in learner.named_buffers()}
     optimizer.zero_grad(set_to_none=True)
     outcome = learner(tasks)
     outcome.loss.backward()
     params = [p for group in optimizer.param_groups for p in group["params"]]
-    if not _finite([outcome.loss, *(p.grad for p in params if p.grad is not None)]):
+    gradient = _norm([p.grad for p in params if p.grad is not None])
+    if not bool(torch.isfinite(outcome.loss) & torch.isfinite(gradient)):
         with torch.no_grad():
             for name, value in learner.named_buffers():
                 value.copy_(buffers[name])
-        return outcome, False
+        return Stepped(outcome, False, gradient)
     training.clip(params)
     optimizer.step()
-    return outcome, True
+    return Stepped(outcome, True, gradient)
 
 
 def meta_train(
@@ -104,7 +116,7 @@ def meta_train(
         protocol: how to validate; default 100 tasks of the stream "val".
         optimizer: the outer optimizer, if not the one of the settings; its rates are scaled by the schedule.
         folder: where `metrics.jsonl` and `checkpoints/` go; None keeps nothing on disk.
-        outer_step: what one step does with the tasks; returns the outcome and whether it moved the weights.
+        outer_step: what one step does with the tasks.
         quiet: show nothing.
         tensorboard: also write TensorBoard events.
 
@@ -113,7 +125,8 @@ def meta_train(
 
     Raises:
         DivergenceError: after `training.max_nonfinite` steps in a row that are not finite; names the tasks.
-        CheckpointError: if a checkpoint can't be written, or does not fit the learner.
+        CheckpointError: if a checkpoint can't be written, or the one in `folder` is of other settings, another
+            learner or another network.
 
     Example:
         >>> from fastadapt import MAML, MLP, SGD
@@ -127,35 +140,42 @@ def meta_train(
         raise ConfigError("training.validate_every is set but there is no validation source; pass validation=...")
     protocol = protocol if protocol is not None else Protocol("validation-v1", tasks=100, split="val")
     optimizer = optimizer if optimizer is not None else training.build_optimizer(learner)
-    base_rates = [group["lr"] for group in optimizer.param_groups]
+    base_rates = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
     folder = None if folder is None else Path(folder)
     checkpoints = None if folder is None else folder / "checkpoints"
     device = next(p.device for p in learner.parameters())
 
-    state: dict[str, Any] = {"skipped": 0, "seconds": 0.0, "training": dataclasses.asdict(training)}
+    state: dict[str, Any] = {"skipped": 0, "seconds": 0.0, "environment": environment(device)}
+    state |= {"training": dataclasses.asdict(training), "learner": learner.signature()}
     start = _resume(checkpoints, learner, optimizer, training, state)
     in_a_row: list[int] = []
     stopped: Stop = "finished"
     step = start
     began = time.monotonic() - state["seconds"]
     lap_time, lap_step = time.monotonic(), start
-    saved = start
+    saved = judged = start
     limit = math.inf if training.minutes is None else 60 * training.minutes
 
     def save(score: float | None = None) -> None:
         nonlocal saved
         if checkpoints is None:
             return
-        state.update(seconds=time.monotonic() - began, score=score, environment=environment())
+        state.update(seconds=time.monotonic() - began, score=score)
         save_checkpoint(checkpoints, Checkpoint(step, learner.state_dict(), optimizer.state_dict(), dict(state)))
         prune(checkpoints, training.keep)
         saved = step
 
-    def validate(log: RunLog) -> None:
+    def validate(log: RunLog, interrupts: Interrupts) -> None:
+        nonlocal judged
         assert validation is not None
-        result = evaluate(learner, validation, protocol)
+        save()  # first what would be lost: validating may take long
+        table = measure(learner, validation, protocol, stop=lambda: interrupts.received is not None)
+        if table is None:
+            return
+        result = summarise(table, protocol, learner)
         log.write({"step": step, **validation_record(result), "seconds": round(time.monotonic() - began, 2)})
         save(result.score)
+        judged = step
 
     learner.train()
     with (
@@ -173,30 +193,32 @@ def meta_train(
             for group, base in zip(optimizer.param_groups, base_rates, strict=True):
                 group["lr"] = base * scale
 
-            outcome, moved = outer_step(learner, tasks, optimizer, training)
+            logs = (step + 1) % training.log_every == 0 or step + 1 == training.steps
+            before = _before(learner, tasks) if logs else {}
+            taken = outer_step(learner, tasks, optimizer, training)
             step += 1
-            if moved:
+            if taken.moved:
                 in_a_row.clear()
             else:
                 state["skipped"] += 1
                 in_a_row.append(step - 1)
-                log.write({"step": step, "skipped": state["skipped"], "not finite": _blamed(outcome, numbers)})
+                log.write({"step": step, "skipped": state["skipped"], "not finite": _blamed(taken.outcome, numbers)})
                 if len(in_a_row) >= training.max_nonfinite:
                     save()
-                    raise _divergence(learner, tasks, outcome, numbers, len(in_a_row), training, in_a_row[0])
+                    raise _divergence(learner, tasks, taken.outcome, numbers, len(in_a_row), training, in_a_row[0])
 
-            if step % training.log_every == 0 or step == training.steps:
+            if logs:
                 now = time.monotonic()
                 speed = (step - lap_step) * training.meta_batch / max(now - lap_time, 1e-9)
                 log.write(
-                    {"step": step, **_facts(learner, tasks, outcome, optimizer), "tasks/s": round(speed, 1)}
+                    {"step": step, **before, **_after(taken, optimizer), "tasks/s": round(speed, 1)}
                     | {"skipped": state["skipped"], "seconds": round(now - began, 2)}
                 )
                 lap_time, lap_step = now, step
             log.advance(step)
 
             if training.validate_every and step % training.validate_every == 0:
-                validate(log)
+                validate(log, interrupts)
                 lap_time, lap_step = time.monotonic(), step
             elif step % training.checkpoint_every == 0:
                 save()
@@ -207,12 +229,10 @@ def meta_train(
             if step < training.steps and time.monotonic() - began >= limit:
                 stopped = "time limit"
                 break
-        if saved != step:
-            # the last weights compete for the best ones, but a signal is not kept waiting
-            if training.validate_every and stopped in ("finished", "time limit"):
-                validate(log)
-            else:
-                save()
+        if training.validate_every and judged != step and stopped in ("finished", "time limit"):
+            validate(log, interrupts)  # the last weights compete for the best ones
+        elif saved != step:
+            save()
         if stopped != "finished":
             log.say(f"stopped by {stopped} after step {step} of {training.steps}; nothing is lost")
     return Trained(step, stopped, state["skipped"], log.records)
@@ -233,7 +253,7 @@ def _resume(
     checkpoint = None if folder is None else latest_checkpoint(folder)
     if checkpoint is None or folder is None:
         return 0
-    for key, value in environment().items():
+    for key, value in state["environment"].items():
         was = checkpoint.state.get("environment", {}).get(key)
         if was != value:
             logger.warning(
@@ -242,7 +262,9 @@ def _resume(
                 was,
                 value,
             )
+    old, new = checkpoint.state.get("learner", {}), state["learner"]
     changed = training.conflicts(checkpoint.state.get("training", {}))
+    changed += [f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted(old | new) if old.get(key) != new.get(key)]
     if changed:
         raise CheckpointError(
             f"{folder} was trained with other settings ({'; '.join(changed)}); "
@@ -260,24 +282,30 @@ def _resume(
     return checkpoint.step
 
 
-def _finite(tensors: list[Tensor]) -> bool:
-    return bool(torch.stack([torch.isfinite(t).all() for t in tensors]).all())
+def _norm(grads: list[Tensor]) -> Tensor:
+    """Return the Euclidean norm of all gradients together; it is finite only if each of them is."""
+    return (
+        torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in grads]))
+        if grads
+        else torch.zeros(())
+    )
 
 
-def _facts(
-    learner: Learner, tasks: list[Tasks], outcome: Outcome, optimizer: torch.optim.Optimizer
-) -> dict[str, float]:
-    """Return what is worth reading of the last step: loss, metrics before and after adaptation, rate, gradient norm."""
-    facts = {"loss": float(outcome.loss.detach())}
+def _before(learner: Learner, tasks: list[Tasks]) -> dict[str, float]:
+    """Return the metrics of a meta-batch before adaptation; nothing where there are no queries (Reptile)."""
     judged = [group for group in tasks if group.stacked and pytree.tree_leaves(group.query)[0].shape[1] > 0]
-    if judged and outcome.metrics:
-        with torch.random.fork_rng(devices=[]):
-            before = learner.trace(judged, 0)
-        facts |= {f"{name} before": float(value[:, 0].mean()) for name, value in before.metrics.items()}
-    facts |= {f"{name} after": float(value.mean()) for name, value in outcome.metrics.items()}
-    grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    norm = math.sqrt(sum(float(g.square().sum()) for g in grads))
-    return facts | {"gradient": norm, "lr": optimizer.param_groups[0]["lr"]}
+    if not judged:
+        return {}
+    with torch.random.fork_rng(devices=[]):
+        metrics = learner.trace(judged, 0).metrics
+    return {f"{name} before": float(value[:, 0].mean()) for name, value in metrics.items()}
+
+
+def _after(taken: Stepped, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """Return what is worth reading of a step: the loss, the metrics after adaptation, the gradient's norm, the rate."""
+    facts = {"loss": float(taken.outcome.loss.detach())}
+    facts |= {f"{name} after": float(value.mean()) for name, value in taken.outcome.metrics.items()}
+    return facts | {"gradient": float(taken.gradient), "lr": optimizer.param_groups[0]["lr"]}
 
 
 def validation_record(result: Evaluation) -> dict[str, Any]:
@@ -322,4 +350,4 @@ def _divergence(
 def _task_gradient_is_finite(learner: Learner, task: Task) -> bool:
     learner.zero_grad(set_to_none=True)
     learner(task).loss.backward()
-    return _finite([p.grad for p in learner.parameters() if p.grad is not None] or [torch.zeros(())])
+    return bool(torch.isfinite(_norm([p.grad for p in learner.parameters() if p.grad is not None])))

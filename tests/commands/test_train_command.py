@@ -126,3 +126,28 @@ def test_help_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("train", "evaluate", "adapt", "predict", "list", "doctor"):
         assert f"  {command} " in out
     assert main([]) == 2
+
+
+def test_a_protocol_keeps_its_name_only_while_its_rules_are_kept(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "maml-sinusoid", *SMALL, "--data.shots", "5"]) == 0
+    protocol = json.loads((here / "runs/maml-sinusoid/evaluation.json").read_text())["protocol"]
+    assert protocol["name"] == "custom (sinusoid-k10-v1 with protocol.tasks, protocol.steps, data.shots changed)"
+
+
+def test_a_refused_setting_does_not_stand_in_the_way_of_the_right_one(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "maml-sinusoid", *SMALL, "--method.adapt", "nosuch"]) == 2
+    assert not (here / "runs").exists()
+    assert main(["train", "maml-sinusoid", *SMALL, "--data.queries", "0"]) == 2
+    assert main(["train", "maml-sinusoid", *SMALL]) == 0
+
+
+def test_a_run_whose_result_is_not_finite_is_listed_as_such(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "maml-sinusoid", *SMALL, "--method.inner-lr", "1e30", "--training.max-nonfinite", "99"]) == 0
+    capsys.readouterr()
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    assert "damaged" not in out and ("nan" in out or "inf" in out)

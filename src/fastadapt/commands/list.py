@@ -35,7 +35,8 @@ def found_runs(folder: Path) -> list[dict[str, object]]:
                 record = json.loads((path / "evaluation.json").read_text(encoding="utf-8"))
                 report = record["protocol"]["report"]
                 at = len(record["mean"]) - 1 if report is None else report
-                result = f"{record['metric']} {record['mean'][at]:.4f} ± {record['ci95'][at]:.4f}"
+                mean, half = float(record["mean"][at]), float(record["ci95"][at])  # "nan" and "inf" are texts there
+                result = f"{record['metric']} {mean:.4f} ± {half:.4f} (weights of step {record['step']})"
             except (ValueError, KeyError, IndexError, TypeError):
                 result = "evaluation.json is damaged"
         runs.append({"run": str(path), "step": step, "result": result})

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tyro
 
+from fastadapt.errors import ConfigError
 from fastadapt.evaluate import evaluate
 from fastadapt.log import read_metrics
 from fastadapt.run_files import load_run
@@ -29,6 +30,8 @@ def main(argv: Sequence[str]) -> int:
     from fastadapt.report import write_report
 
     loaded = load_run(settings.run)
+    if settings.against and loaded.input["kind"] != "points":
+        raise ConfigError(f"--against draws runs on sinusoids together, but {settings.run} is a run on images")
     others = {path.name: load_run(path) for path in settings.against}
     data = loaded.config.data
     source = data.source("test", data.load(settings.data))

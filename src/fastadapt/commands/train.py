@@ -1,5 +1,6 @@
 """`fastadapt train PRESET`: meta-train, validate, checkpoint, export, evaluate and draw."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,12 @@ import torch
 import tyro
 
 from fastadapt.atomic import write_text
+from fastadapt.checkpoint import saved_steps
 from fastadapt.config import RunConfig, differences
 from fastadapt.errors import ConfigError, MissingExtraError
 from fastadapt.evaluate import evaluate
 from fastadapt.presets import PRESETS
-from fastadapt.run_files import export_model, load_run, read_config
+from fastadapt.run_files import export_model, load_run, read_config, save_evaluation
 from fastadapt.train import meta_train
 
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
@@ -59,14 +61,14 @@ def settle(folder: Path, config: RunConfig) -> None:
         ConfigError: if the folder holds a run with other settings.
     """
     path = folder / "config.json"
-    if path.is_file():
+    if path.is_file() and saved_steps(folder / "checkpoints"):
         changed = differences(read_config(folder), config)
         if changed:
             raise ConfigError(
                 f"{folder} holds a run with other settings ({'; '.join(changed[:5])}"
                 f"{' and more' if len(changed) > 5 else ''}); go on with the same settings, or choose another --run"
             )
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif folder.is_dir() and any(folder.iterdir()) and not path.is_file():
         raise ConfigError(f"{folder} is not empty and not a run; choose another --run")
     write_text(path, config.to_json() + "\n")
 
@@ -85,7 +87,24 @@ def main(argv: Sequence[str]) -> int:
             + (f"near are {', '.join(near)}" if near else "fastadapt list shows them")
         )
     settings = tyro.extras.overridable_config_cli(presets, args=list(argv), prog="fastadapt train")
-    return run(settings)
+    config = honestly_named(settings.config, PRESETS[argv[0]][1])
+    return run(dataclasses.replace(settings, config=config))
+
+
+def honestly_named(config: RunConfig, preset: RunConfig) -> RunConfig:
+    """Return `config`, its protocol renamed if it is not measured as the preset that owns the name is."""
+    pairs = [("protocol", config.protocol, preset.protocol), ("data", config.data, preset.data)]
+    changed = [
+        f"{part}.{field.name}"
+        for part, ours, theirs in pairs
+        for field in dataclasses.fields(ours)
+        if not field.name.startswith(("train_", "rotated_classes", "name"))
+        and getattr(ours, field.name) != getattr(theirs, field.name, None)
+    ]
+    if not changed or config.protocol.name != preset.protocol.name:
+        return config
+    name = f"custom ({preset.protocol.name} with {', '.join(changed)} changed)"
+    return dataclasses.replace(config, protocol=dataclasses.replace(config.protocol, name=name))
 
 
 def run(settings: TrainSettings) -> int:
@@ -98,10 +117,9 @@ def run(settings: TrainSettings) -> int:
     training_tasks = config.data.source("train", loaded_data)
     validation = config.data.source("val", loaded_data) if config.training.validate_every else None
     test_tasks = config.data.source("test", loaded_data)
-    settle(folder, config)
-
     torch.manual_seed(config.training.seed)
-    learner = config.build().to(device)
+    learner = config.build().to(device)  # before anything is written: what can't be built leaves no trace
+    settle(folder, config)
     trained = meta_train(
         learner,
         training_tasks,
@@ -119,7 +137,7 @@ def run(settings: TrainSettings) -> int:
 
     loaded = load_run(folder)
     result = evaluate(loaded.learner.to(device), test_tasks, config.protocol)
-    write_text(folder / "evaluation.json", result.to_json() + "\n")
+    save_evaluation(folder, loaded.step, result)
     print(f"{folder} (weights of step {loaded.step} of {config.training.steps}): {result}")
     loaded.learner.to("cpu")
     try:

@@ -8,10 +8,16 @@ from fastadapt.data.classes import Rotation
 from fastadapt.data.omniglot import Resize, load_omniglot, omniglot_tasks
 from fastadapt.data.omniglot_splits import OmniglotSplit
 from fastadapt.data.sinusoid import Sinusoid
+from fastadapt.errors import ConfigError
 from fastadapt.losses import MSE, CrossEntropy, Loss
 from fastadapt.tasks import TaskSource
 
 Part = Literal["train", "val", "test"]
+
+
+def _check_queries(queries: int) -> None:
+    if queries < 1:
+        raise ConfigError(f"data.queries must be at least 1, as test tasks are judged on them; got {queries}")
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,9 @@ class SinusoidData:
         if part == "train":
             return Sinusoid(self.family, self.train_shots, self.train_queries, oracle=self.oracle)
         return Sinusoid(self.family, self.shots, self.queries, oracle=self.oracle, grid=True)
+
+    def __post_init__(self) -> None:
+        _check_queries(self.queries)
 
     def load(self, root: Path | None = None, download: bool = False) -> None:
         """Return nothing: the waves are made, not read."""
@@ -79,6 +88,9 @@ class OmniglotData:
     """Ink is 1 and paper 0 (MAML); otherwise ink is 0 (Reptile)."""
     resize: Resize = "lanczos"
     """How drawings are brought to 28x28."""
+
+    def __post_init__(self) -> None:
+        _check_queries(self.queries)
 
     def load(self, root: Path | None = None, download: bool = False) -> Any:
         """Read the data set once; pass the result to `source`."""

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
@@ -74,6 +75,11 @@ class GradientLearner(Learner):
         self.layered = bool(batch_norm_layers(model))
         slots = {"running": 1, "per_step": max(steps, self.test_steps) + 1}.get(norm, 0)
         self.running = RunningMoments(model, slots) if slots and self.layered else None
+
+    def signature(self) -> dict[str, Any]:
+        """Return the facts of `Learner.signature`, with the inner loop's."""
+        inner = {"rule": repr(self.rule), "steps": self.steps, "adapted": list(self.adapted)}
+        return {**super().signature(), **inner, "losses": [_name(self.loss), _name(self.inner_loss)]}
 
     @abstractmethod
     def forward(self, tasks: MetaBatch) -> Outcome:
@@ -161,6 +167,8 @@ class GradientLearner(Learner):
         buffers = plan.buffers(state["buffers"], j)
         if callable(query):
             query = self._collect(query, state, params, plan, j)
+        if any(leaf.dim() and not leaf.shape[0] for leaf in pytree.tree_leaves(query) if isinstance(leaf, Tensor)):
+            raise TaskError("a task has no query samples to be judged on; draw at least one")
 
         def forward_support(statistics: Statistics) -> None:
             self.inner_loss(Bound(self.model, params, buffers, statistics), support)
@@ -283,6 +291,11 @@ class GradientLearner(Learner):
                 )
         beside = pytree.tree_leaves(support)[0] if plan.beside_support else None
         return Predictor(frozen_copy(self.model, params, buffers), plan.mode, moments, beside).eval()
+
+
+def _name(loss: Any) -> str:
+    """Return what a loss is called: a dataclass with its settings, otherwise its name."""
+    return repr(loss) if is_dataclass(loss) else getattr(loss, "__qualname__", type(loss).__qualname__)
 
 
 @contextmanager

@@ -88,6 +88,10 @@ class MAML(GradientLearner):
         check_meta_gradient(meta_gradient)
         self.meta_gradient = meta_gradient
 
+    def signature(self) -> dict[str, Any]:
+        """Return the facts of `GradientLearner.signature`, with the kind of meta-gradient."""
+        return {**super().signature(), "meta_gradient": self.meta_gradient}
+
     def forward(self, tasks: MetaBatch, inner_lr: Tensor | None = None) -> Outcome:
         """Return the mean query loss after adaptation; its `backward()` gives the meta-gradient.
 

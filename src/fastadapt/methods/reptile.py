@@ -77,7 +77,7 @@ class Reptile(GradientLearner):
         steps: inner steps k in training.
         batch: samples of a minibatch; None takes the whole support set at every step.
         test_steps: inner steps of `adapt` and evaluation; default `steps`.
-        test_batch: samples of their minibatches; default `batch`.
+        test_batch: samples of their minibatches; None takes the whole support set at every step.
         replacement: draw every minibatch afresh rather than streaming the shuffled samples.
         inner_state: the rule's state between tasks. "reset" starts each task afresh; "serial" runs tasks one after
             another through one state, as the reference code does (its Adam moments also serve at test);
@@ -129,12 +129,17 @@ class Reptile(GradientLearner):
         if inner_state not in get_args(InnerState):
             raise ConfigError(f"inner_state must be 'reset', 'serial' or 'mean', got {inner_state!r}")
         self.batch = batch
-        self.test_batch = test_batch if test_batch is not None else batch
+        self.test_batch = test_batch
         self.replacement = replacement
         self.inner_state = inner_state
         params = dict(model.named_parameters())
         start = detached(self.rule.init({name: params[name] for name in self.adapted}))
         self.rule_state = _RuleState(start) if inner_state != "reset" else None
+
+    def signature(self) -> dict[str, Any]:
+        """Return the facts of `GradientLearner.signature`, with the minibatches and the rule's state."""
+        own = {"batch": self.batch, "replacement": self.replacement, "inner_state": self.inner_state}
+        return {**super().signature(), **own}
 
     def _state(self) -> State:
         kept = {} if self.rule_state is None else detached(self.rule_state.value())

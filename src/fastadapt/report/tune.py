@@ -69,14 +69,15 @@ def tune_step_size(
     if not rates:
         raise ConfigError("tuning needs at least one step size to try, got none")
     protocol = replace(protocol if protocol is not None else Protocol(tasks=200, steps=10), split="val")
-    results, sign = {}, 1.0
+    results: dict[float, float] = {}
+    scores: dict[float, float] = {}
     for rate in rates:
         with at_rate(learner, rate):
             result = evaluate(learner, source, protocol, meta_batch=100)
         diverged = result.nonfinite[result.step] > 0
         results[rate] = math.nan if diverged else result.result
-        sign = -1.0 if result.metric in ("accuracy", "return") else 1.0
-    finite = {rate: value for rate, value in results.items() if math.isfinite(value)}
-    if not finite:
+        if result.score is not None and not diverged:
+            scores[rate] = result.score
+    if not scores:
         raise ConfigError(f"every step size of {list(rates)} made a task diverge; try smaller ones")
-    return Tuned(min(finite, key=lambda rate: sign * finite[rate]), results)
+    return Tuned(max(scores, key=lambda rate: scores[rate]), results)
