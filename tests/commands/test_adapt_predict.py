@@ -237,7 +237,8 @@ def test_adapt_refuses_and_writes_nothing(drawings, tmp_path, capsys, trained, s
 def test_adapt_counts_classes(drawings, tmp_path):
     shutil.rmtree(drawings / "ring")
     with pytest.raises(
-        DataError, match=r"has 2 class folders \(bars, cross\), the model needs exactly 3; add a folder for each missing class$"
+        DataError,
+        match=r"has 2 class folders \(bars, cross\), the model needs exactly 3; add the missing ones$",
     ):
         do_adapt(image_run(), drawings, tmp_path / "out")
 

@@ -106,7 +106,7 @@ def loose(folder):
         (
             lambda f: None,
             {"ways": 5},
-            r"^FOLDER has 3 class folders \(one, three, two\), the model needs exactly 5; add a folder for each missing class$",
+            r"^FOLDER has 3 class folders \(one, three, two\), the model needs exactly 5; add the missing ones$",
         ),
         (
             lambda f: None,
@@ -116,7 +116,7 @@ def loose(folder):
         (
             lambda f: [(f / n).rename(f.with_name(n)) for n in ("one", "two")],
             {},
-            r"^FOLDER has 1 class folders \(three\), the model needs at least 2; add a folder for each missing class$",
+            r"^FOLDER has 1 class folders \(three\), the model needs at least 2; add the missing ones$",
         ),
         (empty, {}, "^FOLDER/two has no images; add some or remove the folder$"),
         (

@@ -69,7 +69,7 @@ def read_class_folders(
     names = f"({', '.join(map(shown, list(classes)[:10]))}{', ...' if len(classes) > 10 else ''})"
     if len(classes) < wanted:
         least = f"at least {wanted}" if ways is None else f"exactly {wanted}"
-        problems.insert(0, f"{has} class folders {names}, the model needs {least}; add a folder for each missing class")
+        problems.insert(0, f"{has} class folders {names}, the model needs {least}; add the missing ones")
     too_many = ways is not None and len(classes) > ways
     if too_many:
         problems.insert(0, f"{has} class folders {names}, the model needs exactly {ways}; remove some")
