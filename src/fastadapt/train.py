@@ -105,8 +105,6 @@ def meta_train(
 ) -> Trained:
     """Meta-train a learner; go on from the newest checkpoint in `folder` if there is one.
 
-    Main arguments:
-
     Args:
         learner: any learner; trained in place.
         source: where the tasks come from. Step `s` takes the tasks number `s B .. s B + B - 1` of the stream
