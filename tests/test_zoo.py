@@ -186,19 +186,23 @@ def test_meta_gradient_equals_plain_autograd(name, route):
     assert all(p.grad is None for p in model.parameters() if not p.requires_grad)
 
 
-@pytest.mark.parametrize("name", ZOO)
-def test_it_meta_trains_in_float32_and_says_once_why_it_takes_the_loop(name, told):
-    build, shape, falls_back = ZOO[name]
-    learner = MAML(build(), CrossEntropy(), rule=SGD(0.2), steps=2)
-    batch = tasks(shape, dtype=torch.float32)
+def assert_it_learns(learner, batch, steps):
     optimizer, losses = torch.optim.Adam(learner.parameters(), 0.02), []
-    for _ in range(4):
+    for _ in range(steps):
         optimizer.zero_grad()
         outcome = learner(batch)
         outcome.loss.backward()
         optimizer.step()
         losses.append(float(outcome.losses.mean()))
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_it_meta_trains_in_float32_and_says_once_why_it_takes_the_loop(name, told):
+    build, shape, falls_back = ZOO[name]
+    learner = MAML(build(), CrossEntropy(), rule=SGD(0.2), steps=2)
+    batch = tasks(shape, dtype=torch.float32)
+    assert_it_learns(learner, batch, 4)
     predict = learner.adapt(batch[0].support)
     torch.testing.assert_close(predict(batch[0].query[0]), learner.trace(batch).outputs[0][-1], rtol=1e-3, atol=1e-4)
     said = [line for line in told() if "in a loop" in line]
@@ -304,14 +308,7 @@ def test_an_error_of_the_users_own_code_comes_through_unchanged():
 def test_conv4_meta_trains_with_each_batch_norm_mode(norm, route):
     batch = tasks((1, 16, 16), 2)
     learner = MAML(Conv4(1, 3, 2, size=16), CrossEntropy(), rule=SGD(0.2), steps=1, norm=norm, route=route)
-    optimizer, losses = torch.optim.Adam(learner.parameters(), 0.02), []
-    for _ in range(3):
-        optimizer.zero_grad()
-        outcome = learner(batch)
-        outcome.loss.backward()
-        optimizer.step()
-        losses.append(float(outcome.losses.mean()))
-    assert losses[-1] < losses[0]
+    assert_it_learns(learner, batch, 3)
 
 
 def test_a_model_without_parameters_to_adapt_in_its_inputs_still_regresses():

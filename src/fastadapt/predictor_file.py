@@ -23,9 +23,9 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from fastadapt import nets
 from fastadapt.atomic import explain, sync, write_folder, write_text
 from fastadapt.errors import CheckpointError, ConfigError
+from fastadapt.nets.settings import NETS
 from fastadapt.norm import check_norm
 from fastadapt.predictor import Predictor
 from fastadapt.version import __version__
@@ -34,7 +34,6 @@ FORMAT = "fastadapt-predictor"
 VERSION = 1
 DESCRIPTION = "predictor.json"
 WEIGHTS = "weights.safetensors"
-NETS = {name: kind for name, kind in vars(nets).items() if isinstance(kind, type) and issubclass(kind, nn.Module)}
 _WEIGHTS_NAME = re.compile(r"weights(-[0-9a-f]{12})?\.safetensors")
 _LONGEST_DESCRIPTION = 1 << 20  # bytes
 _MEND = "adapt again, or restore it"
@@ -86,7 +85,8 @@ def save_predictor(predictor: Predictor, folder: str | Path, *, overwrite: bool 
 
     Example:
         >>> import tempfile
-        >>> net = nets.MLP(1, (4,), 1)
+        >>> from fastadapt import MLP
+        >>> net = MLP(1, (4,), 1)
         >>> described = {"name": "MLP", "arguments": {"inputs": 1, "hidden": [4], "outputs": 1}}
         >>> predictor = Predictor(net, details={"net": described})
         >>> with tempfile.TemporaryDirectory() as place:

@@ -120,6 +120,12 @@ def test_doctor_finds_nothing_wrong_with_the_gradients(capsys: pytest.CaptureFix
     assert "gradients equal their closed forms" in capsys.readouterr().out
 
 
+def test_doctor_goes_on_where_the_data_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--data", "nowhere"]) == 0
+    out = capsys.readouterr().out
+    assert "ok   gradients" in out and "note omniglot: the data folder nowhere does not exist" in out
+
+
 def test_help_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
