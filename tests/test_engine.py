@@ -76,7 +76,7 @@ def test_wrong_numbers_are_noticed_by_an_evaluation_that_comes_first(told):
 def test_right_numbers_under_vmap_are_let_through(told):
     model, batch = faulty(lambda x: 2 * x), tasks()
     learner, got = gradient(model, batch)
-    assert set(learner.engine._chosen.values()) == {"vmap"}
+    assert {plan.route for plan in learner.engine.plans.values()} == {"vmap"}
     assert difference(got, gradient(model, batch, route="loop")[1]) < 1e-5
     assert told() == []
 
@@ -93,7 +93,7 @@ def test_a_module_that_insists_on_its_precision_is_checked_in_it(told):
 
     for mistake, route in ((lambda x: 2 * x, "vmap"), (lambda x: 3 * x, "loop")):
         learner, _ = gradient(Stubborn(mistake), tasks())
-        assert set(learner.engine._chosen.values()) == {route}
+        assert {plan.route for plan in learner.engine.plans.values()} == {route}
     assert any("float64" in line for line in told())
 
 
@@ -104,7 +104,7 @@ def test_convolutions_on_large_inputs_loop_on_a_cpu_unless_told_otherwise():
     for route, expected in (("auto", {"loop"}), ("vmap", {"vmap"})):
         learner = MAML(Conv4(1, 2, 2, size=16), CrossEntropy(), steps=0, route=route)
         learner(batch)
-        assert set(learner.engine._chosen.values()) == expected
+        assert {plan.route for plan in learner.engine.plans.values()} == expected
 
 
 def test_choosing_the_route_does_not_disturb_the_random_state():

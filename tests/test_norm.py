@@ -62,7 +62,7 @@ def test_losses_and_gradients_of_each_mode_are_those_of_its_definition(mode, rou
     learner = MAML(net, rule=SGD(0.1), steps=2, norm=mode, route=route)
     outcome = learner(batch)
     outcome.loss.backward()
-    assert set(learner.engine._chosen.values()) <= {route}
+    assert {plan.route for plan in learner.engine.plans.values()} <= {route}
     torch.testing.assert_close(outcome.losses, torch.stack(losses).detach())
     assert difference(grads_of(net), want) < 1e-10
 

@@ -1,54 +1,19 @@
 """A module with its parameters bound to given tensors: what a loss sees as `model`."""
 
-import logging
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
 
 from fastadapt.errors import FastadaptError, TaskError
 from fastadapt.norm import Statistics
-
-logger = logging.getLogger("fastadapt")
-_told: set[str] = set()
-
-
-def tell_once(message: str) -> None:
-    """Log `message` at INFO, the first time only."""
-    if message not in _told:
-        _told.add(message)
-        logger.info(message)
-
+from fastadapt.rewrites import Rewrites, tell_once
 
 def first_line(error: Exception) -> str:
     """Return the first line of what an exception says, or else its name."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
-
-
-_ATTENTION = (F.scaled_dot_product_attention, F.multi_head_attention_forward)
-
-
-class _Rewrites(TorchFunctionMode):
-    """Replace the library functions that have no second derivative, or hidden state, by exact pure forms."""
-
-    def __init__(self, statistics: Statistics) -> None:
-        super().__init__()
-        self.statistics = statistics
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is F.batch_norm:
-            return self.statistics.batch_norm(*args, **kwargs)
-        if func in _ATTENTION:  # inside of a function this mode is off, so the outer one has to be caught
-            tell_once("attention runs with the math kernel: the fused ones have no second derivative")
-            with sdpa_kernel(SDPBackend.MATH):
-                return func(*args, **kwargs)
-        return func(*args, **kwargs)
 
 
 class Bound:
@@ -104,7 +69,7 @@ class Bound:
         suffix = ".running_mean"
         names = {id(value): name.removesuffix(suffix) for name, value in buffers.items() if name.endswith(suffix)}
         self.statistics.restart(names)
-        with _Rewrites(self.statistics):
+        with Rewrites(self.statistics):
             return functional_call(self.module, {**self.params, **buffers}, args, kwargs)
 
     def _one_by_one(self, x: Tensor, support: Tensor) -> Tensor:

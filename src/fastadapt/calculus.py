@@ -46,8 +46,8 @@ class Calculus(Protocol):
         """Return `(gradient, value, aux)`; if `through`, the gradient can itself be differentiated."""
         ...
 
-    def outer(self, objective: Objective, params: Params) -> tuple[Params, Tensor, Any]:
-        """Return `(gradient, value, aux)` of the meta-objective, all cut from their graphs."""
+    def outer(self, objective: Callable[[Any], tuple[Tensor, Any]], at: Any) -> tuple[Any, Tensor, Any]:
+        """Return `(gradient, value, aux)` of the meta-objective at a pytree of tensors, all cut from their graphs."""
         ...
 
 
@@ -61,9 +61,9 @@ class Functional:
         grads, (value, aux) = torch.func.grad_and_value(objective, has_aux=True)(at)
         return (grads if through else detached(grads)), value, aux
 
-    def outer(self, objective: Objective, params: Params) -> tuple[Params, Tensor, Any]:
+    def outer(self, objective: Callable[[Any], tuple[Tensor, Any]], at: Any) -> tuple[Any, Tensor, Any]:
         """Return `(gradient, value, aux)`."""
-        grads, (value, aux) = torch.func.grad_and_value(objective, has_aux=True)(params)
+        grads, (value, aux) = torch.func.grad_and_value(objective, has_aux=True)(at)
         return grads, value, aux
 
 
@@ -82,13 +82,14 @@ class Autograd:
             grads = _grad(value, at, create_graph=through)
         return grads, value if through else value.detach(), aux if through else detached(aux)
 
-    def outer(self, objective: Objective, params: Params) -> tuple[Params, Tensor, Any]:
+    def outer(self, objective: Callable[[Any], tuple[Tensor, Any]], at: Any) -> tuple[Any, Tensor, Any]:
         """Return `(gradient, value, aux)`."""
+        leaves, structure = pytree.tree_flatten(at)
         with torch.enable_grad():
-            leaves = {n: p.detach().requires_grad_() for n, p in params.items()}
-            value, aux = objective(leaves)
-            grads = _grad(value, leaves, create_graph=False)
-        return grads, value.detach(), detached(aux)
+            named = {str(i): leaf.detach().requires_grad_() for i, leaf in enumerate(leaves)}
+            value, aux = objective(pytree.tree_unflatten(list(named.values()), structure))
+            grads = _grad(value, named, create_graph=False)
+        return pytree.tree_unflatten(list(grads.values()), structure), value.detach(), detached(aux)
 
 
 def _grad(value: Tensor, at: Params, create_graph: bool) -> Params:

@@ -70,9 +70,23 @@ def descend(
     state = rule.init(params) if state is None else state
     for j in range(steps):
         batch = batch_at(j, params)
-        grads, loss, aux = calculus.inner(lambda theta, b=batch, i=j: objective(theta, b, i), params, through)
-        params, state = rule.update(params, grads, state)
-        yield InnerStep(params, state, loss, aux)
+        step = advance(lambda theta, b=batch, i=j: objective(theta, b, i), params, state, rule, calculus, through)
+        params, state = step.params, step.state
+        yield step
+
+
+def advance(
+    objective: Callable[[Params], tuple[Tensor, Any]],
+    params: Params,
+    state: Any,
+    rule: Rule,
+    calculus: Calculus,
+    through: bool,
+) -> InnerStep:
+    """Return one inner step, `theta' = rule(theta, grad L(theta))`; see `descend` for the arguments."""
+    grads, loss, aux = calculus.inner(objective, params, through)
+    params, state = rule.update(params, grads, state)
+    return InnerStep(params, state, loss, aux)
 
 
 def adapt(

@@ -10,6 +10,7 @@ Nothing is changed in place, so the outer gradient can pass through every update
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -20,13 +21,20 @@ from fastadapt.errors import ConfigError
 
 Params = dict[str, Tensor]
 RuleT = TypeVar("RuleT", bound="Rule")
+Rate = float | Tensor | Mapping[str, Tensor]
+"""A step size: one number, a tensor that broadcasts against every parameter, or a tensor for each parameter by name."""
+
+
+def rate_of(lr: Rate, name: str) -> float | Tensor:
+    """Return the step size of the parameter `name`."""
+    return lr[name] if isinstance(lr, Mapping) else lr
 
 
 class Rule(Protocol):
     """Turn a gradient into new parameters, without changing anything in place."""
 
     @property
-    def lr(self) -> float | Tensor:
+    def lr(self) -> Rate:
         """The step size alpha."""
         ...
 
@@ -39,14 +47,15 @@ class Rule(Protocol):
         ...
 
 
-def with_lr(rule: RuleT, lr: float | Tensor) -> RuleT:
+def with_lr(rule: RuleT, lr: Rate) -> RuleT:
     """Return the same rule with another learning rate, for example one per task."""
     if isinstance(rule, Clip):
         return dataclasses.replace(rule, rule=with_lr(rule.rule, lr))
     return dataclasses.replace(rule, lr=lr)  # type: ignore[type-var]
 
 
-def _check_lr(lr: float | Tensor) -> None:
+def check_lr(lr: Rate) -> None:
+    """Raise `ConfigError` unless a constant rate is finite and >= 0."""
     if isinstance(lr, (int, float)) and not (lr >= 0 and lr < float("inf")):
         raise ConfigError(f"the inner learning rate must be finite and >= 0, got {lr}")
 
@@ -76,10 +85,10 @@ class SGD:
         {'w': tensor(0.)}
     """
 
-    lr: float | Tensor = 0.01
+    lr: Rate = 0.01
 
     def __post_init__(self) -> None:
-        _check_lr(self.lr)
+        check_lr(self.lr)
 
     def init(self, params: Params) -> tuple[()]:
         """Return the empty state."""
@@ -87,7 +96,7 @@ class SGD:
 
     def update(self, params: Params, grads: Params, state: Any) -> tuple[Params, Any]:
         """Return `theta - alpha g`."""
-        return {name: params[name] - self.lr * grads[name] for name in params}, state
+        return {name: params[name] - rate_of(self.lr, name) * grads[name] for name in params}, state
 
 
 @dataclass(frozen=True)
@@ -102,12 +111,12 @@ class Momentum:
         nesterov: look ahead along the momentum.
     """
 
-    lr: float | Tensor = 0.01
+    lr: Rate = 0.01
     momentum: float = 0.9
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        _check_lr(self.lr)
+        check_lr(self.lr)
         _check_fraction("momentum", self.momentum)
 
     def init(self, params: Params) -> Params:
@@ -118,7 +127,7 @@ class Momentum:
         """Return the parameters and momenta after one step."""
         m = {name: self.momentum * state[name] + grads[name] for name in params}
         step = {name: grads[name] + self.momentum * m[name] for name in params} if self.nesterov else m
-        return {name: params[name] - self.lr * step[name] for name in params}, m
+        return {name: params[name] - rate_of(self.lr, name) * step[name] for name in params}, m
 
 
 @dataclass(frozen=True)
@@ -141,13 +150,13 @@ class Adam:
         Kingma, Ba 2015 (arXiv:1412.6980); Nichol, Achiam, Schulman 2018 (arXiv:1803.02999) for beta1 = 0.
     """
 
-    lr: float | Tensor = 1e-3
+    lr: Rate = 1e-3
     beta1: float = 0.0
     beta2: float = 0.999
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        _check_lr(self.lr)
+        check_lr(self.lr)
         _check_fraction("beta1", self.beta1)
         _check_fraction("beta2", self.beta2)
         if not self.eps > 0:
@@ -174,7 +183,7 @@ class Adam:
             seen = v_hat > 0
             # sqrt has an infinite slope at 0: take it of 1 there, then put the 0 back
             root = torch.where(seen, torch.where(seen, v_hat, 1.0).sqrt(), 0.0)
-            return params[name] - self.lr * (m[name] / m_scale) / (root + self.eps)
+            return params[name] - rate_of(self.lr, name) * (m[name] / m_scale) / (root + self.eps)
 
         return {name: moved(name) for name in params}, {"step": step, "m": m, "v": v}
 
@@ -198,7 +207,7 @@ class Clip:
             raise ConfigError(f"max_norm must be > 0, got {self.max_norm}")
 
     @property
-    def lr(self) -> float | Tensor:
+    def lr(self) -> Rate:
         """The learning rate of the wrapped rule."""
         return self.rule.lr
 

@@ -1,6 +1,7 @@
 """What the gradient-based methods share: binding, the inner loop, `adapt` and `trace`."""
 
 from abc import abstractmethod
+from fastadapt.adjoint import walk
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
@@ -11,20 +12,22 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from fastadapt.bound import Bound
-from fastadapt.calculus import Autograd, Calculus, Params, able_to_differentiate, detached, differentiable
-from fastadapt.engine import Engine, Route, on_kernels_that_differentiate
-from fastadapt.errors import ConfigError, TaskError
-from fastadapt.inner import InnerStep, check_steps, descend
+from fastadapt.calculus import Autograd, Params, able_to_differentiate, detached, differentiable
+from fastadapt.engine import Engine, Route, TaskFunction
+from fastadapt.errors import TaskError
+from fastadapt.execution import Execution
+from fastadapt.inner import check_steps
+from fastadapt.kernels import on_kernels_that_differentiate
 from fastadapt.learner import Learner, MetaBatch, Outcome, Trace, with_gradient
 from fastadapt.losses import MSE, Loss
-from fastadapt.norm import Moments, Norm, NormPlan, RunningMoments, Statistics, batch_norm_layers, check_norm
+from fastadapt.methods.loop import InnerLoop, State
+from fastadapt.norm import Moments, Norm, NormPlan, RunningMoments, batch_norm_layers, check_norm
 from fastadapt.predictor import Predictor, frozen_copy
+from fastadapt.rates import learned_rates_of
 from fastadapt.rules import SGD, Rule, with_lr
+from fastadapt.runner import Inline, Runner
 from fastadapt.selection import Selection, select
 from fastadapt.tasks import Tasks, as_groups
-
-State = dict[str, Any]
-
 
 class GradientLearner(Learner):
     """Adapt by gradient steps from a learned initialisation.
@@ -52,7 +55,7 @@ class GradientLearner(Learner):
         norm: Norm = "transductive",
         inner_loss: Loss | None = None,
         test_steps: int | None = None,
-        route: Route = "auto",
+        route: Route | Execution = "auto",
     ) -> None:
         super().__init__()
         check_steps(steps)
@@ -62,15 +65,11 @@ class GradientLearner(Learner):
         self.loss = loss if loss is not None else MSE()
         self.inner_loss = inner_loss if inner_loss is not None else self.loss
         self.rule = rule if rule is not None else SGD()
-        if isinstance(self.rule.lr, Tensor) and self.rule.lr.requires_grad:
-            raise ConfigError(
-                "a learner takes its inner rate as a constant, but this rule's lr requires a gradient; "
-                "pass lr.detach(), or differentiate fastadapt.adapt(...) yourself"
-            )
         self.steps = steps
         self.test_steps = steps if test_steps is None else test_steps
         self.norm: Norm = norm
         self.adapted = select(model, adapt)
+        self.rate_names, self.rates = learned_rates_of(self.rule, self.adapted)
         self.engine = Engine(route)
         self.layered = bool(batch_norm_layers(model))
         slots = {"running": 1, "per_step": max(steps, self.test_steps) + 1}.get(norm, 0)
@@ -78,12 +77,22 @@ class GradientLearner(Learner):
 
     def signature(self) -> dict[str, Any]:
         """Return the facts of `Learner.signature`, with the inner loop's."""
-        inner = {"rule": repr(self.rule), "steps": self.steps, "adapted": list(self.adapted)}
+        inner = {"rule": self._rule_name(), "steps": self.steps, "adapted": list(self.adapted)}
         return {**super().signature(), **inner, "losses": [_name(self.loss), _name(self.inner_loss)]}
 
     @abstractmethod
     def forward(self, tasks: MetaBatch) -> Outcome:
         """Return the meta-objective of a meta-batch."""
+
+    def signature_key(self) -> Any:
+        """Return what distinguishes the computation of one task beside its shapes, for remembering how to run it."""
+        parts = tuple(part.training for part in self.model.modules())
+        trainable = tuple(p.requires_grad for p in self.model.parameters())
+        return self._rule_name(), self.norm, self.inner_loss, self.loss, parts, trainable
+
+    def _rule_name(self) -> str:
+        constant = isinstance(self.rule.lr, (int, float))
+        return repr(self.rule if constant else with_lr(self.rule, "learned"))  # type: ignore[arg-type]
 
     # ---- one task, as pure functions of `state` ------------------------------------------------
 
@@ -95,12 +104,14 @@ class GradientLearner(Learner):
                 "buffers": dict(self.model.named_buffers()),
                 "running": self.running.tensors() if self.running is not None else {},
                 "rule": {},
+                "rates": self._rates(),
             }
         )
 
     def _meta(self) -> Params:
-        """Return the trainable parameters: theta, by name."""
-        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        """Return the meta-parameters by name: the trainable ones of the network, and learned inner rates."""
+        theta = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        return {**theta, **{f"rates {name}": p for name, p in zip(self.rate_names, self.rates, strict=True)}}
 
     def _plan(self, state: State, norm: Norm | None = None) -> NormPlan:
         mode = self.norm if norm is None else norm
@@ -113,92 +124,42 @@ class GradientLearner(Learner):
             )
         return NormPlan(mode, self.training, running, self.running.slots if self.running else 1, self.layered)
 
-    def _support_loss(self, state: State, fixed: Params, plan: NormPlan) -> Any:
-        """Return `objective(theta, support, j) -> (loss, moments to feed to the running averages)`."""
+    def _loop(self, state: State, plan: NormPlan, support: Any, query: Any, extra: Any, steps: int) -> InnerLoop:
+        return InnerLoop(self, state, plan, steps, {"support": support, "query": query, **extra})
 
-        def objective(theta: Params, support: Any, j: int) -> tuple[Tensor, dict[str, Moments]]:
-            statistics = plan.support()
-            model = Bound(self.model, {**fixed, **theta}, plan.buffers(state["buffers"], j), statistics)
-            loss = self.inner_loss(model, support)
-            return loss, statistics.fed if plan.feeds_running else {}
+    def _rates(self) -> dict[str, Tensor]:
+        """Return the inner rates that are tensors, learned or not."""
+        lr = self.rule.lr
+        if self.rate_names:
+            return dict(zip(self.rate_names, self.rates, strict=True))
+        return {"all": lr} if isinstance(lr, Tensor) else dict(lr) if isinstance(lr, Mapping) else {}
 
-        return objective
-
-    def _descend(
-        self,
-        state: State,
-        theta: Params,
-        support: Any,
-        steps: int,
-        plan: NormPlan,
-        calculus: Calculus,
-        *,
-        through: bool = False,
-        lr: Tensor | None = None,
-        batches: Tensor | None = None,
-    ) -> Iterator[InnerStep]:
-        """Yield the inner steps from `theta`, which holds all parameters; the yielded ones are those that adapt."""
-        fixed = {name: p for name, p in theta.items() if name not in self.adapted}
-        fixed = fixed if through else detached(fixed)
-        start = {name: theta[name] for name in self.adapted}
-
-        def batch_at(j: int, current: Params) -> Any:
-            if callable(support):
-                return self._collect(support, state, {**fixed, **current}, plan, j)
-            if batches is None:
-                return support
-            chosen = batches[j]
-            return pytree.tree_map(lambda leaf: leaf[chosen], support)
-
-        rule = self.rule if lr is None else with_lr(self.rule, lr)
-        objective = self._support_loss(state, fixed, plan)
-        kept = state["rule"] or None
-        return descend(objective, start, batch_at, rule, steps, state=kept, through=through, calculus=calculus)
-
-    def _collect(self, collector: Any, state: State, params: Params, plan: NormPlan, j: int) -> Any:
-        """Gather a batch with the model as adapted so far; sampling is not differentiated."""
-        with torch.no_grad():
-            return collector(Bound(self.model, detached(params), plan.buffers(state["buffers"], j), plan.support()))
-
-    def _query_loss(
-        self, state: State, params: Params, support: Any, query: Any, j: int, plan: NormPlan, *, batched_rows: bool
-    ) -> tuple[Tensor, dict[str, Any]]:
-        """Return the query loss of weights that took `j` steps, and `{metrics, output, fed}`."""
-        buffers = plan.buffers(state["buffers"], j)
-        if callable(query):
-            query = self._collect(query, state, params, plan, j)
-        if any(leaf.dim() and not leaf.shape[0] for leaf in pytree.tree_leaves(query) if isinstance(leaf, Tensor)):
-            raise TaskError("a task has no query samples to be judged on; draw at least one")
-
-        def forward_support(statistics: Statistics) -> None:
-            self.inner_loss(Bound(self.model, params, buffers, statistics), support)
-
-        statistics = plan.query(forward_support)
-        beside = pytree.tree_leaves(support)[0] if plan.beside_support else None
-        model = Bound(self.model, params, buffers, statistics, beside, batched_rows)
-        loss = self.loss(model, query)
-        report: dict[str, Any] = {"metrics": {}, "fed": statistics.fed if plan.feeds_running else {}}
-        if isinstance(model.output, Tensor):
-            report["output"] = model.output.detach()
-        measure = getattr(self.loss, "metrics", None)
-        if measure is not None:
-            output = model.output.detach() if isinstance(model.output, Tensor) else model.output
-            report["metrics"] = {name: value.detach() for name, value in measure(output, query).items()}
-        return loss, report
+    def rates_by_name(self, rates: dict[str, Tensor]) -> Any:
+        """Return the learned inner rates as the rule takes them: one for all parameters, or one for each by name."""
+        return rates["all"] if "all" in rates else rates
 
     # ---- many tasks ----------------------------------------------------------------------------
 
     def _run(
-        self, f: Any, state: State, tasks: MetaBatch, extra: Mapping[str, Sequence[Tensor] | Tensor], key: Any
+        self,
+        f: TaskFunction,
+        state: State,
+        tasks: MetaBatch,
+        extra: Mapping[str, Sequence[Tensor] | Tensor],
+        key: Any,
+        pieces: bool = False,
     ) -> tuple[Any, list[Any]]:
-        """Run `f` over every group; return the mean over tasks and the stacked results, one for each group."""
+        """Run `f` over every group; return the mean over tasks and the stacked results, one for each group.
+
+        `pieces` says that `f` does nothing but call pieces through its runner, so that they can be compiled.
+        """
         groups = as_groups(tasks)
         count = sum(len(group) for group in groups)
         total: Any = None
         stacked = []
         for group in groups:
             rest = {name: torch.stack([value[p] for p in group.positions]) for name, value in extra.items()}
-            mean, each = self.engine(f, state, group, rest, self.model, key)
+            mean, each = self.engine(f, state, group, rest, self.model, (*key, self.signature_key()), pieces=pieces)
             share = len(group) / count
             mean = pytree.tree_map(lambda leaf, s=share: leaf * s, mean)
             total = mean if total is None else pytree.tree_map(torch.add, total, mean)
@@ -233,12 +194,16 @@ class GradientLearner(Learner):
         state = self._state()
         plan = self._plan(state, norm)
 
-        def f(state: State, support: Any, query: Any, extra: Any, calculus: Calculus) -> tuple[Any, Any]:
-            theta = state["params"]
-            rows = [self._query_loss(state, theta, support, query, 0, plan, batched_rows=True)]
-            for j, step in enumerate(self._descend(state, theta, support, k, plan, calculus, **extra), start=1):
-                params = {**theta, **step.params}
-                rows.append(self._query_loss(state, params, support, query, j, plan, batched_rows=True))
+        def f(state: State, support: Any, query: Any, extra: Any, run: Runner) -> tuple[Any, Any]:
+            loop = self._loop(state, plan, support, query, extra, k)
+            task = {"support": support, "query": query, **extra}
+
+            def judged(theta: Params, j: int) -> tuple[Tensor, dict[str, Any]]:
+                return loop.judge(loop.fixed, loop.constants(j), theta, task, batched_rows=True)
+
+            rows = [judged(loop.theta, 0)]
+            for j, (carry, _) in enumerate(walk(run, loop, loop.start(), loop.fixed, task, k), start=1):
+                rows.append(judged(carry[0], j))
             report: dict[str, Any] = {"loss": torch.stack([loss.detach() for loss, _ in rows])}
             report["metrics"] = {m: torch.stack([r["metrics"][m] for _, r in rows]) for m in rows[0][1]["metrics"]}
             if "output" in rows[0][1] and not callable(query):
@@ -272,11 +237,13 @@ class GradientLearner(Learner):
         if not callable(support):
             extra = {name: value[0] for name, value in self._test_batches([Tasks(one, one)], k).items()}
 
+        loop = self._loop(state, plan, support, None, extra, k)
+
         def descend_to_the_end() -> Params:
-            params = theta
-            for step in self._descend(state, theta, support, k, plan, Autograd(), **extra):
-                params = {**theta, **detached(step.params)}
-            return params
+            end = loop.theta
+            for carry, _ in walk(Inline(Autograd()), loop, loop.start(), loop.fixed, {"support": support, **extra}, k):
+                end = carry[0]
+            return {**theta, **detached(end)}
 
         params = on_kernels_that_differentiate(descend_to_the_end)
         buffers = plan.buffers(state["buffers"], k)

@@ -1,19 +1,23 @@
 """MAML: learn an initialisation from which a few gradient steps suffice (Finn et al. 2017)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fastadapt.calculus import Calculus, Params
+from fastadapt.adjoint import exact, first_order, walk
 from fastadapt.engine import Route
-from fastadapt.errors import TaskError
+from fastadapt.errors import ConfigError, TaskError
+from fastadapt.execution import Execution
 from fastadapt.inner import MetaGradient, check_meta_gradient
 from fastadapt.learner import MetaBatch, Outcome
 from fastadapt.losses import Loss
-from fastadapt.methods.gradient import GradientLearner, State
+from fastadapt.methods.gradient import GradientLearner
+from fastadapt.methods.loop import InnerLoop, State
 from fastadapt.norm import Norm
 from fastadapt.rules import Rule
+from fastadapt.runner import Runner
 from fastadapt.selection import Selection
 from fastadapt.tasks import as_groups
 
@@ -38,7 +42,9 @@ class MAML(GradientLearner):
         inner_loss: the loss on the support where its scale differs (`CrossEntropy("sum_over_classes")` is
             what the original code differentiates); default `loss`.
         test_steps: inner steps of `adapt` and evaluation; default `steps`.
-        route: "auto", "vmap" or "loop".
+        step_weights: `w_1 .. w_k`, the weights of the query losses after each inner step in the meta-objective
+            `sum_j w_j L_Q(theta^j)` (the multi-step loss of MAML++); default: the last step alone.
+        route: "auto", "vmap" or "loop", or an `Execution`.
 
     Raises:
         ConfigError: for a setting outside its range.
@@ -72,7 +78,8 @@ class MAML(GradientLearner):
         norm: Norm = "transductive",
         inner_loss: Loss | None = None,
         test_steps: int | None = None,
-        route: Route = "auto",
+        step_weights: Sequence[float] | None = None,
+        route: Route | Execution = "auto",
     ) -> None:
         super().__init__(
             model,
@@ -87,10 +94,13 @@ class MAML(GradientLearner):
         )
         check_meta_gradient(meta_gradient)
         self.meta_gradient = meta_gradient
+        self.step_weights = None if step_weights is None else tuple(float(w) for w in step_weights)
+        if self.step_weights is not None:
+            _check_weights(self.step_weights, steps, meta_gradient)
 
     def signature(self) -> dict[str, Any]:
         """Return the facts of `GradientLearner.signature`, with the kind of meta-gradient."""
-        return {**super().signature(), "meta_gradient": self.meta_gradient}
+        return {**super().signature(), "meta_gradient": self.meta_gradient, "step_weights": self.step_weights}
 
     def forward(self, tasks: MetaBatch, inner_lr: Tensor | None = None) -> Outcome:
         """Return the mean query loss after adaptation; its `backward()` gives the meta-gradient.
@@ -112,26 +122,38 @@ class MAML(GradientLearner):
         plan = self._plan(state)
         differentiate = torch.is_grad_enabled() and bool(meta)
 
-        def f(state: State, support: Any, query: Any, extra: Any, calculus: Calculus) -> tuple[Params, Any]:
-            def meta_objective(theta: Params) -> tuple[Tensor, Any]:
-                params, fed = {**state["params"], **theta}, []
-                inner = self._descend(
-                    state, params, support, self.steps, plan, calculus, through=differentiate and exact, **extra
-                )
-                for step in inner:
-                    params = {**params, **step.params}
-                    fed.append(step.aux)
-                loss, report = self._query_loss(state, params, support, query, self.steps, plan, batched_rows=False)
-                return loss, {**report, "fed": [*fed, report["fed"]]}
-
-            theta = {name: state["params"][name] for name in meta}
-            if differentiate:
-                gradient, loss, report = calculus.outer(meta_objective, theta)
+        def f(state: State, support: Any, query: Any, extra: Any, run: Runner) -> tuple[Any, Any]:
+            loop = self._loop(state, plan, support, query, extra, self.steps)
+            task = {"support": support, "query": query, **extra}
+            start = loop.start()
+            if not differentiate:
+                return {}, evaluated(run, loop, start, task)
+            if self.meta_gradient == "exact" or self.rate_names:
+                swept = exact(run, loop, start, loop.fixed, task, weights=self.step_weights, through=through)
             else:
-                gradient, (loss, report) = {}, meta_objective(theta)
-            return gradient, {"loss": loss.detach(), **report}
+                swept = first_order(run, loop, start, loop.fixed, task)
+            theta, fixed, loss, report = swept
+            rates = {f"rates {name}": g for name, g in fixed["rates"].items()}
+            fed = [seen["fed"] for seen in report["inner"]] + [report["query"]["fed"]]
+            return {**theta, **fixed["params"], **rates}, {"loss": loss, **report["query"], "fed": fed}
 
-        exact = self.meta_gradient == "exact"
+        def evaluated(run: Runner, loop: InnerLoop, start: Any, task: Any) -> Any:
+            *_, (carry, _) = [(start, None), *walk(run, loop, start, loop.fixed, task, self.steps)]
+            loss, report = loop.judge(loop.fixed, loop.constants(self.steps), carry[0], task)
+            return {"loss": loss.detach(), **report, "fed": []}
+
+        through = self.meta_gradient == "exact"
         extra = {} if inner_lr is None else {"lr": inner_lr}
-        mean, stacked = self._run(f, state, groups, extra, ("train", differentiate))
+        key = ("train", differentiate, self.steps, self.meta_gradient, self.step_weights)
+        mean, stacked = self._run(f, state, groups, extra, key, pieces=differentiate)
         return self._outcome(mean, stacked)
+
+
+def _check_weights(weights: tuple[float, ...], steps: int, meta_gradient: MetaGradient) -> None:
+    if len(weights) != steps or not all(0 <= w < float("inf") for w in weights) or not any(weights[-1:]):
+        raise ConfigError(
+            f"step_weights needs one finite weight >= 0 for each of the {steps} inner steps, the last above 0; "
+            f"got {weights}"
+        )
+    if meta_gradient != "exact":
+        raise ConfigError("step_weights are summed by the exact meta-gradient; leave them out for 'first_order'")

@@ -5,9 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastadapt.calculus import Calculus, Params
+from fastadapt.calculus import Params
 from fastadapt.learner import MetaBatch, Outcome
-from fastadapt.methods.gradient import GradientLearner, State
+from fastadapt.methods.gradient import GradientLearner
+from fastadapt.methods.loop import State
+from fastadapt.runner import Runner
 
 
 class Pretrain(GradientLearner):
@@ -43,16 +45,18 @@ class Pretrain(GradientLearner):
         plan = self._plan(state)
         differentiate = torch.is_grad_enabled() and bool(meta)
 
-        def f(state: State, support: Any, query: Any, extra: Any, calculus: Calculus) -> tuple[Params, Any]:
+        def f(state: State, support: Any, query: Any, extra: Any, run: Runner) -> tuple[Any, Any]:
+            loop = self._loop(state, plan, support, query, extra, 0)
+
             def joint(theta: Params) -> tuple[Tensor, Any]:
-                params = {**state["params"], **theta}
-                batch = self._collect(support, state, params, plan, 0) if callable(support) else support
-                loss, fed = self._support_loss(state, params, plan)({}, batch, 0)
+                constants = loop.constants(0)
+                batch = loop.collect(support, loop.fixed, constants, theta) if callable(support) else support
+                loss, fed = loop.support_loss(loop.fixed, constants, theta, batch)
                 return loss, {"fed": [fed]}
 
-            theta = {name: state["params"][name] for name in meta}
+            theta = {name: state["params"][name] for name in meta if name in state["params"]}
             if differentiate:
-                gradient, loss, report = calculus.outer(joint, theta)
+                gradient, loss, report = run.calculus.outer(joint, theta)
             else:
                 gradient, (loss, report) = {}, joint(theta)
             return gradient, {"loss": loss.detach(), **report}

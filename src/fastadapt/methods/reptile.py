@@ -6,15 +6,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from fastadapt.calculus import Calculus, detached
+from fastadapt.adjoint import walk
+from fastadapt.calculus import detached
 from fastadapt.engine import Route
 from fastadapt.errors import ConfigError
+from fastadapt.execution import Execution
 from fastadapt.inner import check_steps
 from fastadapt.learner import MetaBatch, Outcome
 from fastadapt.losses import Loss
-from fastadapt.methods.gradient import GradientLearner, State
+from fastadapt.methods.gradient import GradientLearner
+from fastadapt.methods.loop import State
 from fastadapt.norm import Norm
 from fastadapt.rules import Adam, Rule
+from fastadapt.runner import Runner
 from fastadapt.selection import Selection
 from fastadapt.tasks import Tasks, as_groups, group_by_shape
 
@@ -84,7 +88,7 @@ class Reptile(GradientLearner):
             "mean" starts all tasks of a meta-batch from the stored state and stores their mean.
         adapt: which parameters the inner loop adapts.
         norm: the batch-norm mode; "support+query" is the paper's non-transductive protocol.
-        route: "auto", "vmap" or "loop".
+        route: "auto", "vmap" or "loop", or an `Execution`.
 
     Raises:
         ConfigError: for a setting outside its range.
@@ -116,7 +120,7 @@ class Reptile(GradientLearner):
         inner_state: InnerState = "reset",
         adapt: Selection = "all",
         norm: Norm = "transductive",
-        route: Route = "auto",
+        route: Route | Execution = "auto",
     ) -> None:
         rule = rule if rule is not None else Adam(1e-3, beta1=0.0)
         super().__init__(
@@ -175,9 +179,9 @@ class Reptile(GradientLearner):
         differentiate = torch.is_grad_enabled()
         extra = self._minibatches(groups, self.steps, self.batch)
         if self.rule_state is None or not (self.training and differentiate):
-            mean, stacked = self._run(self._displacement(), self._state(), groups, extra, ("train", differentiate))
+            mean, stacked = self._run(self._displacement(), self._state(), groups, extra, ("train", differentiate, self.steps), pieces=True)
         elif self.inner_state == "mean":
-            mean, stacked = self._run(self._displacement(), self._state(), groups, extra, ("train", differentiate))
+            mean, stacked = self._run(self._displacement(), self._state(), groups, extra, ("train", differentiate, self.steps), pieces=True)
             self.rule_state.keep(mean["state"])
         else:
             mean, stacked = self._serially(groups, extra)
@@ -186,17 +190,17 @@ class Reptile(GradientLearner):
     def _displacement(self) -> Any:
         plan = self._plan(self._state())
 
-        def f(state: State, support: Any, query: Any, extra: Any, calculus: Calculus) -> tuple[Any, Any]:
+        def f(state: State, support: Any, query: Any, extra: Any, run: Runner) -> tuple[Any, Any]:
             phi = state["params"]
-            start = {name: phi[name] for name in self._meta()}
-            end, losses, fed, rule_state = dict(start), [], [], state["rule"]
-            for step in self._descend(state, phi, support, self.steps, plan, calculus, **extra):
-                end = {**end, **step.params}
-                rule_state = step.state
-                losses.append(step.loss)
-                fed.append(step.aux)
-            displacement = {name: start[name] - end[name] for name in start}
-            loss = torch.stack(losses).mean() if losses else next(iter(phi.values())).sum() * 0
+            loop = self._loop(state, plan, support, query, extra, self.steps)
+            end, losses, fed, rule_state = loop.theta, [], [], state["rule"]
+            task = {"support": support, **extra}
+            for (end, rule_state), report in walk(run, loop, loop.start(), loop.fixed, task, self.steps):
+                losses.append(report["loss"])
+                fed.append(report["fed"])
+            still = {name: torch.zeros_like(p) for name, p in loop.fixed["params"].items()}
+            displacement = {**still, **{name: phi[name] - end[name] for name in end}}
+            loss = sum(losses) / len(losses) if losses else next(iter(phi.values())).sum() * 0
             kept = rule_state if self.rule_state is not None else {}
             return {"displacement": detached(displacement), "state": kept}, {"loss": loss.detach(), "fed": fed}
 
@@ -211,7 +215,9 @@ class Reptile(GradientLearner):
         for position, group, i in places:
             [one] = group_by_shape([group[i]])
             rest = {name: value[position].unsqueeze(0) for name, value in extra.items()}
-            mean, each = self.engine(self._displacement(), self._state(), one, rest, self.model, "serial")
+            mean, each = self.engine(
+                self._displacement(), self._state(), one, rest, self.model, ("serial", self.signature_key()), pieces=True
+            )
             self.rule_state.keep(mean["state"])
             share = pytree.tree_map(lambda leaf: leaf / len(places), mean)
             total = share if total is None else pytree.tree_map(torch.add, total, share)

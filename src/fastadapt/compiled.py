@@ -1,0 +1,88 @@
+"""Pieces of a task's computation as programs: traced once for a shape, compiled, and used again.
+
+A program is a flat list of torch operations without autograd, as the gradients are taken while it is traced. "trace"
+replays that list, which saves the cost of differentiating anew; "on" gives it to TorchInductor, which fuses it to native
+code (or, on a GPU, to Triton kernels in a CUDA graph).
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+
+from fastadapt.calculus import Functional
+from fastadapt.rewrites import for_a_compiler
+from fastadapt.runner import Piece
+
+Kind = Literal["trace", "on"]
+Flat = Callable[..., list[Tensor]]
+
+class Compiled:
+    """Run pieces as programs; see `fastadapt.runner.Runner`.
+
+    Args:
+        kind: "trace" or "on".
+        batched: whether arguments of the task have a leading task axis, over which pieces are vmapped.
+        threads: threads of one program.
+        segment: inner steps in one program of the backward sweep; default 1, one program for all steps.
+    """
+
+    calculus = Functional()
+
+    def __init__(self, kind: Kind, batched: bool, threads: int, segment: int | None = None) -> None:
+        self.segment = segment or 1
+        self.kind: Kind = kind
+        self.batched = batched
+        self.threads = threads
+        self._programs: dict[Any, tuple[Flat, Any]] = {}
+        self._building = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._programs)
+
+    def __call__(self, name: str, piece: Piece, shared: Mapping[str, Any], each: Mapping[str, Any]) -> Any:
+        """Return `piece(calculus, **shared, **each)`, compiled when it is first seen with these shapes."""
+        leaves, structure = pytree.tree_flatten((shared, each))
+        key = (name, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+        if key not in self._programs:
+            with self._building:
+                if key not in self._programs:
+                    self._programs[key] = self._build(piece, leaves, structure)
+        program, outputs = self._programs[key]
+        return pytree.tree_unflatten(program(*leaves), outputs)
+
+    def _build(self, piece: Piece, leaves: list[Tensor], structure: Any) -> tuple[Flat, Any]:
+        outputs: list[Any] = []
+
+        def flat(*leaves: Tensor) -> list[Tensor]:
+            shared, each = pytree.tree_unflatten(list(leaves), structure)
+            if self.batched:
+                run = vmap(lambda each: piece(self.calculus, **shared, **each), randomness="different")
+                result = run(each)
+            else:
+                result = piece(self.calculus, **shared, **each)
+            results, form = pytree.tree_flatten(result)
+            outputs.append(form)
+            return results
+
+        with for_a_compiler(), torch.no_grad():
+            graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(*leaves)
+            graph.graph.eliminate_dead_code()
+            graph.recompile()
+        return (graph if self.kind == "trace" else _inductor(graph, leaves, self.threads)), outputs[0]
+
+
+def _inductor(graph: torch.fx.GraphModule, leaves: list[Tensor], threads: int) -> Flat:
+    import torch._inductor as inductor  # noqa: PLC0415 - a second of import that eager runs don't need
+
+    cuda = any(leaf.is_cuda for leaf in leaves)
+    options: dict[str, Any] = {"triton.cudagraphs": True} if cuda else {"cpp.threads": threads, "cpp_wrapper": True}
+    with torch.no_grad():
+        program: Any = inductor.compile(graph, leaves, options=options)
+        program(*leaves)  # what it finishes at its first call must not be left to several threads
+    return program
