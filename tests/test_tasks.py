@@ -1,12 +1,13 @@
 import copy
+import hashlib
 
 import numpy as np
 import pytest
 import torch
 
-from fastadapt import MAML, SGD, Reptile, Task, Tasks, TaskSource, group_by_shape
+from fastadapt import MAML, SGD, Reptile, Sinusoid, Task, Tasks, TaskSource, group_by_shape
 from fastadapt.errors import TaskError
-from fastadapt.tasks import as_groups, draw, sampler, task_rng
+from fastadapt.tasks import BatchTaskSource, as_groups, draw, draw_batch, sampler, task_rng, task_rngs
 
 
 def sample(rng):
@@ -45,6 +46,25 @@ def test_streams_of_neighbouring_tasks_do_not_overlap():
 
 def test_numbers_may_be_as_large_as_a_long_run_needs():
     assert task_rng(2**63 - 1, "train", 2**40).random() != task_rng(2**63 - 1, "train", 2**40 + 1).random()
+
+
+def test_a_generator_is_philox_with_its_key_and_counter():
+    key = int.from_bytes(hashlib.sha256(b"train").digest()[:8], "little")
+    for seed, index in ((0, 0), (5, 7), (2**63 - 1, 2**64 - 1)):
+        words = np.array([0, 0, 0, index], dtype=np.uint64), np.array([seed, key], dtype=np.uint64)
+        plain = np.random.Generator(np.random.Philox(counter=words[0], key=words[1]))
+        assert np.array_equal(task_rng(seed, "train", index).random(9), plain.random(9))
+    assert task_rng(0, "train", 0).random() == 0.20217070243981505  # a stream is a promise
+
+
+def test_many_generators_are_those_of_their_tasks_and_independent_of_one_another():
+    rngs = task_rngs(1, "train", [4, 2, 4])
+    assert len(rngs) == 3
+    last, first = rngs[2].random(50), rngs[0].random(50)  # used in any order, and at once
+    assert np.array_equal(first, last)
+    assert np.array_equal(rngs[1].random(50), task_rng(1, "train", 2).random(50))
+    copied = copy.deepcopy(rngs[1])
+    assert copied.random() == rngs[1].random()
 
 
 @pytest.mark.parametrize(("seed", "index"), [(-1, 0), (0, -1)])
@@ -117,6 +137,77 @@ def test_a_part_of_a_larger_batch_can_stand_alone():
     assert second.positions == (1, 3)
     assert as_groups(second)[0].positions == (0, 1)
     assert MAML(line())(second, inner_lr=torch.tensor([0.1, 0.2])).losses.shape == (2,)
+
+
+def equal(groups, others):
+    assert [g.positions for g in groups] == [g.positions for g in others]
+    for group, other in zip(groups, others, strict=True):
+        for got, want in zip((*group.support, *group.query), (*other.support, *other.query), strict=True):
+            assert torch.equal(got, want)
+
+
+def test_a_source_without_batches_is_drawn_task_by_task():
+    class Source:
+        def sample(self, rng):
+            return sample(rng)
+
+    wanted = group_by_shape(draw(sample, seed=1, split="t", indices=[5, 2]))
+    assert not isinstance(Source(), BatchTaskSource) and isinstance(Sinusoid(), BatchTaskSource)
+    for source in (Source(), sample, Source().sample):
+        equal(draw_batch(source, seed=1, split="t", indices=(i for i in (5, 2))), wanted)
+
+
+def test_a_drawn_meta_batch_of_mixed_shapes_is_grouped():
+    def ragged_sample(rng):
+        return Sinusoid(shots=int(rng.integers(1, 4))).sample(rng)
+
+    groups = draw_batch(ragged_sample, seed=0, split="t", indices=range(12))
+    equal(groups, group_by_shape(draw(ragged_sample, seed=0, split="t", indices=range(12))))
+    assert len(groups) == 3 and sorted(p for g in groups for p in g.positions) == list(range(12))
+
+
+def test_a_class_that_overrides_how_one_task_is_drawn_is_asked_for_single_tasks():
+    class Flat(Sinusoid):
+        def sample(self, rng):
+            task = super().sample(rng)
+            return Task(*((x, torch.zeros_like(y)) for x, y in (task.support, task.query)))
+
+    class Both(Flat):
+        def sample_batch(self, rngs):
+            tasks = super().sample_batch(rngs)
+            return Tasks(*((x, torch.zeros_like(y)) for x, y in (tasks.support, tasks.query)))
+
+    for source in (Flat(), Both()):
+        [group] = draw_batch(source, seed=0, split="t", indices=range(3))
+        assert not group.support[1].any() and not group.query[1].any()
+    assert draw_batch(Sinusoid(), seed=0, split="t", indices=range(3))[0].support[1].all()
+
+
+def short(rngs):
+    return group_by_shape([sample(rngs[0])])[0]
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"), [(lambda rngs: [sample(r) for r in rngs], "got list"), (short, "1 tasks")]
+)
+def test_a_batch_that_is_not_one_task_per_generator_is_refused(returned, words):
+    class Source:
+        sample = staticmethod(sample)
+        sample_batch = staticmethod(returned)
+
+    with pytest.raises(TaskError, match=f"Source must return .*{words} for 3"):
+        draw_batch(Source(), seed=0, split="t", indices=range(3))
+
+
+def test_a_meta_batch_has_a_task():
+    for source in (Sinusoid(), sample):
+        with pytest.raises(TaskError, match="at least one task"):
+            draw_batch(source, seed=0, split="t", indices=[])
+
+
+def test_tasks_that_are_there_already_are_not_moved():
+    group = group_by_shape(ragged())[0]
+    assert group.to("cpu") is group
 
 
 def test_moving_to_a_device_moves_every_tensor_and_keeps_the_places():

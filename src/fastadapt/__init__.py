@@ -20,6 +20,7 @@ from fastadapt.methods.pretrain import Pretrain as Pretrain
 from fastadapt.methods.reptile import Reptile as Reptile
 from fastadapt.nets.conv4 import Conv4 as Conv4
 from fastadapt.nets.mlp import MLP as MLP
+from fastadapt.nets.resnet12 import ResNet12 as ResNet12
 from fastadapt.predictor import Predictor as Predictor
 from fastadapt.predictor_file import load_predictor as load_predictor
 from fastadapt.predictor_file import save_predictor as save_predictor

@@ -15,7 +15,7 @@ from fastadapt.errors import ConfigError
 from fastadapt.evaluate import Protocol
 from fastadapt.learner import Learner
 from fastadapt.methods.settings import MAMLMethod, PretrainMethod, ReptileMethod
-from fastadapt.nets.settings import Conv4Net, MLPNet, build_net
+from fastadapt.nets.settings import Conv4Net, MLPNet, ResNet12Net, build_net
 from fastadapt.training import Training
 
 
@@ -25,7 +25,7 @@ class RunConfig:
 
     data: SinusoidData | OmniglotData = field(default_factory=SinusoidData)
     """Where tasks come from."""
-    net: MLPNet | Conv4Net = field(default_factory=MLPNet)
+    net: MLPNet | Conv4Net | ResNet12Net = field(default_factory=MLPNet)
     """The network."""
     method: MAMLMethod | ReptileMethod | PretrainMethod = field(default_factory=MAMLMethod)
     """How it learns to learn."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from fastadapt.errors import ConfigError
 from fastadapt.learner import Learner
 from fastadapt.norm import Norm, batch_norm_layers
-from fastadapt.tasks import SampleFunction, TaskSource, draw, group_by_shape
+from fastadapt.tasks import SampleFunction, TaskSource, draw_batch
 
 Z95 = 1.959963984540054
 """The 97.5 % point of the normal distribution."""
@@ -225,10 +225,10 @@ def measure(
         if stop():
             return None
         indices = range(first, min(first + meta_batch, protocol.tasks))
-        tasks = draw(source, seed=protocol.seed, split=protocol.split, indices=indices)
+        tasks = draw_batch(source, seed=protocol.seed, split=protocol.split, indices=indices)
         with torch.random.fork_rng(devices=cuda):
             torch.manual_seed((protocol.seed * 1_000_003 + first) % 2**63)  # whatever is random inside repeats
-            trace = learner.trace([g.to(device) for g in group_by_shape(tasks)], protocol.steps, protocol.norm)
+            trace = learner.trace([group.to(device) for group in tasks], protocol.steps, protocol.norm)
         for name, value in {"loss": trace.losses, **trace.metrics}.items():
             columns.setdefault(name, []).append(value.double().cpu())
     return {name: torch.cat(rows).numpy() for name, rows in columns.items()}

@@ -2,7 +2,8 @@
 
 A `Task` is a support set (what the learner adapts on) and a query set (what it is judged on).
 `Tasks` is the same with a leading task axis `T`. A *task source* is any object with
-`sample(rng) -> Task`, or simply such a function.
+`sample(rng) -> Task`, or simply such a function. If it also has `sample_batch(rngs) -> Tasks`, a
+whole meta-batch is drawn at once.
 
 Task `i` of a run depends only on `(seed, split, i)`: a counter-based generator (Philox) is
 positioned at `i`, so neither the number of workers, nor a resume, nor what was drawn before can
@@ -16,6 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from numpy.random.bit_generator import ISeedSequence
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -59,14 +61,15 @@ class Tasks:
 
     def __post_init__(self) -> None:
         leaves = pytree.tree_leaves((self.support, self.query))
+        stacked = not any(callable(leaf) for leaf in leaves)
         sizes = {leaf.shape[0] if isinstance(leaf, Tensor) and leaf.dim() else None for leaf in leaves}
-        if self.stacked and (len(sizes) != 1 or None in sizes or sizes == {0}):
+        if stacked and (len(sizes) != 1 or None in sizes or sizes == {0}):
             raise TaskError(
                 f"Tasks needs every tensor to share one leading task axis of at least 1, got leading sizes {sizes}; "
                 "stack equal-shaped tasks with group_by_shape([...])"
             )
         if not self.positions:
-            size = len(self.support) if not self.stacked else leaves[0].shape[0]
+            size = leaves[0].shape[0] if stacked else len(self.support)
             object.__setattr__(self, "positions", tuple(range(size)))
 
     @property
@@ -87,7 +90,9 @@ class Tasks:
 
     def to(self, device: torch.device | str) -> "Tasks":
         """Return the same tasks with every tensor on `device`."""
-        if not self.stacked:
+        device = torch.device(device)
+        leaves = pytree.tree_leaves((self.support, self.query))
+        if any(callable(leaf) for leaf in leaves) or all(leaf.device == device for leaf in leaves):
             return self
         support, query = pytree.tree_map(lambda leaf: leaf.to(device), (self.support, self.query))
         return replace(self, support=support, query=query)
@@ -102,7 +107,26 @@ class TaskSource(Protocol):
         ...
 
 
+@runtime_checkable
+class BatchTaskSource(TaskSource, Protocol):
+    """Draw tasks one by one, or many at once: worth it where one array holds the data of all tasks."""
+
+    def sample_batch(self, rngs: Sequence[np.random.Generator]) -> Tasks:
+        """Return one task per generator, in order; task `i` is, bit for bit, `sample(rngs[i])`."""
+        ...
+
+
 SampleFunction = Callable[[np.random.Generator], Task]
+
+
+class _Key(ISeedSequence):
+    """Hand Philox its key as it is; with `Philox(key=...)` each generator would ask the system for unused entropy."""
+
+    def __init__(self, seed: int, split: str) -> None:
+        self.words = np.array([seed, _split_key(split)], dtype=np.uint64)
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
+        return self.words
 
 
 def _split_key(split: str) -> int:
@@ -127,11 +151,29 @@ def task_rng(seed: int, split: str, index: int) -> np.random.Generator:
         >>> bool(task_rng(0, "train", 7).random() == task_rng(0, "train", 7).random())
         True
     """
-    if seed < 0 or index < 0:
-        raise TaskError(f"seed and task index must be >= 0, got seed={seed}, index={index}")
-    key = np.array([seed, _split_key(split)], dtype=np.uint64)
-    counter = np.array([0, 0, 0, index], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=counter))
+    return task_rngs(seed, split, [index])[0]
+
+
+def task_rngs(seed: int, split: str, indices: Iterable[int]) -> list[np.random.Generator]:
+    """Return the generators of several tasks: `task_rng(seed, split, i)` for each `i` of `indices`, in order.
+
+    Raises:
+        TaskError: if `seed` or an index is negative.
+
+    Example:
+        >>> [rng.integers(100).item() for rng in task_rngs(0, "train", [7, 8])]
+        [25, 88]
+    """
+    if seed < 0:
+        raise TaskError(f"seed and task index must be >= 0, got seed={seed}")
+    key, counter, rngs = _Key(seed, split), np.zeros(4, dtype=np.uint64), []
+    for index in indices:
+        if index < 0:
+            raise TaskError(f"seed and task index must be >= 0, got index={index}")
+        counter[3] = index  # copied by Philox
+        philox = np.random.Philox(key, counter=counter)  # type: ignore[arg-type]  # numpy's stub knows SeedSequence only
+        rngs.append(np.random.Generator(philox))
+    return rngs
 
 
 def sampler(source: TaskSource | SampleFunction) -> SampleFunction:
@@ -168,14 +210,61 @@ def draw(source: TaskSource | SampleFunction, *, seed: int, split: str, indices:
     """
     sample = sampler(source)
     tasks = []
-    for index in indices:
-        task = sample(task_rng(seed, split, index))
+    numbers = list(indices)
+    for index, rng in zip(numbers, task_rngs(seed, split, numbers), strict=True):
+        task = sample(rng)
         if not isinstance(task, Task):
             raise TaskError(
                 f"sample(rng) must return a fastadapt.Task, got {type(task).__name__} for task {index} of {split!r}"
             )
         tasks.append(task)
     return tasks
+
+
+def draw_batch(source: TaskSource | SampleFunction, *, seed: int, split: str, indices: Iterable[int]) -> list[Tasks]:
+    """Return a meta-batch: `group_by_shape(draw(...))`, bit for bit, but drawn at once where the source can.
+
+    Args:
+        source: with `sample_batch(rngs) -> Tasks`, the tasks are one group made in one call. A class that
+            overrides `sample` alone has redefined its tasks, so an inherited `sample_batch` is not used.
+        seed: the run's seed, `0..2^63-1`.
+        split: the name of the stream.
+        indices: the numbers of the tasks in that stream, at least one.
+
+    Returns:
+        Groups of tasks of equal shapes, on the device where the source makes them.
+
+    Raises:
+        TaskError: if `indices` is empty, or the source returns something else than it should.
+
+    Example:
+        >>> from fastadapt.data.sinusoid import Sinusoid
+        >>> [group] = draw_batch(Sinusoid(shots=5), seed=0, split="train", indices=range(25))
+        >>> group.support[0].shape
+        torch.Size([25, 5, 1])
+    """
+    numbers = list(indices)
+    if not numbers or not _draws_batches(source):
+        return group_by_shape(draw(source, seed=seed, split=split, indices=numbers))
+    assert isinstance(source, BatchTaskSource)
+    tasks = source.sample_batch(task_rngs(seed, split, numbers))
+    if not isinstance(tasks, Tasks) or len(tasks) != len(numbers):
+        got = f"{len(tasks)} tasks" if isinstance(tasks, Tasks) else type(tasks).__name__
+        raise TaskError(
+            f"sample_batch(rngs) of {type(source).__name__} must return a fastadapt.Tasks with one task per "
+            f"generator, got {got} for {len(numbers)} generators; tasks of several shapes need sample(rng) alone"
+        )
+    return [tasks]
+
+
+def _draws_batches(source: object) -> bool:
+    """Return whether `sample_batch` belongs to the class that says what a task is, or to one derived from it."""
+    for kind in type(source).__mro__:
+        if "sample_batch" in vars(kind):
+            return True
+        if "sample" in vars(kind):
+            return False
+    return False
 
 
 def _shape_key(task: Task) -> Any:

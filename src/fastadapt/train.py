@@ -30,7 +30,7 @@ from fastadapt.evaluate import Evaluation, Protocol, measure, summarise
 from fastadapt.interrupts import Interrupts
 from fastadapt.learner import Learner, Outcome
 from fastadapt.log import RunLog
-from fastadapt.tasks import SampleFunction, Task, Tasks, TaskSource, draw, group_by_shape
+from fastadapt.tasks import SampleFunction, Task, Tasks, TaskSource, draw_batch
 from fastadapt.training import Training
 
 Stop = Literal["finished", "time limit", "SIGINT", "SIGTERM"]
@@ -185,8 +185,8 @@ def meta_train(
         while step < training.steps:
             torch.manual_seed(_step_seed(training.seed, step))  # dropout and minibatches depend on the step alone
             numbers = range(step * training.meta_batch, (step + 1) * training.meta_batch)
-            drawn = draw(source, seed=training.seed, split="train", indices=numbers)
-            tasks = [group.to(device) for group in group_by_shape(drawn)]
+            drawn = draw_batch(source, seed=training.seed, split="train", indices=numbers)
+            tasks = [group.to(device) for group in drawn]
             scale = training.rate(step) / training.lr if training.lr else 1.0
             for group, base in zip(optimizer.param_groups, base_rates, strict=True):
                 group["lr"] = base * scale

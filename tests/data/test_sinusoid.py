@@ -8,7 +8,7 @@ import torch
 
 from fastadapt.data import Sinusoid
 from fastadapt.errors import ConfigError
-from fastadapt.tasks import draw, task_rng
+from fastadapt.tasks import draw, draw_batch, group_by_shape, task_rng
 
 
 def rng(index: int = 0) -> np.random.Generator:
@@ -94,3 +94,33 @@ def test_no_query():
 def test_settings_are_checked(settings, words):
     with pytest.raises(ConfigError, match=words):
         Sinusoid(**settings)
+
+
+@pytest.mark.parametrize("family", ["maml", "reptile"])
+@pytest.mark.parametrize("half", [None, "left", "right"])
+@pytest.mark.parametrize("oracle", [False, True])
+@pytest.mark.parametrize("grid", [False, True])
+def test_a_batch_is_its_tasks_and_each_is_what_its_own_numbers_say(family, half, oracle, grid):
+    source = Sinusoid(family, shots=3, queries=5, oracle=oracle, grid=grid, half=half)
+    [group] = draw_batch(source, seed=0, split="train", indices=range(4, 10))
+    [stacked] = group_by_shape(draw(source, seed=0, split="train", indices=range(4, 10)))
+    assert len(group) == 6
+    for got, want in zip((*group.support, *group.query), (*stacked.support, *stacked.query), strict=True):
+        assert torch.equal(got, want) and got.is_contiguous()
+    for i, task in enumerate(group):
+        amplitude, phase, *points = rng(4 + i).random(2 + 3 + (0 if grid else 5)).tolist()
+        amplitude, phase = 0.1 + 4.9 * amplitude, phase * (math.pi if family == "maml" else 2 * math.pi)
+        x = [10 * u - 5 for u in points]
+        x[:3] = [p if half is None else (p / 2 - 2.5 if half == "left" else p / 2 + 2.5) for p in x[:3]]
+        x += torch.linspace(-5, 5, 5).tolist() if grid else []
+        y = [amplitude * math.sin(p - phase if family == "maml" else p + phase) for p in x]
+        inputs, targets = (torch.cat((s, q)) for s, q in zip(task.support, task.query, strict=True))
+        torch.testing.assert_close(inputs[:, 0], torch.tensor(x))
+        torch.testing.assert_close(targets[:, 0], torch.tensor(y))
+        if oracle:
+            torch.testing.assert_close(inputs[:, 1:], torch.tensor([[amplitude, phase]] * 8))
+
+
+def test_a_batch_without_queries():
+    [group] = draw_batch(Sinusoid(queries=0), seed=0, split="train", indices=range(3))
+    assert group.query[0].shape == group.query[1].shape == (3, 0, 1)

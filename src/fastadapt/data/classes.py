@@ -1,7 +1,7 @@
 """N-way K-shot tasks over images that have a class: Omniglot, mini-ImageNet, or your own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastadapt.errors import ConfigError, DataError
-from fastadapt.tasks import Task
+from fastadapt.tasks import Task, Tasks
 
 Rotation = Literal["none", "per_class", "per_task"]
 
@@ -71,7 +71,8 @@ class ClassImages:
     invert: bool = False
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    _members: tuple[np.ndarray, ...] = field(init=False, repr=False)
+    _order: np.ndarray = field(init=False, repr=False)  # the rows of the images, class by class
+    _edges: np.ndarray = field(init=False, repr=False)  # class c has the rows _order[_edges[c]:_edges[c + 1]]
 
     def __post_init__(self) -> None:
         """Check the settings and sort the images by class."""
@@ -81,8 +82,8 @@ class ClassImages:
         self._check_arrays()
         order = np.argsort(self.labels, kind="stable")
         edges = np.searchsorted(self.labels[order], np.arange(len(self.class_names) + 1))
-        members = tuple(order[start:end] for start, end in pairwise(edges))
-        object.__setattr__(self, "_members", members)
+        object.__setattr__(self, "_order", order)
+        object.__setattr__(self, "_edges", edges)
         self._check_enough()
 
     def __len__(self) -> int:
@@ -97,21 +98,29 @@ class ClassImages:
             `mean` and `std`) and `y: [ways * shots]`, int64, `0..ways-1`, class by class; the query
             has the same form with `queries` in place of `shots`.
         """
-        classes = rng.choice(len(self), self.ways, replace=False)
-        turns = np.zeros(self.ways, dtype=np.int64)
-        if self.rotated_classes:
-            classes, turns = classes // 4, classes % 4
-        if self.rotation != "none":
-            turns = (turns + rng.integers(4, size=self.ways if self.rotation == "per_class" else 1)) % 4
-        rows = self._draw_images(classes, rng)
+        tasks = self.sample_batch((rng,))
+        (x, y), (xq, yq) = tasks.support, tasks.query
+        return Task((x[0], y[0]), (xq[0], yq[0]))
 
-        k, q = self.shots, self.queries
-        rows = np.concatenate((rows[:, :k].ravel(), rows[:, k:].ravel()))
-        turns = np.concatenate((turns.repeat(k), turns.repeat(q)))
-        x, device = self._values(rows, turns), self.images.device
-        y = torch.arange(self.ways, device=device)
-        split = self.ways * k
-        return Task((x[:split], y.repeat_interleave(k)), (x[split:], y.repeat_interleave(q)))
+    def sample_batch(self, rngs: Sequence[np.random.Generator]) -> Tasks:
+        """Return one task per generator: the images of all tasks are gathered, turned and normalised together.
+
+        Returns:
+            `Tasks` of `T = len(rngs)` tasks whose support is `(x, y)` with `x: [T, ways * shots, C, H, W]` and
+            `y: [T, ways * shots]`, and a query of the same form; task `i` is `sample(rngs[i])`.
+        """
+        rows, turns = self._draw(rngs)
+        turns = np.broadcast_to(turns[:, :, None], rows.shape)
+        k, q, count = self.shots, self.queries, len(rngs)
+        # all supports before all queries, so that both are contiguous in memory
+        flat_rows, flat_turns = (np.concatenate((a[:, :, :k].ravel(), a[:, :, k:].ravel())) for a in (rows, turns))
+        x = self._values(flat_rows, flat_turns)
+        x, xq = x.split((count * self.ways * k, count * self.ways * q))
+        y = torch.arange(self.ways, device=x.device)
+        return Tasks(
+            (x.view(count, self.ways * k, *x.shape[1:]), y.repeat_interleave(k).repeat(count, 1)),
+            (xq.view(count, self.ways * q, *x.shape[1:]), y.repeat_interleave(q).repeat(count, 1)),
+        )
 
     def subset(self, classes: "tuple[str, ...] | list[str]") -> "ClassImages":
         """Return a source over the named classes only, in that order; the images are shared.
@@ -146,29 +155,44 @@ class ClassImages:
         """Return a source in which each class counts as four, one per multiple of 90 degrees."""
         return replace(self, rotated_classes=True)
 
-    def _draw_images(self, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return the row of every image of a task, `[ways, shots + queries]`."""
-        members = [self._members[c] for c in classes]
-        sizes = np.array([len(m) for m in members])
-        # One key per image and class, sorted: a random order of each class in three calls. Keys
-        # beyond the end of a smaller class sort last.
-        keys = rng.random((self.ways, sizes.max()))
-        keys[np.arange(sizes.max()) >= sizes[:, None]] = 2.0
-        picks = keys.argsort(axis=1)[:, : self.shots + self.queries]
-        return np.stack([m[p] for m, p in zip(members, picks, strict=True)])
+    def _draw(self, rngs: Sequence[np.random.Generator]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the row of each image, `[T, ways, shots + queries]`, and the quarters each class is turned by."""
+        classes = np.empty((len(rngs), self.ways), dtype=np.int64)
+        turns = np.zeros_like(classes)
+        sizes = np.diff(self._edges)
+        # One key per image and class, sorted: a random order of each class. Keys beyond the end of a
+        # smaller class sort last.
+        keys = np.full((*classes.shape, sizes.max()), 2.0)
+        for t, rng in enumerate(rngs):
+            drawn = rng.choice(len(self), self.ways, replace=False)
+            quarters = 0
+            if self.rotation != "none":
+                quarters = rng.integers(4, size=self.ways if self.rotation == "per_class" else 1)
+            if self.rotated_classes:
+                drawn, quarters = drawn // 4, (drawn + quarters) % 4
+            classes[t], turns[t] = drawn, quarters
+            largest = sizes[classes[t]].max()
+            keys[t, :, :largest] = rng.random((self.ways, largest))
+        drawn_sizes = sizes[classes]
+        if drawn_sizes.min() < sizes.max():
+            keys[np.arange(sizes.max()) >= drawn_sizes[:, :, None]] = 2.0
+        picks = keys.argsort(axis=2)[:, :, : self.shots + self.queries]
+        return self._order[self._edges[classes][:, :, None] + picks], turns
 
     def _values(self, rows: np.ndarray, turns: np.ndarray) -> Tensor:
         """Return the images of `rows`, each turned by `turns` quarters, as floats `[n, C, H, W]`."""
-        images = self.images.index_select(0, torch.from_numpy(rows).to(self.images.device))
-        for quarter in (1, 2, 3):
-            chosen = np.flatnonzero(turns == quarter)
-            if len(chosen):
-                index = torch.from_numpy(chosen).to(images.device)
-                images[index] = torch.rot90(images[index], quarter, (1, 2))
+        turned = [np.flatnonzero(turns == quarter) for quarter in (1, 2, 3)]
+        sizes = [len(rows), *map(len, turned)]
+        # one transfer to the device for all indices
+        index, *turned = torch.from_numpy(np.concatenate((rows, *turned))).to(self.images.device).split(sizes)
+        images = self.images.index_select(0, index)
+        for quarter, places in enumerate(turned, start=1):
+            if len(places):
+                images.index_copy_(0, places, torch.rot90(images.index_select(0, places), quarter, (1, 2)))
         images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2)
         x = images.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
         if self.invert:
-            x = torch.sub(1.0, x)
+            torch.sub(torch.ones((), device=x.device), x, out=x)
         if self.mean is not None:
             x.sub_(torch.tensor(self.mean, device=x.device).view(-1, 1, 1))
         if self.std is not None:
@@ -212,9 +236,9 @@ class ClassImages:
         if len(self) < self.ways:
             raise DataError(f"a {self.ways}-way task needs {self.ways} classes, but there are {len(self)}; lower ways")
         need = self.shots + self.queries
-        for name, rows in zip(self.class_names, self._members, strict=True):
-            if len(rows) < need:
+        for name, size in zip(self.class_names, np.diff(self._edges), strict=True):
+            if size < need:
                 raise DataError(
-                    f"class {name!r} has {len(rows)} images, but {self.shots} shots and {self.queries} queries need "
+                    f"class {name!r} has {size} images, but {self.shots} shots and {self.queries} queries need "
                     f"{need}; lower shots or queries, or leave the class out with subset(...)"
                 )

@@ -1,13 +1,15 @@
 """Sine waves: the regression problem on which MAML and Reptile are first shown."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fastadapt.errors import ConfigError
-from fastadapt.tasks import Task
+from fastadapt.tasks import Task, Tasks
 
 Family = Literal["maml", "reptile"]
 Half = Literal["left", "right"]
@@ -80,21 +82,42 @@ class Sinusoid:
             A `Task` with support `(x, y)`, `x: [shots, 1]` in [-5, 5] (`[shots, 3]` with `oracle`),
             `y: [shots, 1]` in [-5, 5], and a query of the same form.
         """
+        tasks = self.sample_batch((rng,))
+        (x, y), (xq, yq) = tasks.support, tasks.query
+        return Task((x[0], y[0]), (xq[0], yq[0]))
+
+    def sample_batch(self, rngs: Sequence[np.random.Generator]) -> Tasks:
+        """Return one task per generator, with one sine over all their points.
+
+        Returns:
+            `Tasks` of `T = len(rngs)` tasks whose support is `(x, y)`, both `[T, shots, 1]` (`x: [T, shots, 3]`
+            with `oracle`), and a query of the same form; task `i` is `sample(rngs[i])`.
+        """
         fresh = 0 if self.grid else self.queries
-        u = rng.random(2 + self.shots + fresh)  # one call: the wave, then the support, then the query
-        amplitude = _AMPLITUDES[0] + (_AMPLITUDES[1] - _AMPLITUDES[0]) * u[0]
-        phase = u[1] * (np.pi if self.family == "maml" else 2 * np.pi)
-        x = _LEFT + (_RIGHT - _LEFT) * u[2:]
+        u = np.empty((len(rngs), 2 + self.shots + fresh))
+        for rng, row in zip(rngs, u, strict=True):
+            rng.random(out=row)  # one call: the wave, then the support, then the query
+        amplitude = _AMPLITUDES[0] + (_AMPLITUDES[1] - _AMPLITUDES[0]) * u[:, :1]
+        phase = u[:, 1:2] * (np.pi if self.family == "maml" else 2 * np.pi)
+        x = _LEFT + (_RIGHT - _LEFT) * u[:, 2:]
         if self.half is not None:
-            x[: self.shots] = x[: self.shots] / 2 + (_LEFT if self.half == "left" else _RIGHT) / 2
+            x[:, : self.shots] = x[:, : self.shots] / 2 + (_LEFT if self.half == "left" else _RIGHT) / 2
         if self.grid:
-            x = np.concatenate((x, np.linspace(_LEFT, _RIGHT, self.queries)))
+            grid = np.linspace(_LEFT, _RIGHT, self.queries)
+            x = np.concatenate((x, np.broadcast_to(grid, (len(x), self.queries))), axis=1)
 
         y = amplitude * np.sin(x - phase if self.family == "maml" else x + phase)
-        inputs = np.empty((len(x), 3 if self.oracle else 1), dtype=np.float32)
-        inputs[:, 0] = x
+        values = x[:, :, None]
         if self.oracle:
-            inputs[:, 1:] = amplitude, phase
-        x_all, y_all = torch.from_numpy(inputs), torch.from_numpy(y.astype(np.float32)[:, None])
+            wave = np.broadcast_to(np.stack((amplitude, phase), axis=2), (*x.shape, 2))
+            values = np.concatenate((values, wave), axis=2)
         k = self.shots
-        return Task((x_all[:k], y_all[:k]), (x_all[k:], y_all[k:]))
+        inputs, targets = _split(values, k), _split(y[:, :, None], k)
+        return Tasks((inputs[0], targets[0]), (inputs[1], targets[1]))
+
+
+def _split(values: np.ndarray, shots: int) -> tuple[Tensor, Tensor]:
+    """Return the first `shots` points of each task and the others, each contiguous in memory."""
+    parts = (values[:, :shots], values[:, shots:])
+    support, query = (torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32)) for part in parts)
+    return support, query

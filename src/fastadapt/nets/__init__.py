@@ -2,3 +2,4 @@
 
 from fastadapt.nets.conv4 import Conv4 as Conv4
 from fastadapt.nets.mlp import MLP as MLP
+from fastadapt.nets.resnet12 import ResNet12 as ResNet12

@@ -8,6 +8,7 @@ from torch import nn
 from fastadapt.errors import ConfigError
 from fastadapt.nets.conv4 import Conv4
 from fastadapt.nets.mlp import MLP
+from fastadapt.nets.resnet12 import ResNet12
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,23 @@ class Conv4Net:
         return {"name": "Conv4", "arguments": {**sizes, **rest}}
 
 
-NETS: dict[str, type[nn.Module]] = {"MLP": MLP, "Conv4": Conv4}
+@dataclass(frozen=True)
+class ResNet12Net:
+    """Four residual blocks of three convolutions."""
+
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    """Filters of the four blocks."""
+
+    def describe(self, data: Any) -> dict[str, Any]:
+        """Return name and arguments of the network for `data`."""
+        shape = data.input
+        if shape["kind"] != "image":
+            raise ConfigError("ResNet12 needs images; choose MLPNet for points")
+        sizes = {"channels": shape["channels"], "ways": data.ways, "widths": list(self.widths)}
+        return {"name": "ResNet12", "arguments": sizes}
+
+
+NETS: dict[str, type[nn.Module]] = {"MLP": MLP, "Conv4": Conv4, "ResNet12": ResNet12}
 
 
 def build_net(description: dict[str, Any]) -> nn.Module:
