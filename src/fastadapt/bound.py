@@ -10,6 +10,7 @@ from fastadapt.errors import FastadaptError, TaskError
 from fastadapt.norm import Statistics
 from fastadapt.rewrites import Rewrites, tell_once
 
+
 def first_line(error: Exception) -> str:
     """Return the first line of what an exception says, or else its name."""
     text = str(error).strip()

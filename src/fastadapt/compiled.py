@@ -1,8 +1,8 @@
 """Pieces of a task's computation as programs: traced once for a shape, compiled, and used again.
 
 A program is a flat list of torch operations without autograd, as the gradients are taken while it is traced. "trace"
-replays that list, which saves the cost of differentiating anew; "on" gives it to TorchInductor, which fuses it to native
-code (or, on a GPU, to Triton kernels in a CUDA graph).
+replays that list, which saves the cost of differentiating anew; "on" gives it to TorchInductor, which fuses it to
+native code (or, on a GPU, to Triton kernels in a CUDA graph).
 """
 
 import threading
@@ -15,12 +15,13 @@ from torch.func import vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
-from fastadapt.calculus import Functional
+from fastadapt.calculus import Calculus, Functional
 from fastadapt.rewrites import for_a_compiler
 from fastadapt.runner import Piece
 
 Kind = Literal["trace", "on"]
 Flat = Callable[..., list[Tensor]]
+
 
 class Compiled:
     """Run pieces as programs; see `fastadapt.runner.Runner`.
@@ -32,10 +33,9 @@ class Compiled:
         segment: inner steps in one program of the backward sweep; default 1, one program for all steps.
     """
 
-    calculus = Functional()
-
     def __init__(self, kind: Kind, batched: bool, threads: int, segment: int | None = None) -> None:
-        self.segment = segment or 1
+        self.calculus: Calculus = Functional()
+        self.segment: int | None = segment or 1
         self.kind: Kind = kind
         self.batched = batched
         self.threads = threads
@@ -47,7 +47,10 @@ class Compiled:
 
     def __call__(self, name: str, piece: Piece, shared: Mapping[str, Any], each: Mapping[str, Any]) -> Any:
         """Return `piece(calculus, **shared, **each)`, compiled when it is first seen with these shapes."""
+        if not self.batched:  # then it doesn't matter what is shared
+            shared, each = {}, dict(sorted({**shared, **each}.items()))
         leaves, structure = pytree.tree_flatten((shared, each))
+        leaves = [leaf.contiguous() for leaf in leaves]  # a program is made for one layout
         key = (name, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
         if key not in self._programs:
             with self._building:
@@ -68,7 +71,7 @@ class Compiled:
                 result = piece(self.calculus, **shared, **each)
             results, form = pytree.tree_flatten(result)
             outputs.append(form)
-            return results
+            return [leaf.contiguous() for leaf in results]
 
         with for_a_compiler(), torch.no_grad():
             graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(*leaves)
@@ -78,11 +81,11 @@ class Compiled:
 
 
 def _inductor(graph: torch.fx.GraphModule, leaves: list[Tensor], threads: int) -> Flat:
-    import torch._inductor as inductor  # noqa: PLC0415 - a second of import that eager runs don't need
+    import torch._inductor as inductor
 
     cuda = any(leaf.is_cuda for leaf in leaves)
     options: dict[str, Any] = {"triton.cudagraphs": True} if cuda else {"cpp.threads": threads, "cpp_wrapper": True}
     with torch.no_grad():
-        program: Any = inductor.compile(graph, leaves, options=options)
+        program: Any = inductor.compile(graph, list(leaves), options=options)
         program(*leaves)  # what it finishes at its first call must not be left to several threads
     return program

@@ -14,8 +14,8 @@ So every order of derivative is a call of one of three fast kernels. torch's own
 gradient is a convolution whose filter is as large as the image, which no kernel is made for.
 
 Under a vmap over tasks the weights of the first inner step are still shared: all tasks then are one ordinary batch.
-Later each task has its own, and on a CPU one kernel call for each task beats the grouped convolution that torch makes of
-it (`docs/performance.md` has the figures).
+Later each task has its own, and on a CPU one kernel call for each task beats the grouped convolution that torch makes
+of it (`docs/performance.md` has the figures).
 """
 
 from collections.abc import Callable
@@ -136,7 +136,8 @@ class _Bilinear(torch.autograd.Function):
 class _Convolve(_Bilinear):
     @staticmethod
     def forward(x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:  # type: ignore[override]
-        return _convolve(*_laid_out(x, w), geometry)
+        x, w = _laid_out(x, w)
+        return _convolve(x, w, geometry)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:  # type: ignore[override]
@@ -146,7 +147,8 @@ class _Convolve(_Bilinear):
         return dx, dw, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, x: Tensor, w: Tensor, geometry: Geometry) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: Any, *operands: Any) -> tuple[Tensor, int]:
+        x, w, geometry = operands
         tasks = info.batch_size
         if in_dims[1] is None:
             return _unfold(_convolve(_fold(x, in_dims[0]), w, geometry), tasks), 0
@@ -156,7 +158,8 @@ class _Convolve(_Bilinear):
 class _InputGradient(_Bilinear):
     @staticmethod
     def forward(g: Tensor, w: Tensor, shape: tuple[int, ...], geometry: Geometry) -> Tensor:  # type: ignore[override]
-        return _input_gradient(*_laid_out(g, w), shape, geometry)
+        g, w = _laid_out(g, w)
+        return _input_gradient(g, w, shape, geometry)
 
     @staticmethod
     def backward(ctx: Any, u: Tensor) -> Any:  # type: ignore[override]
@@ -166,9 +169,8 @@ class _InputGradient(_Bilinear):
         return dg, dw, None, None
 
     @staticmethod
-    def vmap(
-        info: Any, in_dims: Any, g: Tensor, w: Tensor, shape: tuple[int, ...], geometry: Geometry
-    ) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: Any, *operands: Any) -> tuple[Tensor, int]:
+        g, w, shape, geometry = operands
         tasks = info.batch_size
         if in_dims[1] is None:
             folded = (tasks * shape[0], *shape[1:])
@@ -179,7 +181,8 @@ class _InputGradient(_Bilinear):
 class _WeightGradient(_Bilinear):
     @staticmethod
     def forward(g: Tensor, x: Tensor, shape: tuple[int, ...], geometry: Geometry) -> Tensor:  # type: ignore[override]
-        return _weight_gradient(*_laid_out(g, x), shape, geometry)
+        g, x = _laid_out(g, x)
+        return _weight_gradient(g, x, shape, geometry)
 
     @staticmethod
     def backward(ctx: Any, u: Tensor) -> Any:  # type: ignore[override]
@@ -189,9 +192,8 @@ class _WeightGradient(_Bilinear):
         return dg, dx, None, None
 
     @staticmethod
-    def vmap(
-        info: Any, in_dims: Any, g: Tensor, x: Tensor, shape: tuple[int, ...], geometry: Geometry
-    ) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: Any, *operands: Any) -> tuple[Tensor, int]:
+        g, x, shape, geometry = operands
         return _each(info.batch_size, lambda g, x: _weight_gradient(g, x, shape, geometry), (g, x), in_dims), 0
 
 

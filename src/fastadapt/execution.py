@@ -1,6 +1,6 @@
 """How the tasks of a meta-batch are executed: a choice that changes speed and memory, never a result."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from fastadapt.errors import ConfigError
@@ -56,6 +56,10 @@ class Execution:
                 raise ConfigError(f"{name} must be a whole number of at least 1, or None, got {value!r}")
         if self.memory is not None and not self.memory > 0:
             raise ConfigError(f"memory must be above 0 GB, or None, got {self.memory!r}")
+
+    def execution(self) -> "Execution":
+        """Return these settings alone; the settings of a method include them."""
+        return Execution(**{f.name: getattr(self, f.name) for f in fields(Execution)})
 
 
 def as_execution(route: "Route | Execution") -> Execution:

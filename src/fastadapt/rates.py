@@ -36,7 +36,9 @@ def learned_rates(model: nn.Module, lr: float, per: Literal["element", "tensor"]
     check_lr(lr)
     chosen = {name: p for name, p in model.named_parameters() if p.requires_grad}
     shapes = {name: p.shape if per == "element" else p.shape[:0] for name, p in chosen.items()}
-    return {name: nn.Parameter(torch.full(shapes[name], lr, dtype=p.dtype, device=p.device)) for name, p in chosen.items()}
+    return {
+        name: nn.Parameter(torch.full(shapes[name], lr, dtype=p.dtype, device=p.device)) for name, p in chosen.items()
+    }
 
 
 def learned_rates_of(rule: Any, adapted: Sequence[str]) -> tuple[tuple[str, ...], nn.ParameterList]:
@@ -48,14 +50,16 @@ def learned_rates_of(rule: Any, adapted: Sequence[str]) -> tuple[tuple[str, ...]
     lr = rule.lr
     rates = dict(lr) if isinstance(lr, Mapping) else {"all": lr} if isinstance(lr, Tensor) else {}
     if isinstance(lr, Mapping) and set(adapted) - set(rates):
-        raise ConfigError(f"the rule's lr has no rate for {sorted(set(adapted) - set(rates))}; give every one that adapts")
+        raise ConfigError(
+            f"the rule's lr has no rate for {sorted(set(adapted) - set(rates))}; give every one that adapts"
+        )
     if not any(rate.requires_grad for rate in rates.values()):
         return (), nn.ParameterList()
     wrong = [name for name, rate in rates.items() if not isinstance(rate, nn.Parameter)]
     if wrong:
         raise ConfigError(
-            f"the learned rate {wrong[0]!r} is a {type(rates[wrong[0]]).__name__} that requires a gradient, and a learner "
-            "learns nn.Parameters; wrap it in nn.Parameter, or pass rate.detach() for a constant"
+            f"the learned rate {wrong[0]!r} is a {type(rates[wrong[0]]).__name__} that requires a gradient, and a "
+            "learner learns nn.Parameters; wrap it in nn.Parameter, or pass rate.detach() for a constant"
         )
     names = tuple(name for name in rates if name in adapted or name == "all")
     return names, nn.ParameterList([rates[name] for name in names])  # type: ignore[misc]

@@ -1,7 +1,7 @@
 """How the pieces of one task's computation are run: as they stand, or as compiled programs.
 
-A method writes its inner loop as a few pure functions of tensors (an inner step, a step of the backward sweep) and calls
-them through a runner. So the same method runs plainly, task by task or inside a vmap, and as programs that are
+A method writes its inner loop as a few pure functions of tensors (an inner step, a step of the backward sweep) and
+calls them through a runner. So the same method runs plainly, task by task or inside a vmap, and as programs that are
 compiled once and used again for every step and every task.
 """
 

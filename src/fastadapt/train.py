@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from fastadapt.checkpoint import Checkpoint, environment, latest_checkpoint, prune, save_checkpoint
+from fastadapt.engine import Engine
 from fastadapt.errors import CheckpointError, ConfigError, DivergenceError
 from fastadapt.evaluate import Evaluation, Protocol, measure, summarise
 from fastadapt.interrupts import Interrupts
@@ -146,6 +147,9 @@ def meta_train(
     state: dict[str, Any] = {"skipped": 0, "seconds": 0.0, "environment": environment(device)}
     state |= {"training": dataclasses.asdict(training), "learner": learner.signature()}
     start = _resume(checkpoints, learner, optimizer, training, state)
+    engine = _engine(learner)
+    if engine is not None:
+        engine.expect(training.steps - start)
     in_a_row: list[int] = []
     stopped: Stop = "finished"
     step = start
@@ -159,6 +163,8 @@ def meta_train(
         if checkpoints is None:
             return
         state.update(seconds=time.monotonic() - began, score=score)
+        if engine is not None:
+            state["execution"] = engine.choices()
         save_checkpoint(checkpoints, Checkpoint(step, learner.state_dict(), optimizer.state_dict(), dict(state)))
         prune(checkpoints, training.keep)
         saved = step
@@ -240,6 +246,12 @@ def _step_seed(seed: int, step: int) -> int:
     return (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) % 2**63
 
 
+def _engine(learner: Learner) -> Engine | None:
+    """Return what runs the learner's tasks, where it has such a thing."""
+    engine = getattr(learner, "engine", None)
+    return engine if isinstance(engine, Engine) else None
+
+
 def _resume(
     folder: Path | None,
     learner: Learner,
@@ -276,6 +288,9 @@ def _resume(
         raise CheckpointError(
             f"the checkpoint of step {checkpoint.step} in {folder} does not fit this learner: {first}"
         ) from None
+    engine = _engine(learner)
+    if engine is not None:  # run alike, so that the resumed numbers are those of a run that never stopped
+        engine.recall(checkpoint.state.get("execution", {}))
     state.update({key: checkpoint.state[key] for key in ("skipped", "seconds") if key in checkpoint.state})
     return checkpoint.step
 

@@ -229,7 +229,9 @@ def test_both_routes_give_the_same_numbers(entry, kind, tasks):
     for name in want:
         torch.testing.assert_close(got[name], want[name], msg=name)
     torch.testing.assert_close(vmap.trace(tasks).losses, loop.trace(tasks).losses)
-    assert {plan.route for plan in vmap.engine.plans.values()} == {"vmap"}  # and not the loop that stands in where the two disagree
+    assert {plan.route for plan in vmap.engine.plans.values()} == {
+        "vmap"
+    }  # and not the loop that stands in where the two disagree
 
 
 def test_float32_is_close_to_float64(entry, learner, tasks):

@@ -1,7 +1,6 @@
 """What the gradient-based methods share: binding, the inner loop, `adapt` and `trace`."""
 
 from abc import abstractmethod
-from fastadapt.adjoint import walk
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from fastadapt.adjoint import walk
 from fastadapt.bound import Bound
 from fastadapt.calculus import Autograd, Params, able_to_differentiate, detached, differentiable
 from fastadapt.engine import Engine, Route, TaskFunction
@@ -28,6 +28,7 @@ from fastadapt.rules import SGD, Rule, with_lr
 from fastadapt.runner import Inline, Runner
 from fastadapt.selection import Selection, select
 from fastadapt.tasks import Tasks, as_groups
+
 
 class GradientLearner(Learner):
     """Adapt by gradient steps from a learned initialisation.
@@ -70,7 +71,7 @@ class GradientLearner(Learner):
         self.norm: Norm = norm
         self.adapted = select(model, adapt)
         self.rate_names, self.rates = learned_rates_of(self.rule, self.adapted)
-        self.engine = Engine(route)
+        self.engine: Engine = Engine(route)
         self.layered = bool(batch_norm_layers(model))
         slots = {"running": 1, "per_step": max(steps, self.test_steps) + 1}.get(norm, 0)
         self.running = RunningMoments(model, slots) if slots and self.layered else None
@@ -84,7 +85,7 @@ class GradientLearner(Learner):
     def forward(self, tasks: MetaBatch) -> Outcome:
         """Return the meta-objective of a meta-batch."""
 
-    def signature_key(self) -> Any:
+    def _key(self) -> Any:
         """Return what distinguishes the computation of one task beside its shapes, for remembering how to run it."""
         parts = tuple(part.training for part in self.model.modules())
         trainable = tuple(p.requires_grad for p in self.model.parameters())
@@ -136,7 +137,7 @@ class GradientLearner(Learner):
 
     def rates_by_name(self, rates: dict[str, Tensor]) -> Any:
         """Return the learned inner rates as the rule takes them: one for all parameters, or one for each by name."""
-        return rates["all"] if "all" in rates else rates
+        return rates.get("all", rates)
 
     # ---- many tasks ----------------------------------------------------------------------------
 
@@ -159,7 +160,7 @@ class GradientLearner(Learner):
         stacked = []
         for group in groups:
             rest = {name: torch.stack([value[p] for p in group.positions]) for name, value in extra.items()}
-            mean, each = self.engine(f, state, group, rest, self.model, (*key, self.signature_key()), pieces=pieces)
+            mean, each = self.engine(f, state, group, rest, self.model, (*key, self._key()), pieces=pieces)
             share = len(group) / count
             mean = pytree.tree_map(lambda leaf, s=share: leaf * s, mean)
             total = mean if total is None else pytree.tree_map(torch.add, total, mean)

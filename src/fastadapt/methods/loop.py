@@ -70,9 +70,7 @@ class InnerLoop:
             return with_lr(self.learner.rule, task["lr"])
         return with_lr(self.learner.rule, self.learner.rates_by_name(rates)) if rates else self.learner.rule
 
-    def bound(
-        self, fixed: Any, constants: Any, theta: Params, statistics: Statistics, **options: Any
-    ) -> Bound:
+    def bound(self, fixed: Any, constants: Any, theta: Params, statistics: Statistics, **options: Any) -> Bound:
         """Return the model with these parameters."""
         params = {**constants["params"], **fixed["params"], **theta}
         return Bound(self.learner.model, params, constants["buffers"], statistics, **options)

@@ -179,9 +179,13 @@ class Reptile(GradientLearner):
         differentiate = torch.is_grad_enabled()
         extra = self._minibatches(groups, self.steps, self.batch)
         if self.rule_state is None or not (self.training and differentiate):
-            mean, stacked = self._run(self._displacement(), self._state(), groups, extra, ("train", differentiate, self.steps), pieces=True)
+            mean, stacked = self._run(
+                self._displacement(), self._state(), groups, extra, ("train", differentiate, self.steps), pieces=True
+            )
         elif self.inner_state == "mean":
-            mean, stacked = self._run(self._displacement(), self._state(), groups, extra, ("train", differentiate, self.steps), pieces=True)
+            mean, stacked = self._run(
+                self._displacement(), self._state(), groups, extra, ("train", differentiate, self.steps), pieces=True
+            )
             self.rule_state.keep(mean["state"])
         else:
             mean, stacked = self._serially(groups, extra)
@@ -193,14 +197,19 @@ class Reptile(GradientLearner):
         def f(state: State, support: Any, query: Any, extra: Any, run: Runner) -> tuple[Any, Any]:
             phi = state["params"]
             loop = self._loop(state, plan, support, query, extra, self.steps)
-            end, losses, fed, rule_state = loop.theta, [], [], state["rule"]
+            carry: Any = (loop.theta, state["rule"])
+            losses: list[Tensor] = []
+            fed = []
             task = {"support": support, **extra}
-            for (end, rule_state), report in walk(run, loop, loop.start(), loop.fixed, task, self.steps):
+            for carry, report in walk(  # noqa: B007 - the last one is what counts
+                run, loop, loop.start(), loop.fixed, task, self.steps
+            ):
                 losses.append(report["loss"])
                 fed.append(report["fed"])
+            end, rule_state = carry
             still = {name: torch.zeros_like(p) for name, p in loop.fixed["params"].items()}
             displacement = {**still, **{name: phi[name] - end[name] for name in end}}
-            loss = sum(losses) / len(losses) if losses else next(iter(phi.values())).sum() * 0
+            loss = torch.stack(losses).mean(0) if losses else next(iter(phi.values())).sum() * 0
             kept = rule_state if self.rule_state is not None else {}
             return {"displacement": detached(displacement), "state": kept}, {"loss": loss.detach(), "fed": fed}
 
@@ -216,7 +225,13 @@ class Reptile(GradientLearner):
             [one] = group_by_shape([group[i]])
             rest = {name: value[position].unsqueeze(0) for name, value in extra.items()}
             mean, each = self.engine(
-                self._displacement(), self._state(), one, rest, self.model, ("serial", self.signature_key()), pieces=True
+                self._displacement(),
+                self._state(),
+                one,
+                rest,
+                self.model,
+                ("serial", self._key()),
+                pieces=True,
             )
             self.rule_state.keep(mean["state"])
             share = pytree.tree_map(lambda leaf: leaf / len(places), mean)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import nn
 
-from fastadapt.engine import Route
+from fastadapt.execution import Execution
 from fastadapt.inner import MetaGradient
 from fastadapt.learner import Learner
 from fastadapt.losses import CrossEntropy, Loss, Reduction
@@ -22,7 +22,7 @@ def _rule(name: str, lr: float, momentum: float, clip: float | None) -> Rule:
 
 
 @dataclass(frozen=True)
-class MAMLMethod:
+class MAMLMethod(Execution):
     """MAML, FOMAML, ANIL, BOIL."""
 
     inner_lr: float = 0.01
@@ -45,8 +45,6 @@ class MAMLMethod:
     """Which parameters adapt: patterns over names ("!" excludes), or head (ANIL), or body (BOIL)."""
     norm: Norm = "transductive"
     """Batch-norm mode."""
-    route: Route = "auto"
-    """How tasks are run."""
 
     def mean_loss_lr(self, ways: int | None, shots: int) -> float:
         """Return the inner rate that does with a mean loss what `inner_lr` does with this reduction."""
@@ -67,12 +65,12 @@ class MAMLMethod:
             adapt=self.adapt[0] if len(self.adapt) == 1 else self.adapt,
             norm=self.norm,
             inner_loss=inner,
-            route=self.route,
+            route=self.execution(),
         )
 
 
 @dataclass(frozen=True)
-class ReptileMethod:
+class ReptileMethod(Execution):
     """Reptile."""
 
     inner_lr: float = 1e-3
@@ -97,8 +95,6 @@ class ReptileMethod:
     """Adam's moments between tasks: reset, serial (as the reference code) or mean."""
     norm: Norm = "transductive"
     """Batch-norm mode."""
-    route: Route = "auto"
-    """How tasks are run."""
 
     def build(self, model: nn.Module, loss: Loss) -> Learner:
         """Return the learner around `model`."""
@@ -113,12 +109,12 @@ class ReptileMethod:
             replacement=self.replacement,
             inner_state=self.inner_state,
             norm=self.norm,
-            route=self.route,
+            route=self.execution(),
         )
 
 
 @dataclass(frozen=True)
-class PretrainMethod:
+class PretrainMethod(Execution):
     """Joint training, then fine-tuning; the oracle with no step at all."""
 
     inner_lr: float = 0.01
@@ -127,11 +123,9 @@ class PretrainMethod:
     """Steps of fine-tuning."""
     norm: Norm = "transductive"
     """Batch-norm mode."""
-    route: Route = "auto"
-    """How tasks are run."""
 
     def build(self, model: nn.Module, loss: Loss) -> Learner:
         """Return the learner around `model`."""
         return Pretrain(
-            model, loss, rule=SGD(self.inner_lr), test_steps=self.test_steps, norm=self.norm, route=self.route
+            model, loss, rule=SGD(self.inner_lr), test_steps=self.test_steps, norm=self.norm, route=self.execution()
         )
