@@ -1,0 +1,186 @@
+"""Measure one workload: every implementation's gradient is checked, then they take turns."""
+
+import re
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import flops
+import inputs
+import numpy as np
+from variants import VARIANTS, Variant, not_installed
+from worker import Worker, WorkerError
+from workloads import Workload
+
+TURN_SECONDS = 1.0  # a turn makes as many steps as fit
+PAUSE = 0.3  # threads of the last worker spin for a while before they sleep
+HOPELESS = 1.5  # a variant this much slower than the best one of its peer is timed only once
+
+
+@dataclass
+class Settings:
+    """Hold what the command line says."""
+
+    peers: tuple[str, ...]
+    peers_dir: Path
+    threads: int = 2
+    rounds: int = 7
+    minutes: float | None = None
+    learner: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Row:
+    """Hold what is known of one implementation."""
+
+    variant: Variant
+    facts: dict[str, Any] = field(default_factory=dict)
+    seconds: list[float | None] = field(default_factory=list)
+    peaks: list[float] = field(default_factory=list)
+    worker: Worker | None = None
+    count: int = 1
+
+    def stop(self, status: str = "") -> None:
+        """End the worker; `status` says why, if something went wrong."""
+        if status:
+            self.facts["status"] = status
+        if self.worker is not None:
+            self.worker.close()
+            self.worker = None
+
+
+def relative_error(gradient: Path, reference: Path, ignored: str) -> float:
+    """Return the relative L2 distance of two gradients over all parameters that are not ignored."""
+    with np.load(gradient) as a, np.load(reference) as b:
+        if set(a) != set(b):
+            return float("inf")
+        names = [n for n in b if not (ignored and re.fullmatch(ignored, n))]
+        off = sum(float(np.square(a[n].astype(np.float64) - b[n]).sum()) for n in names)
+        return (off / sum(float(np.square(b[n]).sum()) for n in names)) ** 0.5
+
+
+def _wanted(name: str, workload: Workload, settings: Settings) -> list[Variant]:
+    peers = [p for p in settings.peers if not workload.only or p in workload.only]
+    return [v for v in VARIANTS if v.peer in peers and workload.net in v.nets]
+
+
+def _begin(row: Row, workload: Workload, settings: Settings, files: Path, reference: Path) -> None:
+    """Start a worker and let it compute the gradient; note its error."""
+    reason = not_installed(row.variant.peer, settings.peers_dir) or workload.without.get(row.variant.name, "")
+    if reason:
+        return row.stop(reason)
+    try:
+        row.worker = Worker(row.variant, settings.peers_dir, settings.threads)
+        spec = workload.spec("float32", settings.learner if row.variant.name == "fastadapt" else {})
+        loaded = row.worker.ask("load", spec=spec, arrays=str(files / "inputs.npz"))
+        out = files / f"{row.variant.name}.npz"
+        first = row.worker.ask("gradient", out=str(out))
+    except WorkerError as error:
+        return row.stop(f"failed: {error}")
+    row.facts |= loaded
+    row.facts["first step s"], row.facts["first peak_mb"] = round(first["seconds"], 4), first["peak_mb"]
+    row.facts["error"] = relative_error(out, reference, workload.ignored)
+    return None
+
+
+def _reference(workload: Workload, settings: Settings, files: Path) -> Path:
+    """Let plain autograd compute the meta-gradient in float64."""
+    plain = next(v for v in VARIANTS if v.name == "plain")
+    worker, out = Worker(plain, settings.peers_dir, settings.threads), files / "reference.npz"
+    try:
+        worker.ask("load", spec=workload.spec("float64", {}), arrays=str(files / "inputs.npz"))
+        worker.ask("gradient", out=str(out))
+    finally:
+        worker.close()
+    return out
+
+
+def _turn(row: Row) -> float | None:
+    """Let one implementation make its steps."""
+    assert row.worker is not None
+    try:
+        if not row.seconds:  # the first steps still allocate; and they tell how many fit in a turn
+            warm = row.worker.ask("steps", count=1)["seconds"]
+            row.count = max(1, round(TURN_SECONDS / warm))
+        answer = row.worker.ask("steps", count=row.count)
+    except WorkerError as error:
+        row.stop(f"failed: {error}")
+        return None
+    row.peaks.append(answer["peak_mb"] or float("nan"))
+    return answer["seconds"]
+
+
+def _drop_slow(rows: list[Row]) -> None:
+    for row in rows:
+        rivals = [r.seconds[0] for r in rows if r.variant.peer == row.variant.peer and r.seconds and r.seconds[0]]
+        if row.worker is not None and row.seconds[0] and row.seconds[0] > HOPELESS * min(rivals):
+            row.stop(f"timed once: more than {HOPELESS} times the best variant of {row.variant.peer}")
+
+
+def _result(row: Row, ours: Row, work: int) -> dict[str, Any]:
+    """Return the figures of one implementation."""
+    timed = [s for s in row.seconds if s is not None]
+    facts = {"variant": row.variant.name, "peer": row.variant.peer, "status": "ok", **row.facts}
+    if not timed:
+        return facts
+    pairs = [(s, o) for s, o in zip(row.seconds, ours.seconds, strict=False) if s is not None and o is not None]
+    median = statistics.median(timed)
+    peak = max(row.peaks)
+    facts |= {
+        "seconds": median,
+        "seconds min": min(timed),
+        "seconds max": max(timed),
+        "seconds of rounds": [None if s is None else float(f"{s:.5g}") for s in row.seconds],
+        "steps a turn": row.count,
+        "ratio": statistics.median(s / o for s, o in pairs) if pairs else None,
+        "peak_mb": peak,
+        "data peak_mb": peak - (row.facts["base_mb"] or float("nan")),
+        "GFLOP/s": work / median / 1e9,
+    }
+    return facts
+
+
+def measure(name: str, workload: Workload, settings: Settings) -> dict[str, Any]:
+    """Return the figures of all implementations on one workload."""
+    began = time.monotonic()
+    minutes = workload.minutes if settings.minutes is None else settings.minutes
+    rows = [Row(v) for v in _wanted(name, workload, settings)]
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder)
+        np.savez(files / "inputs.npz", **inputs.arrays(workload))  # type: ignore[arg-type]
+        reference = _reference(workload, settings, files)
+        try:
+            for row in rows:
+                _begin(row, workload, settings, files, reference)
+            plain = next((r.facts.get("error") for r in rows if r.variant.name == "plain"), None) or 0.0
+            for row in rows:
+                error = row.facts.get("error", 0.0)
+                if not error <= 10 * plain + 1e-4:
+                    row.stop(f"not timed: its gradient is off by {error:.1e}, plain float32's by {plain:.1e}")
+            for turn in range(settings.rounds):
+                if turn and time.monotonic() - began > 60 * minutes:
+                    break
+                # another one begins each round, so that nobody always follows the same neighbour
+                order = [(i + turn) % len(rows) for i in range(len(rows))]
+                for row in (rows[i] for i in order):
+                    if row.worker is not None:
+                        time.sleep(PAUSE)
+                        row.seconds.append(_turn(row))
+                if turn == 0:
+                    _drop_slow(rows)
+        finally:
+            for row in rows:
+                row.stop()
+    work = flops.meta_step(workload)
+    ours = next((r for r in rows if r.variant.name == "fastadapt"), Row(rows[0].variant))
+    return {
+        "title": workload.title,
+        "group": workload.group,
+        "tasks": workload.tasks,
+        "steps": workload.steps,
+        "GFLOP": work / 1e9,
+        "rows": [_result(row, ours, work) for row in rows],
+    }
