@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from workloads import Workload
 
 sys.path.insert(0, str(Path(__file__).parent / "workers"))
-from on_torch import network  # noqa: E402
+from on_torch import network
 
 
 def layers(net: nn.Module, inputs: tuple[int, ...]) -> list[tuple[int, bool]]:

@@ -1,6 +1,8 @@
 """What the machine is, and how fast it multiplies matrices.
 
-    python benchmarks/speed/machine.py THREADS    # prints GFLOP/s
+    python benchmarks/speed/machine.py THREADS
+
+prints the rate of a float32 matrix product in GFLOP/s: the roof that every meta-step is measured against.
 """
 
 import os
@@ -29,10 +31,10 @@ def gemm_gflops(threads: int) -> float:
 
 
 def instructions() -> str:
-    """Return the widest vector instructions of the processor that matter here."""
+    """Return the widest vector instructions of the processor for float32."""
     info = Path("/proc/cpuinfo")
     flags = info.read_text().split() if info.is_file() else []
-    names = {"amx_tile": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}
+    names = {"avx512f": "AVX-512", "avx2": "AVX2"}
     return next((text for flag, text in names.items() if flag in flags), platform.machine())
 
 

@@ -62,7 +62,7 @@ def relative_error(gradient: Path, reference: Path, ignored: str) -> float:
         return (off / sum(float(np.square(b[n]).sum()) for n in names)) ** 0.5
 
 
-def _wanted(name: str, workload: Workload, settings: Settings) -> list[Variant]:
+def _wanted(workload: Workload, settings: Settings) -> list[Variant]:
     peers = [p for p in settings.peers if not workload.only or p in workload.only]
     return [v for v in VARIANTS if v.peer in peers and workload.net in v.nets]
 
@@ -79,6 +79,9 @@ def _begin(row: Row, workload: Workload, settings: Settings, files: Path, refere
         out = files / f"{row.variant.name}.npz"
         first = row.worker.ask("gradient", out=str(out))
     except WorkerError as error:
+        lacks, unsupported = "NotImplementedError: ", str(error)
+        if unsupported.startswith(lacks):
+            return row.stop(f"not applicable: {unsupported.removeprefix(lacks)}")
         return row.stop(f"failed: {error}")
     row.facts |= loaded
     row.facts["first step s"], row.facts["first peak_mb"] = round(first["seconds"], 4), first["peak_mb"]
@@ -143,11 +146,11 @@ def _result(row: Row, ours: Row, work: int) -> dict[str, Any]:
     return facts
 
 
-def measure(name: str, workload: Workload, settings: Settings) -> dict[str, Any]:
+def measure(workload: Workload, settings: Settings) -> dict[str, Any]:
     """Return the figures of all implementations on one workload."""
     began = time.monotonic()
     minutes = workload.minutes if settings.minutes is None else settings.minutes
-    rows = [Row(v) for v in _wanted(name, workload, settings)]
+    rows = [Row(v) for v in _wanted(workload, settings)]
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder)
         np.savez(files / "inputs.npz", **inputs.arrays(workload))  # type: ignore[arg-type]
@@ -158,7 +161,7 @@ def measure(name: str, workload: Workload, settings: Settings) -> dict[str, Any]
             plain = next((r.facts.get("error") for r in rows if r.variant.name == "plain"), None) or 0.0
             for row in rows:
                 error = row.facts.get("error", 0.0)
-                if not error <= 10 * plain + 1e-4:
+                if not error <= 10 * plain + workload.tolerance:
                     row.stop(f"not timed: its gradient is off by {error:.1e}, plain float32's by {plain:.1e}")
             for turn in range(settings.rounds):
                 if turn and time.monotonic() - began > 60 * minutes:

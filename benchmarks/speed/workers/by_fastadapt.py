@@ -25,9 +25,7 @@ class Fastadapt(OnTorch):
         else:
             kind = "first_order" if self.first_order else "exact"
             rule = fa.SGD(self.lr)
-            self.learner = fa.MAML(
-                self.net, loss, rule=rule, steps=self.inner_steps, meta_gradient=kind, **extra
-            )
+            self.learner = fa.MAML(self.net, loss, rule=rule, steps=self.inner_steps, meta_gradient=kind, **extra)
 
     def meta_gradient(self) -> None:
         """Add the meta-gradient of all tasks to `.grad`."""

@@ -28,9 +28,10 @@ class Higher(OnTorch):
         """Add the meta-gradient of all tasks to `.grad`."""
         exact = not (self.first_order or self.reptile)
         for x, y, xq, yq in self.tasks:
-            with higher.innerloop_ctx(
-                self.net, self.inner, copy_initial_weights=False, track_higher_grads=exact
-            ) as (fast, optimizer):
+            with higher.innerloop_ctx(self.net, self.inner, copy_initial_weights=False, track_higher_grads=exact) as (
+                fast,
+                optimizer,
+            ):
                 for _ in range(self.inner_steps):
                     optimizer.step(self.loss(fast(x), y))
                 if self.reptile:

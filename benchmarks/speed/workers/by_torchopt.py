@@ -25,11 +25,11 @@ class TorchOpt(OnTorch):
     def prepare(self) -> None:
         """Build the inner optimizer."""
         if not self.functional and (self.first_order or self.reptile):
-            raise NotImplementedError("MetaSGD always builds second derivatives")
+            raise NotImplementedError("MetaSGD is exact SGD")
         if not self.functional:
             self.inner = torchopt.MetaSGD(self.net, lr=self.lr)
         elif self.reptile:
-            self.rule = torchopt.adam(lr=self.lr, b1=0.0, b2=0.999)
+            self.rule = torchopt.adam(lr=self.lr, betas=(0.0, 0.999))
         else:
             self.rule = torchopt.sgd(lr=self.lr, moment_requires_grad=not self.first_order)
 
