@@ -1,6 +1,6 @@
 """Build one virtual environment for each library that fastadapt is compared with.
 
-    python benchmarks/speed/install_peers.py [--peers jax higher] [--peers-dir DIR] [--own-torch]
+    python benchmarks/speed/install_peers.py [--peers jax higher] [--peers-dir DIR] [--own-torch] [--missing]
 
 torch is always the same pinned version. It is shared with this interpreter's environment where that has it, as a
 copy for each takes 750 MB; --own-torch installs it anew. A library that can't be installed is recorded with the reason.
@@ -20,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from variants import HERE, OURS, PEERS, VARIANTS, default_folder
+from variants import HERE, OURS, PEERS, VARIANTS, default_folder, not_installed
 
 TORCH = "torch==2.13.0"
 ON_TORCH = (TORCH, "numpy", "safetensors")  # fastadapt's networks are the ones that all train
@@ -122,10 +122,14 @@ def main() -> None:
     parser.add_argument("--peers", nargs="+", default=[p for p in PEERS if p not in OURS], choices=list(INSTALLERS))
     parser.add_argument("--peers-dir", type=Path, default=default_folder())
     parser.add_argument("--own-torch", action="store_true", help="install torch into each environment")
+    parser.add_argument("--missing", action="store_true", help="keep the environments that are already there")
     options = parser.parse_args()
     shared = None if options.own_torch else shared_packages()
     for peer in options.peers:
         folder = options.peers_dir / peer
+        if options.missing and not not_installed(peer, options.peers_dir):
+            print(f"{peer}: already there", flush=True)
+            continue
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             facts = {"installed": True, "notes": build(peer, folder, shared)}

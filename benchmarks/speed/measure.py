@@ -22,11 +22,12 @@ HOPELESS = 1.5  # a variant this much slower than the best one of its peer is ti
 
 @dataclass
 class Settings:
-    """Hold what the command line says."""
+    """Hold what the command line says, and the machine's rate of matrix products in GFLOP/s."""
 
     peers: tuple[str, ...]
     peers_dir: Path
     threads: int = 2
+    gemm: float = float("nan")
     rounds: int = 7
     minutes: float | None = None
     learner: dict[str, Any] = field(default_factory=dict)
@@ -123,13 +124,13 @@ def _drop_slow(rows: list[Row]) -> None:
             row.stop(f"timed once: more than {HOPELESS} times the best variant of {row.variant.peer}")
 
 
-def _result(row: Row, ours: Row, work: int) -> dict[str, Any]:
+def _result(row: Row, ours: Row, work: int, gemm: float) -> dict[str, Any]:
     """Return the figures of one implementation."""
     timed = [s for s in row.seconds if s is not None]
     facts = {"variant": row.variant.name, "peer": row.variant.peer, "status": "ok", **row.facts}
     if not timed:
         return facts
-    pairs = [(s, o) for s, o in zip(row.seconds, ours.seconds, strict=False) if s is not None and o is not None]
+    ratios = [s / o for s, o in zip(row.seconds, ours.seconds, strict=False) if s is not None and o is not None]
     median = statistics.median(timed)
     peak = max(row.peaks)
     facts |= {
@@ -138,10 +139,12 @@ def _result(row: Row, ours: Row, work: int) -> dict[str, Any]:
         "seconds max": max(timed),
         "seconds of rounds": [None if s is None else float(f"{s:.5g}") for s in row.seconds],
         "steps a turn": row.count,
-        "ratio": statistics.median(s / o for s, o in pairs) if pairs else None,
+        "ratio": statistics.median(ratios) if ratios else None,
+        "ratio range": [min(ratios), max(ratios)] if ratios else None,
         "peak_mb": peak,
         "data peak_mb": peak - (row.facts["base_mb"] or float("nan")),
         "GFLOP/s": work / median / 1e9,
+        "share of GEMM": work / median / 1e9 / gemm,
     }
     return facts
 
@@ -185,5 +188,5 @@ def measure(workload: Workload, settings: Settings) -> dict[str, Any]:
         "tasks": workload.tasks,
         "steps": workload.steps,
         "GFLOP": work / 1e9,
-        "rows": [_result(row, ours, work) for row in rows],
+        "rows": [_result(row, ours, work, settings.gemm) for row in rows],
     }

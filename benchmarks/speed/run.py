@@ -21,7 +21,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1] / "src")]
 import machine  # noqa: E402
 import table  # noqa: E402
 from measure import Settings, measure  # noqa: E402
-from variants import PEERS, default_folder  # noqa: E402
+from variants import PEERS, default_folder, install_notes  # noqa: E402
 from worker import WorkerError  # noqa: E402
 from workloads import chosen  # noqa: E402
 
@@ -57,9 +57,6 @@ def main(words: list[str] | None = None) -> None:
     """Measure what is asked for, print a table of each and store it."""
     options = parse(words)
     workloads = chosen(options.workloads)
-    settings = Settings(
-        tuple(options.peers), options.peers_dir, options.threads, options.rounds, options.minutes, options.learner
-    )
     given = sys.argv[1:] if words is None else words
     run = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -67,8 +64,17 @@ def main(words: list[str] | None = None) -> None:
         "threads": options.threads,
         "learner": options.learner,
         "machine": machine.facts(options.threads),
+        "peers": {peer: install_notes(peer, options.peers_dir) for peer in options.peers},
     }
-    peak = run["machine"]["GEMM GFLOP/s by threads"][str(options.threads)]
+    settings = Settings(
+        tuple(options.peers),
+        options.peers_dir,
+        options.threads,
+        run["machine"]["GEMM GFLOP/s by threads"][str(options.threads)],
+        options.rounds,
+        options.minutes,
+        options.learner,
+    )
     print(f"{run['machine']}", flush=True)
     for name, workload in workloads.items():
         reason = workload.missing()
@@ -81,7 +87,7 @@ def main(words: list[str] | None = None) -> None:
             print(f"{name}: not measured, plain autograd in float64 {error}\n", flush=True)
             continue
         save(options.out / "speed.json", run, name, result)
-        print("\n".join([f"[{name}]", *table.lines(result, peak), ""]), flush=True)
+        print("\n".join([f"[{name}]", *table.lines(result), ""]), flush=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 
@@ -45,12 +46,21 @@ def python_of(peer: str, folder: Path) -> Path:
     return Path(sys.executable) if peer in OURS else folder / peer / "bin" / "python"
 
 
+def _record(peer: str, folder: Path) -> dict[str, Any]:
+    record = folder / peer / "peer.json"
+    if peer in OURS:
+        return {"installed": True, "notes": []}
+    if not record.is_file():
+        return {"installed": False, "reason": "run python benchmarks/speed/install_peers.py"}
+    return json.loads(record.read_text(encoding="utf-8"))
+
+
 def not_installed(peer: str, folder: Path) -> str:
     """Return why a peer can't run, or nothing."""
-    if peer in OURS:
-        return ""
-    record = folder / peer / "peer.json"
-    if not record.is_file():
-        return "not installed; run python benchmarks/speed/install_peers.py"
-    facts = json.loads(record.read_text(encoding="utf-8"))
-    return "" if facts["installed"] else f"could not be installed: {facts['reason']}"
+    facts = _record(peer, folder)
+    return "" if facts["installed"] else f"not installed: {facts['reason']}"
+
+
+def install_notes(peer: str, folder: Path) -> list[str]:
+    """Return what it took to install a peer beyond one plain command."""
+    return _record(peer, folder).get("notes", [])
