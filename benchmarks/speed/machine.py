@@ -17,15 +17,15 @@ SIZE = 2048
 
 
 def gemm_gflops(threads: int) -> float:
-    """Return the best rate of a float32 matrix product in ten, in GFLOP/s."""
+    """Return the best rate of a float32 matrix product in thirty, in GFLOP/s."""
     import torch
 
     torch.set_num_threads(threads)
     a, b = torch.rand(SIZE, SIZE), torch.rand(SIZE, SIZE)
     seconds = []
-    for _ in range(10):
+    for _ in range(30):
         began = time.perf_counter()
-        a @ b
+        torch.mm(a, b)
         seconds.append(time.perf_counter() - began)
     return 2 * SIZE**3 / min(seconds) / 1e9
 

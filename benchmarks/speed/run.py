@@ -11,6 +11,7 @@ import argparse
 import datetime
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=PEERS)
     parser.add_argument("--peers-dir", type=Path, default=default_folder(), help="where install_peers.py put them")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=7, help="0 compares the gradients and times nothing")
     parser.add_argument("--minutes", type=float, help="stop repeating a workload after this; default: its own limit")
     parser.add_argument("--learner", type=json.loads, default={}, help="more arguments of our learner, as JSON")
     parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "speed")
@@ -56,6 +57,7 @@ def save(path: Path, run: dict[str, Any], name: str, result: dict[str, Any]) -> 
 def main(words: list[str] | None = None) -> None:
     """Measure what is asked for, print a table of each and store it."""
     options = parse(words)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the workers are ended too
     workloads = chosen(options.workloads)
     given = sys.argv[1:] if words is None else words
     run = {

@@ -14,6 +14,17 @@ from variants import HERE, Variant, python_of
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
+_LOOK = 0.5  # seconds between looks at the memory
+RESERVE_MB = 1000.0
+
+
+def available_mb() -> float | None:
+    """Return how much memory the machine has left, in MiB; None where the system does not say."""
+    info = Path("/proc/meminfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
 class WorkerError(Exception):
     """A worker failed; the message says how."""
 
@@ -36,6 +47,9 @@ class Worker:
             env=environment,
             text=True,
         )
+        score = Path(f"/proc/{self.process.pid}/oom_score_adj")
+        if score.exists():  # where memory runs out all the same, let it be this process that ends
+            score.write_text("1000")
         if cores:  # XLA takes as many threads as there are cores that it may use
             os.sched_setaffinity(self.process.pid, cores)
         self.answers: queue.Queue[str] = queue.Queue()
@@ -51,16 +65,13 @@ class Worker:
         """Return the worker's answer.
 
         Raises:
-            WorkerError: if it reports a failure, ends, or takes longer than `patience` seconds.
+            WorkerError: if it reports a failure, ends, takes longer than `patience` seconds or too much memory.
         """
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
             self.process.stdin.flush()
-            line = self.answers.get(timeout=self.patience)
-        except queue.Empty:
-            self.close()
-            raise WorkerError(f"no answer within {self.patience:.0f} s") from None
+            line = self._wait()
         except OSError:
             line = ""
         if not line:
@@ -69,6 +80,19 @@ class Worker:
         if "error" in answer:
             raise WorkerError(answer["error"])
         return answer
+
+    def _wait(self) -> str:
+        """Return the next line; end a worker that takes too long, or that takes the machine's last memory."""
+        for _ in range(round(self.patience / _LOOK)):
+            try:
+                return self.answers.get(timeout=_LOOK)
+            except queue.Empty:
+                free = available_mb()
+            if free is not None and free < RESERVE_MB:
+                self.close()
+                raise WorkerError(f"stopped when only {free:.0f} MB of the machine's memory were left")
+        self.close()
+        raise WorkerError(f"no answer within {self.patience:.0f} s")
 
     def _last_words(self) -> str:
         self.log.seek(0)
