@@ -11,23 +11,12 @@ sys.path.insert(0, str(Path(__file__).parent / "workers"))
 from on_torch import network
 
 
-def _images(rng: np.random.Generator, count: tuple[int, int], shape: tuple[int, ...]) -> np.ndarray:
-    """Return images of random 4x4 blocks of ink on paper.
-
-    White noise would do for the clock. But batch norm makes the deep layers' signs of it hang on the last bits, so that
-    float32 gradients are off by per cent, and a wrong one could not be told from a rounded one.
-    """
-    channels, height, width = shape
-    ink = rng.standard_normal((*count, channels, height // 4 + 1, width // 4 + 1)) > 0.5
-    return ink.repeat(4, -1).repeat(4, -2)[..., :height, :width].astype(np.float32)
-
-
 def arrays(workload: Workload) -> dict[str, np.ndarray]:
-    """Return tasks of random images or of sine waves, and weights as the network draws them."""
+    """Return tasks of white noise as images or of sine waves, and weights as the network draws them."""
     rng = np.random.default_rng(0)
     sizes = (workload.support, workload.query)
     if workload.ways:
-        xs = [_images(rng, (workload.tasks, n), workload.inputs) for n in sizes]
+        xs = [rng.standard_normal((workload.tasks, n, *workload.inputs), dtype=np.float32) for n in sizes]
         ys = [np.tile(np.arange(n) % workload.ways, (workload.tasks, 1)) for n in sizes]
     else:
         height, phase = rng.uniform(0.1, 5, (workload.tasks, 1, 1)), rng.uniform(0, np.pi, (workload.tasks, 1, 1))

@@ -27,10 +27,11 @@ def lines(result: dict[str, Any]) -> list[str]:
     found = [
         f"{result['title']} ({result['GFLOP']:.3g} GFLOP)",
         f"  {'':<20}{'a step':>9}{'min':>10}{'max':>10}{'ratio':>8}{'data MB':>9}{'memory':>8}"
-        f"{'GFLOP/s':>9}{'of GEMM':>9}{'error':>9}{'first':>9}",
+        f"{'GFLOP/s':>9}{'of GEMM':>9}{'error':>9}{'of all':>9}{'first':>9}",
     ]
     for row in result["rows"]:
         error = f"{row['error']:.1e}" if "error" in row else ""
+        error += f"{row['error of all tasks']:>9.1e}" if error else ""
         if "seconds" not in row:
             found.append(f"  {row['variant']:<20}{row['status']} {error}")
             continue
@@ -39,7 +40,7 @@ def lines(result: dict[str, Any]) -> list[str]:
         found.append(
             f"  {row['variant']:<20}{seconds(row['seconds']):>9}{seconds(row['seconds min']):>10}"
             f"{seconds(row['seconds max']):>10}{cell(row['ratio'], '.2f'):>8}{row['data peak_mb']:>9.0f}"
-            f"{cell(memory, '.2f'):>8}{row['GFLOP/s']:>9.1f}{row['share of GEMM']:>9.1%}{error:>9}"
+            f"{cell(memory, '.2f'):>8}{row['GFLOP/s']:>9.1f}{row['share of GEMM']:>9.1%}{error:>18}"
             f"{seconds(row['first step s']):>9}" + ("" if row["status"] == "ok" else f"  {row['status']}")
         )
     return found

@@ -28,7 +28,7 @@ class Workload:
         only: the peers that run it; empty for all.
         without: variants that can't run it, each with the reason.
         ignored: a regular expression of parameters left out of the comparison of gradients.
-        tolerance: how far a gradient may be off beyond ten times the error of plain float32.
+        tolerance: how far a task's gradient may be off beyond ten times the error of plain float32.
         group: "main", or the sweep it is a point of.
         minutes: when to stop repeating.
     """

@@ -2,6 +2,7 @@
 
 from on_torch import OnTorch
 from serve import serve
+from torch import Tensor
 
 import fastadapt as fa
 
@@ -13,10 +14,13 @@ class Fastadapt(OnTorch):
         """Return the versions of fastadapt and torch."""
         return {"fastadapt": fa.__version__, **super().versions()}
 
+    def use(self, arrays: list[Tensor]) -> None:
+        """Take the tasks as one stacked meta-batch."""
+        x, y, xq, yq = arrays
+        self.batch = fa.Tasks((x, y), (xq, yq))
+
     def prepare(self) -> None:
         """Build the learner."""
-        x, y, xq, yq = self.arrays
-        self.batch = fa.Tasks((x, y), (xq, yq))
         loss = fa.CrossEntropy() if self.spec["loss"] == "cross_entropy" else fa.mse
         extra = self.spec["learner"]
         if self.reptile:

@@ -88,9 +88,10 @@ class Jax:
         updates, state = self.optimizer.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, gradient
 
-    def gradient(self) -> Arrays:
-        """Return the meta-gradient by the parameters' names."""
-        return jax.tree.map(np.asarray, self.step(self.params, self.state, self.tasks)[2])
+    def gradient(self, task: int | None) -> Arrays:
+        """Return the meta-gradient by the parameters' names; with a `task`, of copies of that one only."""
+        tasks = self.tasks if task is None else tuple(jnp.broadcast_to(a[task], a.shape) for a in self.tasks)
+        return jax.tree.map(np.asarray, self.step(self.params, self.state, tasks)[2])
 
     def steps(self, count: int) -> None:
         """Make `count` outer steps."""

@@ -43,11 +43,15 @@ class OnTorch:
             for name, p in self.net.named_parameters():
                 p.copy_(torch.from_numpy(arrays[f"weight/{name}"]))
         parts = [torch.from_numpy(arrays[name]) for name in ("support_x", "support_y", "query_x", "query_y")]
-        self.arrays = [part.to(dtype) if part.is_floating_point() else part for part in parts]
-        self.tasks = list(zip(*self.arrays, strict=True))
+        self.whole = [part.to(dtype) if part.is_floating_point() else part for part in parts]
+        self.use(self.whole)
         self.loss = F.cross_entropy if spec["loss"] == "cross_entropy" else F.mse_loss
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=spec["outer_lr"])
         self.prepare()
+
+    def use(self, arrays: list[Tensor]) -> None:
+        """Take support and query of all tasks, each `[tasks, samples, ...]`."""
+        self.tasks = list(zip(*arrays, strict=True))
 
     def prepare(self) -> None:
         """Build what the library needs once."""
@@ -74,10 +78,13 @@ class OnTorch:
             moved = (p - q) / len(self.tasks)
             p.grad = moved if p.grad is None else p.grad + moved
 
-    def gradient(self) -> Arrays:
-        """Return the meta-gradient by the parameters' names."""
+    def gradient(self, task: int | None) -> Arrays:
+        """Return the meta-gradient by the parameters' names; with a `task`, of copies of that one only."""
+        if task is not None:
+            self.use([part[task].expand_as(part).contiguous() for part in self.whole])
         self.optimizer.zero_grad()
         self.meta_gradient()
+        self.use(self.whole)
         return {name: p.grad.numpy().copy() for name, p in self.net.named_parameters() if p.grad is not None}
 
     def steps(self, count: int) -> None:

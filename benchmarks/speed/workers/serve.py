@@ -1,7 +1,7 @@
 """The worker's side of the measurement: commands and answers are JSON, one object a line.
 
     {"do": "load", "spec": {...}, "arrays": "inputs.npz"}   -> base_mb, versions
-    {"do": "gradient", "out": "gradient.npz"}               -> seconds, peak_mb (compilation included)
+    {"do": "gradient", "out": "gradient.npz", "task": null} -> seconds, peak_mb (compilation included)
     {"do": "steps", "count": 3}                             -> seconds a step, peak_mb
     {"do": "quit"}
 
@@ -34,8 +34,11 @@ class Implementation(Protocol):
         """Take a workload: its description, its tasks and the initial weights."""
         ...
 
-    def gradient(self) -> Arrays:
-        """Return the meta-gradient at the initial weights, by the parameters' names."""
+    def gradient(self, task: int | None) -> Arrays:
+        """Return the meta-gradient at the initial weights, by the parameters' names.
+
+        With a `task`, of a meta-batch of the same size that holds nothing but copies of that one.
+        """
         ...
 
     def steps(self, count: int) -> None:
@@ -54,7 +57,7 @@ def _answer(worker: Implementation, command: dict[str, Any]) -> dict[str, Any]:
     memory.reset_peak()
     began = time.perf_counter()
     if command["do"] == "gradient":
-        gradient = worker.gradient()
+        gradient = worker.gradient(command["task"])
         seconds = time.perf_counter() - began
         peak = memory.peak_mb()
         np.savez(command["out"], **gradient)  # type: ignore[arg-type]
