@@ -11,6 +11,7 @@ import argparse
 import datetime
 import json
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -41,6 +42,13 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
+def command(words: list[str]) -> str:
+    """Return the command for the record, without folders: they are one machine's own, and change no figure."""
+    folders = ("--out", "--peers-dir")
+    kept = [w for i, w in enumerate(words) if w not in folders and (i == 0 or words[i - 1] not in folders)]
+    return shlex.join(["python", "benchmarks/speed/run.py", *kept])
+
+
 def save(path: Path, run: dict[str, Any], name: str, result: dict[str, Any]) -> None:
     """Put one workload into the result file, and drop the runs that no workload is left of."""
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"runs": {}, "workloads": {}}
@@ -59,10 +67,9 @@ def main(words: list[str] | None = None) -> None:
     options = parse(words)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the workers are ended too
     workloads = chosen(options.workloads)
-    given = sys.argv[1:] if words is None else words
     run = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python benchmarks/speed/run.py", *given]),
+        "command": command(sys.argv[1:] if words is None else words),
         "threads": options.threads,
         "learner": options.learner,
         "machine": machine.facts(options.threads),

@@ -157,7 +157,7 @@ def _sweeps() -> dict[str, Workload]:
         )
     for tasks in (1, 4, 16, 64, 256):
         found[f"tasks-sinusoid-{tasks}"] = Workload(
-            f"sinusoid MLP, k = 1, {tasks} tasks",
+            f"sinusoid MLP, k = 1, tasks: {tasks}",
             **_SINE,
             tasks=tasks,
             steps=1,
@@ -167,7 +167,7 @@ def _sweeps() -> dict[str, Workload]:
         )
     for tasks in (1, 4, 16, 64):
         found[f"tasks-omniglot-{tasks}"] = Workload(
-            f"Conv4-64, 5-way 1-shot, 1 query a class, k = 1, {tasks} tasks",
+            f"Conv4-64, 5-way 1-shot, 1 query a class, k = 1, tasks: {tasks}",
             **_OMNIGLOT,
             query=5,
             tasks=tasks,
