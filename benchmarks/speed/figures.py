@@ -29,8 +29,9 @@ def curves(axes: Any, points: Points, x: str, y: str, scale: float = 1.0) -> Non
     axes.set_xscale("log")
     axes.set_xticks(sorted({p[x] for p in points}), [str(v) for v in sorted({p[x] for p in points})])
     axes.minorticks_off()
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    values = [row[y] * scale for p in points for row in p["rows"] if y in row]
+    if values:
+        style.logarithmic(axes, min(values) / 1.3, max(values) * 1.3)
 
 
 def draw(panels: list[tuple[Points, str, str, float, dict[str, str]]], path: Path) -> None:
