@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint format bench clean
+.PHONY: demo test test-slow lint format speed clean
 
 demo: $(READY)        ## meta-train on sinusoids, print the table, draw the figures (under 3 minutes)
 	$(BIN)/python examples/sinusoid.py --out runs/demo
@@ -26,8 +26,12 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)       ## the committed figures, measured again
-	$(BIN)/python benchmarks/meta_step.py
+speed: $(READY)       ## time, memory and gradients against other libraries, and the page with the figures (hours)
+	$(BIN)/python benchmarks/speed/install_peers.py --missing
+	$(BIN)/python benchmarks/speed/run.py
+	$(BIN)/python benchmarks/speed/report.py
+	$(BIN)/python benchmarks/speed/figures.py
+	$(BIN)/python benchmarks/readme_results.py
 
 # torch is pinned in the install line itself: an unpinned one may bring gigabytes of CUDA.
 $(READY): pyproject.toml constraints.txt

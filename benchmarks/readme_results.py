@@ -12,6 +12,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
+SPEED = ("sinusoid-k1", "sinusoid-k5", "omniglot-k1-q1-exact", "omniglot-k5-q15-exact", "mini-imagenet-k5")
 
 
 def read(name: str) -> Any:
@@ -76,23 +77,38 @@ def omniglot() -> list[str]:
 
 
 def speed() -> list[str]:
-    """Return the table of `make bench`."""
-    result = read("meta_step.json")
+    """Return a short table of `make speed`: a few workloads, each peer's ratio; nothing before it was measured."""
+    if not (RESULTS / "speed" / "speed.json").is_file():
+        return []
+    content = read("speed/speed.json")
+    names = ("fastadapt", "plain", "learn2learn", "higher", "torchopt", "jax")
+    found = [w for name in SPEED if (w := content["workloads"].get(name))]
+    threads = {content["runs"][w["run"]]["threads"] for w in found}
     lines = [
-        "**One exact meta-gradient** against the loop one writes by hand, in the same process, "
-        f"{result['threads']} threads. `make bench`:",
         "",
-        "| workload | seconds | by hand | ratio |",
-        "|---|---|---|---|",
+        "**An outer step** against other libraries, in turns on the same machine with "
+        f"{' or '.join(map(str, sorted(threads)))} threads: our seconds, and how many times as long the others take. "
+        "`make speed`, all of it in [docs/performance.md](docs/performance.md):",
+        "",
+        f"| workload | {' | '.join(names)} |",
+        "|---" * (len(names) + 1) + "|",
     ]
-    for row in result["rows"]:
-        lines.append(f"| {row['workload']} | {row['seconds']:.4f} | {row['seconds by hand']:.4f} | {row['ratio']} |")
+    for workload in found:
+        timed = [row for row in workload["rows"] if row.get("ratio")]
+        cells = []
+        for name in names:
+            rows = [row for row in timed if row["peer"] == name]
+            best = min(rows, key=lambda row: row["seconds"], default=None)
+            cells.append(
+                "-" if best is None else f"{best['seconds']:.3g} s" if name == "fastadapt" else f"{best['ratio']:.2f}x"
+            )
+        lines.append(f"| {workload['title']} | {' | '.join(cells)} |")
     return lines
 
 
 def section() -> str:
     """Return the whole section, between its marks."""
-    return "\n".join([BEGIN, *sinusoid(), "", *omniglot(), "", *speed(), END])
+    return "\n".join([BEGIN, *sinusoid(), "", *omniglot(), *speed(), END])
 
 
 def main() -> None:

@@ -1,0 +1,40 @@
+"""This library, through its public learners; extra settings of the learner come with the workload."""
+
+from on_torch import OnTorch
+from serve import serve
+from torch import Tensor
+
+import fastadapt as fa
+
+
+class Fastadapt(OnTorch):
+    """Compute the meta-gradient with `learner(tasks).loss.backward()`."""
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of fastadapt and torch."""
+        return {"fastadapt": fa.__version__, **super().versions()}
+
+    def use(self, arrays: list[Tensor]) -> None:
+        """Take the tasks as one stacked meta-batch."""
+        x, y, xq, yq = arrays
+        self.batch = fa.Tasks((x, y), (xq, yq))
+
+    def prepare(self) -> None:
+        """Build the learner."""
+        loss = fa.CrossEntropy() if self.spec["loss"] == "cross_entropy" else fa.mse
+        extra = self.spec["learner"]
+        if self.reptile:
+            rule = fa.Adam(self.lr, beta1=0.0)
+            self.learner = fa.Reptile(self.net, loss, rule=rule, steps=self.inner_steps, batch=None, **extra)
+        else:
+            kind = "first_order" if self.first_order else "exact"
+            rule = fa.SGD(self.lr)
+            self.learner = fa.MAML(self.net, loss, rule=rule, steps=self.inner_steps, meta_gradient=kind, **extra)
+
+    def meta_gradient(self) -> None:
+        """Add the meta-gradient of all tasks to `.grad`."""
+        self.learner(self.batch).loss.backward()
+
+
+if __name__ == "__main__":
+    serve(Fastadapt())
