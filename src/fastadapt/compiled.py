@@ -16,11 +16,21 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from fastadapt.calculus import Calculus, Functional
-from fastadapt.rewrites import for_a_compiler
 from fastadapt.runner import Piece
+from fastadapt.tracing import written_for
 
 Kind = Literal["trace", "on"]
 Flat = Callable[..., list[Tensor]]
+
+
+LONGEST = 3000
+"""Operations of a program that runs a whole meta-batch at once: some 25 seconds of compilation."""
+
+
+def laid_out(leaf: Tensor) -> Tensor:
+    """Return a tensor in the layout that programs take: images and filters with channels innermost, on a CPU."""
+    images = leaf.dim() == 4 and leaf.device.type == "cpu"
+    return leaf.contiguous(memory_format=torch.channels_last if images else torch.contiguous_format)
 
 
 class Compiled:
@@ -50,7 +60,7 @@ class Compiled:
         if not self.batched:  # then it doesn't matter what is shared
             shared, each = {}, dict(sorted({**shared, **each}.items()))
         leaves, structure = pytree.tree_flatten((shared, each))
-        leaves = [leaf.contiguous() for leaf in leaves]  # a program is made for one layout
+        leaves = [laid_out(leaf) for leaf in leaves]  # a program is made for one layout
         key = (name, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
         if key not in self._programs:
             with self._building:
@@ -60,24 +70,69 @@ class Compiled:
         return pytree.tree_unflatten(program(*leaves), outputs)
 
     def _build(self, piece: Piece, leaves: list[Tensor], structure: Any) -> tuple[Flat, Any]:
-        outputs: list[Any] = []
-
-        def flat(*leaves: Tensor) -> list[Tensor]:
-            shared, each = pytree.tree_unflatten(list(leaves), structure)
+        def flat(shared: Mapping[str, Any], each: Mapping[str, Any]) -> Any:
             if self.batched:
                 run = vmap(lambda each: piece(self.calculus, **shared, **each), randomness="different")
-                result = run(each)
-            else:
-                result = piece(self.calculus, **shared, **each)
-            results, form = pytree.tree_flatten(result)
-            outputs.append(form)
-            return [leaf.contiguous() for leaf in results]
+                return run(each)
+            return piece(self.calculus, **shared, **each)
 
-        with for_a_compiler(), torch.no_grad():
-            graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(*leaves)
-            graph.graph.eliminate_dead_code()
-            graph.recompile()
-        return (graph if self.kind == "trace" else _inductor(graph, leaves, self.threads)), outputs[0]
+        graph, outputs = recorded(flat, leaves, structure)
+        return finished(graph, leaves, self.kind, self.threads), outputs
+
+
+def recorded(function: Callable[..., Any], leaves: list[Tensor], structure: Any) -> tuple[torch.fx.GraphModule, Any]:
+    """Return the flat operations of `function(*arguments)`, and the structure of what it returns.
+
+    Args:
+        function: a pure function of tensors.
+        leaves: example tensors.
+        structure: how they make up the arguments.
+    """
+    outputs: list[Any] = []
+
+    def flat(*leaves: Tensor) -> list[Tensor]:
+        results, form = pytree.tree_flatten(function(*pytree.tree_unflatten(list(leaves), structure)))
+        outputs.append(form)
+        return [laid_out(leaf) for leaf in results]
+
+    with written_for("compiler"), torch.no_grad():
+        graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(*leaves)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph, outputs[0]
+
+
+def finished(graph: torch.fx.GraphModule, leaves: list[Tensor], kind: Kind, threads: int) -> Flat:
+    """Return the recorded operations as a program: replayed, or compiled."""
+    return graph if kind == "trace" else _inductor(graph, leaves, threads)
+
+
+class Whole:
+    """Run a function of all tasks as one program, or say that it is too long for that.
+
+    Short computations are bound by the calls between programs; long ones would take minutes to compile.
+
+    Args:
+        kind: "trace" or "on".
+        threads: threads of the program.
+    """
+
+    def __init__(self, kind: Kind, threads: int) -> None:
+        self.kind: Kind = kind
+        self.threads = threads
+        self._programs: dict[Any, tuple[Flat, Any] | None] = {}
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Return `function(*arguments)`, or None if its program would be longer than `LONGEST` operations."""
+        leaves, structure = pytree.tree_flatten(arguments)
+        leaves = [laid_out(leaf) for leaf in leaves]
+        key = tuple(leaf.shape for leaf in leaves)  # what else could differ is known to be alike
+        if key not in self._programs:
+            graph, outputs = recorded(function, leaves, structure)
+            short = len(graph.graph.nodes) <= LONGEST
+            self._programs[key] = (finished(graph, leaves, self.kind, self.threads), outputs) if short else None
+        found = self._programs[key]
+        return None if found is None else pytree.tree_unflatten(found[0](*leaves), found[1])
 
 
 def _inductor(graph: torch.fx.GraphModule, leaves: list[Tensor], threads: int) -> Flat:

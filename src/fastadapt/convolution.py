@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fastadapt.standardise import per_channel
+
 aten = torch.ops.aten
 
 
@@ -68,7 +70,7 @@ def conv2d(
         lower = torch.get_autocast_dtype(x.device.type)
         x, weight, bias = x.to(lower), weight.to(lower), bias if bias is None else bias.to(lower)
     y: Any = _Convolve.apply(x, weight, Geometry(_pair(stride), _pair(padding), _pair(dilation), groups))
-    return y if bias is None else y + bias.view(1, -1, 1, 1)
+    return y if bias is None else y + per_channel(bias, y)
 
 
 def covers(x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, *_: Any, **__: Any) -> bool:

@@ -15,6 +15,7 @@ Either route can be compiled (`fastadapt.compiled`). A compiled result is compar
 
 import logging
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -24,7 +25,7 @@ from torch.utils import _pytree as pytree
 from fastadapt.agreement import cuda_devices, distance, median, numbers, random_states, seconds, widened
 from fastadapt.bound import first_line
 from fastadapt.calculus import able_to_differentiate, differentiable
-from fastadapt.compiled import Compiled
+from fastadapt.compiled import Compiled, Whole, laid_out
 from fastadapt.errors import FastadaptError
 from fastadapt.execution import Execution, Route, as_execution
 from fastadapt.kernels import precision
@@ -81,6 +82,7 @@ class Engine:
         self.plans: dict[Any, Plan] = {}
         self._recorded: dict[str, dict[str, Any]] = {}
         self._compiled: dict[Any, Compiled] = {}
+        self._whole: dict[Any, Whole] = {}
         self._explained = False
 
     def expect(self, calls: int) -> None:
@@ -127,8 +129,15 @@ class Engine:
         if plan.compile != "off":
             compiled = self._programs(plan, key)
             if plan.route == "loop":
+                state = pytree.tree_map(laid_out, state)  # once, and not for every task
                 return on_threads(compiled, f, state, tasks, extra, self.execution.threads)
-            return in_chunks(plan.chunk, tasks, extra, lambda few, rest: batched(compiled, f, state, few, rest))
+            whole = self._whole.setdefault(key, Whole(compiled.kind, compiled.threads))
+
+            def at_once(few: Tasks, rest: Any) -> tuple[Any, Any]:
+                done = whole(partial(_all, f, self.execution.segment), state, few.support, few.query, rest)
+                return batched(compiled, f, state, few, rest) if done is None else done
+
+            return in_chunks(plan.chunk, tasks, extra, at_once)
         if plan.route == "vmap":
             segment = self.execution.segment
             return in_chunks(plan.chunk, tasks, extra, lambda few, rest: vmapped(f, state, few, rest, segment))
@@ -269,7 +278,7 @@ class Engine:
         except FastadaptError:
             raise
         except Exception as error:  # no compiler, or an operation it doesn't know
-            self._compiled.pop(key, None)
+            self._forget(key)
             if want == "on":
                 name = type(model).__name__
                 tell_once(f"compiling {name} failed, so its steps are recorded and replayed: {first_line(error)}")
@@ -277,7 +286,7 @@ class Engine:
             self._uncompiled(model, first_line(error))
             return eager
         if error > allowed:
-            self._compiled.pop(key, None)
+            self._forget(key)
             self._uncompiled(
                 model, f"the compiled gradient is off by {error:.1e}, where eager float32 is by {allowed / 10:.1e}"
             )
@@ -303,6 +312,10 @@ class Engine:
             compiled.append(distance(numbers(*self._run(plan, f, state, few, some, key)), reference))
         floor = 1e-3 if self.execution.precision == "float32" else 5e-2
         return median(compiled), max(10 * median(plain), floor)
+
+    def _forget(self, key: Any) -> None:
+        self._compiled.pop(key, None)
+        self._whole.pop(key, None)
 
     def _explain(self, reason: str) -> Plan:
         if not self._explained:  # one reason is enough: training and evaluation often fail in different words
@@ -330,6 +343,10 @@ class Engine:
         if any(not torch.equal(a, b) for a, b in zip(before, random_states(tasks), strict=True)):
             return 0.0, allowed  # dropout draws other masks on the two routes
         return distance(numbers(*vmapped(f, *arguments, self.execution.segment)), reference), allowed
+
+
+def _all(f: TaskFunction, segment: int | None, state: Any, support: Any, query: Any, extra: Any) -> tuple[Any, Any]:
+    return vmapped(f, state, Tasks(support, query), extra, segment)
 
 
 def _convolves_on_cpu(model: nn.Module, tasks: Tasks) -> bool:

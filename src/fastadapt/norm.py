@@ -20,10 +20,13 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fastadapt.errors import ConfigError, TaskError
+from fastadapt.standardise import per_channel, standardise
+from fastadapt.tracing import is_for
 
 Norm = Literal["transductive", "support", "support+query", "running", "per_step"]
 Moments = tuple[Tensor, Tensor]
@@ -40,13 +43,17 @@ def batch_norm_layers(model: nn.Module) -> dict[str, _BatchNorm]:
     return {name: m for name, m in model.named_modules() if isinstance(m, _BatchNorm)}
 
 
-def batch_moments(x: Tensor) -> Moments:
-    """Return mean and biased variance of each channel of `x: [n, C, ...]`."""
+def check_batch(x: Tensor) -> None:
+    """Raise `TaskError` unless `x: [n, C, ...]` has more than one value per channel."""
     if x.numel() == x.shape[1]:
         raise TaskError(
             "batch statistics of a single value per channel are meaningless (its variance is 0): "
             "pass more than one sample, or choose norm='support' or norm='running'"
         )
+
+
+def batch_moments(x: Tensor) -> Moments:
+    """Return mean and biased variance of each channel of `x: [n, C, ...]`."""
     variance, mean = torch.var_mean(x, [d for d in range(x.dim()) if d != 1], correction=0)
     return mean, variance
 
@@ -66,17 +73,29 @@ def normalise(x: Tensor, moments: Moments, weight: Tensor | None, bias: Tensor |
     return y if bias is None else y + bias.view(shape)
 
 
+def scale_and_shift(z: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Return `z * weight + bias` for each channel of `z: [n, C, ...]`."""
+    y = z if weight is None else z * per_channel(weight, z)
+    return y if bias is None else y + per_channel(bias, z)
+
+
 class Statistics:
     """Decide with which moments each batch-norm call of one forward pass normalises, and keep them.
 
     Args:
         given: moments to use, one pair for each batch-norm call in order; None takes the batch's own.
         running: use the running moments that the layer holds.
+        feeds: keep the batch's moments in `fed`, for the running averages.
+        to_give: keep the batch's own moments such that they can be differentiated, to give them to another pass.
     """
 
-    def __init__(self, given: list[Moments] | None = None, running: bool = False) -> None:
+    def __init__(
+        self, given: list[Moments] | None = None, running: bool = False, feeds: bool = False, to_give: bool = False
+    ) -> None:
         self.given = given
         self.running = running
+        self.feeds = feeds
+        self.to_give = to_give
         self.restart({})
 
     def restart(self, names: dict[int, str]) -> None:
@@ -99,16 +118,28 @@ class Statistics:
         """Replace `torch.nn.functional.batch_norm` for one call."""
         if self.given is not None:
             moments = self.given[len(self.moments) % len(self.given)]
+            y = normalise(x, moments, weight, bias, eps)
         elif self.running and running_mean is not None and running_var is not None:
             moments = (running_mean, running_var)
+            y = normalise(x, moments, weight, bias, eps)
         else:
-            moments = batch_moments(x)
-            if id(running_mean) in self.names:
+            check_batch(x)
+            if self.to_give:
+                moments = batch_moments(x)
+                y = normalise(x, moments, weight, bias, eps)
+            else:
+                moments = batch_moments(x.detach()) if self.feeds else (x, x)  # nobody looks at the latter
+                y = (
+                    F.batch_norm(x, None, None, weight, bias, True, 0.0, eps)
+                    if is_for("autograd")
+                    else (scale_and_shift(standardise(x, eps), weight, bias))
+                )
+            if self.feeds and id(running_mean) in self.names:
                 count = x.numel() // x.shape[1]
                 unbiased = moments[1].detach() * (count / (count - 1))
                 self.fed[self.names[id(running_mean)]] = (moments[0].detach(), unbiased)
         self.moments.append(moments)
-        return normalise(x, moments, weight, bias, eps)
+        return y
 
 
 class RunningMoments(nn.Module):
@@ -190,15 +221,15 @@ class NormPlan:
 
     def support(self) -> Statistics:
         """Return the statistics for a forward pass of the support set."""
-        return Statistics(running=self.uses_running)
+        return Statistics(running=self.uses_running, feeds=self.feeds_running)
 
     def query(self, forward_support: Callable[[Statistics], Any]) -> Statistics:
         """Return the statistics for the query; `forward_support` is run where they come from the support."""
         if self.mode == "support" and self.layered:
-            own = Statistics()
+            own = Statistics(to_give=True)
             forward_support(own)
             return Statistics(given=own.moments)
-        return Statistics(running=self.uses_running)
+        return Statistics(running=self.uses_running, feeds=self.feeds_running)
 
     @property
     def beside_support(self) -> bool:

@@ -9,9 +9,6 @@ Each replacement gives the numbers of the original and covers only the arguments
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -21,10 +18,10 @@ from torch.overrides import TorchFunctionMode
 
 from fastadapt import convolution, pooling
 from fastadapt.norm import Statistics
+from fastadapt.tracing import is_for
 
 logger = logging.getLogger("fastadapt")
 _told: set[str] = set()
-_tracing: ContextVar[bool] = ContextVar("tracing", default=False)
 
 
 def tell_once(message: str) -> None:
@@ -34,16 +31,7 @@ def tell_once(message: str) -> None:
         logger.info(message)
 
 
-@contextmanager
-def for_a_compiler() -> Iterator[None]:
-    """Use the forms that compile well, although eager execution has faster ones."""
-    token = _tracing.set(True)
-    try:
-        yield
-    finally:
-        _tracing.reset(token)
-
-
+_MAX_POOLING = (F.max_pool2d, torch.max_pool2d)
 _ATTENTION = (F.scaled_dot_product_attention, F.multi_head_attention_forward)
 
 
@@ -58,9 +46,9 @@ class Rewrites(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.batch_norm:
             return self.statistics.batch_norm(*args, **kwargs)
-        if func is torch.conv2d and convolution.covers(*args, **kwargs):
+        if func is torch.conv2d and not is_for("autograd") and convolution.covers(*args, **kwargs):
             return convolution.conv2d(*args, **kwargs)
-        if func is torch.max_pool2d and _tracing.get() and pooling.covers(*args, **kwargs):
+        if func in _MAX_POOLING and is_for("compiler") and pooling.covers(*args, **kwargs):
             return pooling.max_pool2d(*args, **kwargs)
         if func in _ATTENTION:  # inside of a function this mode is off, so the outer one has to be caught
             tell_once("attention runs with the math kernel: the fused ones have no second derivative")

@@ -14,6 +14,7 @@ from fastadapt.kernels import on_kernels_that_differentiate
 from fastadapt.parallel import run_on_threads
 from fastadapt.runner import Inline, Runner
 from fastadapt.tasks import Tasks
+from fastadapt.tracing import written_for
 
 TaskFunction = Callable[[Any, Any, Any, Any, Runner], tuple[Any, Any]]
 """`f(state, support, query, extra, run) -> (to be averaged over tasks, to be stacked)`."""
@@ -27,7 +28,8 @@ def looped(f: TaskFunction, state: Any, tasks: Tasks, extra: Any, segment: int |
         task, rest = tasks[t], pytree.tree_map(lambda leaf: leaf[t], extra)
         return on_kernels_that_differentiate(partial(f, state, task.support, task.query, rest, run))
 
-    return _mean_and_stack(len(tasks), map(one, range(len(tasks))))
+    with written_for("autograd"):
+        return _mean_and_stack(len(tasks), map(one, range(len(tasks))))
 
 
 def on_threads(

@@ -161,6 +161,8 @@ class GradientLearner(Learner):
         for group in groups:
             rest = {name: torch.stack([value[p] for p in group.positions]) for name, value in extra.items()}
             mean, each = self.engine(f, state, group, rest, self.model, (*key, self._key()), pieces=pieces)
+            if len(groups) == 1:
+                return mean, [(group, each)]
             share = len(group) / count
             mean = pytree.tree_map(lambda leaf, s=share: leaf * s, mean)
             total = mean if total is None else pytree.tree_map(torch.add, total, mean)
@@ -169,12 +171,12 @@ class GradientLearner(Learner):
 
     def _outcome(self, mean: dict[str, Any], stacked: list[Any]) -> Outcome:
         """Put the groups' results back into the order in which the tasks were given."""
-        losses = in_order(stacked, lambda each: each["loss"])
+        losses = torch.stack(in_order(stacked, lambda each: each["loss"]))
         metrics = _gathered(stacked, "metrics")
         for _, each in stacked:
             self._absorb(each.get("fed", ()))
-        loss = with_gradient(torch.stack(losses).mean(), self._meta(), mean)
-        return Outcome(loss, torch.stack(losses), metrics, in_order(stacked, lambda each: each.get("output")))
+        loss = with_gradient(losses.mean(), self._meta(), mean)
+        return Outcome(loss, losses, metrics, in_order(stacked, lambda each: each.get("output")))
 
     def _absorb(self, fed: Any) -> None:
         """Feed the running moments with what the forward passes saw, averaged over tasks."""
@@ -280,6 +282,9 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 def in_order(stacked: list[Any], pick: Any) -> list[Tensor]:
     """Return the picked leaf of every task, in the order in which the tasks were given."""
+    if len(stacked) == 1 and stacked[0][0].positions == tuple(range(len(stacked[0][0]))):
+        leaf = pick(stacked[0][1])
+        return [] if leaf is None else list(leaf)
     rows = [
         (p, leaf[i])
         for group, each in stacked
