@@ -386,11 +386,11 @@ def test_a_selection_that_matches_nothing_is_refused():
         MAML(smooth_net(), adapt="encoder.*")
 
 
-def test_a_rate_that_would_be_learned_is_refused_rather_than_ignored() -> None:
+def test_a_learned_rate_that_is_no_parameter_is_refused_rather_than_ignored() -> None:
     rate = torch.tensor([0.1], requires_grad=True)
     net = nn.Linear(1, 1)
     x = torch.ones(2, 1)
-    with pytest.raises(ConfigError, match=r"lr\.detach\(\)"):
+    with pytest.raises(ConfigError, match=r"rate\.detach\(\)"):
         MAML(net, rule=SGD(rate[0]))
     with pytest.raises(TaskError, match=r"inner_lr\.detach\(\)"):
         MAML(net)(Task((x, x), (x, x)), inner_lr=rate)

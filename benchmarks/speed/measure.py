@@ -92,7 +92,7 @@ def _begin(row: Row, workload: Workload, settings: Settings, files: Path) -> Non
         return row.stop(reason)
     try:
         row.worker = Worker(row.variant, settings.peers_dir, settings.threads)
-        spec = workload.spec("float32", settings.learner if row.variant.name == "fastadapt" else {})
+        spec = workload.spec("float32", settings.learner if row.variant.name.startswith("fastadapt") else {})
         loaded = row.worker.ask("load", spec=spec, arrays=str(files / "inputs.npz"))
         first = _gradients(row.worker, workload, files, row.variant.name)
     except WorkerError as error:

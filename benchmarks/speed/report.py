@@ -21,7 +21,7 @@ ROOT = HERE.parents[1]
 PAGE = ROOT / "docs" / "performance.md"
 RESULTS = ROOT / "benchmarks" / "results" / "speed" / "speed.json"
 BEGIN, END = "<!-- speed -->", "<!-- /speed -->"
-ORDER = ("fastadapt", "plain", "learn2learn", "higher", "torchopt", "jax")
+ORDER = ("fastadapt", "fastadapt-eager", "plain", "learn2learn", "higher", "torchopt", "jax")
 SWEEPS = {
     "steps": ("Inner steps", "k", "steps"),
     "tasks-sinusoid": ("Tasks of the sinusoid MLP", "tasks", "tasks"),

@@ -22,7 +22,8 @@ class Variant:
 
 
 VARIANTS = (
-    Variant("fastadapt", "fastadapt", "by_fastadapt.py"),
+    Variant("fastadapt", "fastadapt", "by_fastadapt.py", ("on",)),
+    Variant("fastadapt-eager", "fastadapt-eager", "by_fastadapt.py", ("off",)),
     Variant("plain", "plain", "by_plain.py"),
     Variant("learn2learn", "learn2learn", "by_learn2learn.py"),
     Variant("higher", "higher", "by_higher.py"),
@@ -33,7 +34,7 @@ VARIANTS = (
     Variant("jax-map-conv", "jax", "by_jax.py", ("map", "conv"), nets=("conv4",)),
 )
 PEERS = tuple(dict.fromkeys(v.peer for v in VARIANTS))
-OURS = ("fastadapt", "plain")  # these run in the project's own environment
+OURS = ("fastadapt", "fastadapt-eager", "plain")  # these run in the project's own environment
 
 
 def default_folder() -> Path:

@@ -5,7 +5,7 @@ import importlib.util
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-SWEEP_PEERS = ("fastadapt", "plain", "learn2learn")
+SWEEP_PEERS = ("fastadapt", "fastadapt-eager", "plain", "learn2learn")
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _main() -> dict[str, Workload]:
     found["resnet12-k1"] = Workload(
         "ResNet-12, 84x84, 5-way 1-shot, 5 queries, 2 tasks, k = 1, exact",
         "resnet12",
-        {"ways": 5},
+        {"channels": 3, "ways": 5},
         (3, 84, 84),
         support=5,
         query=5,

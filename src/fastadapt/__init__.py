@@ -7,6 +7,7 @@ from fastadapt.errors import FastadaptError as FastadaptError
 from fastadapt.evaluate import Evaluation as Evaluation
 from fastadapt.evaluate import Protocol as Protocol
 from fastadapt.evaluate import evaluate as evaluate
+from fastadapt.execution import Execution as Execution
 from fastadapt.inner import adapt as adapt
 from fastadapt.learner import Learner as Learner
 from fastadapt.learner import Outcome as Outcome

@@ -197,10 +197,12 @@ class Engine:
                 f"vmap gave {type(model).__name__} another result (relative difference {difference:.1e})"
             )
         chunk = self._chunk(memory.peak / len(few), tasks)
-        if self.route == "vmap" or len(tasks) == 1:
-            return Plan("vmap", chunk, why="asked for" if self.route == "vmap" else "one task")
-        if not measure:
-            return Plan("vmap", chunk)
+        if self.route == "vmap":
+            return Plan("vmap", chunk, why="asked for")
+        if len(tasks) == 1 and _loop_is_usual(model, tasks):
+            return Plan("loop", why="usual for one task")
+        if len(tasks) == 1 or not measure:
+            return Plan("vmap", chunk, why="usual for one task")
         return self._faster(f, state, tasks, extra, model, chunk)
 
     def _faster(

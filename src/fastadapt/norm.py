@@ -79,6 +79,15 @@ def scale_and_shift(z: Tensor, weight: Tensor | None, bias: Tensor | None) -> Te
     return y if bias is None else y + per_channel(bias, z)
 
 
+def normalise_by_batch(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Return `x: [n, C, ...]` normalised by its own moments, scaled and shifted."""
+    if is_for("autograd"):
+        # the library's kernel is the fastest here, but without a scale it has no second derivative
+        scale = weight if weight is not None else x.new_ones(x.shape[1])
+        return F.batch_norm(x, None, None, scale, bias, True, 0.0, eps)
+    return scale_and_shift(standardise(x, eps), weight, bias)
+
+
 class Statistics:
     """Decide with which moments each batch-norm call of one forward pass normalises, and keep them.
 
@@ -129,11 +138,7 @@ class Statistics:
                 y = normalise(x, moments, weight, bias, eps)
             else:
                 moments = batch_moments(x.detach()) if self.feeds else (x, x)  # nobody looks at the latter
-                y = (
-                    F.batch_norm(x, None, None, weight, bias, True, 0.0, eps)
-                    if is_for("autograd")
-                    else (scale_and_shift(standardise(x, eps), weight, bias))
-                )
+                y = normalise_by_batch(x, weight, bias, eps)
             if self.feeds and id(running_mean) in self.names:
                 count = x.numel() // x.shape[1]
                 unbiased = moments[1].detach() * (count / (count - 1))

@@ -1,4 +1,9 @@
-"""This library, through its public learners; extra settings of the learner come with the workload."""
+"""This library, through its public learners; whether it compiles is said on the command line.
+
+Extra settings of the learner come with the workload; `route` may be a word or the settings of an `Execution`.
+"""
+
+import sys
 
 from on_torch import OnTorch
 from serve import serve
@@ -22,7 +27,10 @@ class Fastadapt(OnTorch):
     def prepare(self) -> None:
         """Build the learner."""
         loss = fa.CrossEntropy() if self.spec["loss"] == "cross_entropy" else fa.mse
-        extra = self.spec["learner"]
+        extra = dict(self.spec["learner"])
+        route = extra.pop("route", {})
+        settings = {"route": route} if isinstance(route, str) else route
+        extra["route"] = fa.Execution(**{"compile": sys.argv[1], **settings})
         if self.reptile:
             rule = fa.Adam(self.lr, beta1=0.0)
             self.learner = fa.Reptile(self.net, loss, rule=rule, steps=self.inner_steps, batch=None, **extra)
