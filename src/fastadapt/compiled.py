@@ -61,7 +61,7 @@ class Compiled:
             shared, each = {}, dict(sorted({**shared, **each}.items()))
         leaves, structure = pytree.tree_flatten((shared, each))
         leaves = [laid_out(leaf) for leaf in leaves]  # a program is made for one layout
-        key = (name, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+        key = (name, structure, tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves))
         if key not in self._programs:
             with self._building:
                 if key not in self._programs:
@@ -126,7 +126,7 @@ class Whole:
         """Return `function(*arguments)`, or None if its program would be longer than `LONGEST` operations."""
         leaves, structure = pytree.tree_flatten(arguments)
         leaves = [laid_out(leaf) for leaf in leaves]
-        key = tuple(leaf.shape for leaf in leaves)  # what else could differ is known to be alike
+        key = tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves)
         if key not in self._programs:
             graph, outputs = recorded(function, leaves, structure)
             short = len(graph.graph.nodes) <= LONGEST
@@ -143,4 +143,7 @@ def _inductor(graph: torch.fx.GraphModule, leaves: list[Tensor], threads: int) -
     with torch.no_grad():
         program: Any = inductor.compile(graph, list(leaves), options=options)
         program(*leaves)  # what it finishes at its first call must not be left to several threads
-    return program
+    if not cuda:
+        return program
+    # a CUDA graph writes to the same addresses at every replay, and the trajectory has to outlive it
+    return lambda *leaves: [out.clone() for out in program(*leaves)]

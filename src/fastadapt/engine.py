@@ -85,6 +85,10 @@ class Engine:
         self._whole: dict[Any, Whole] = {}
         self._explained = False
 
+    def __reduce__(self) -> Any:
+        # programs can't be copied or stored; the choices are made again, or recalled
+        return Engine, (self.execution,)
+
     def expect(self, calls: int) -> None:
         """Say that about `calls` meta-batches are to come, by which "auto" decides whether compiling pays."""
         self.calls_ahead = calls
@@ -272,8 +276,6 @@ class Engine:
         )
         route: Literal["vmap", "loop"] = "loop" if one_by_one else "vmap"
         plan = Plan(route, eager.chunk if route == "vmap" else None, want, eager.why)
-        if plan.chunk is not None:  # chunks of one size need one program
-            plan.chunk = max(n for n in range(1, plan.chunk + 1) if len(tasks) % n == 0)
         few, some = (tasks, extra) if route == "vmap" else first(5, tasks, extra)
         try:
             error, allowed = self._drift(plan, eager, f, state, few, some, key)
