@@ -89,6 +89,19 @@ def test_other_numbers_of_tasks_and_new_weights_are_served():
         assert difference(gradient(learner, batch)[1], want) < 1e-4
 
 
+def test_shapes_without_end_are_not_compiled_without_end(told):
+    model = MLP(3, (4,), 2, init_std=None)
+    learner = LEARNERS["maml"](model, Execution(compile="trace"))
+    for count in range(1, 8):
+        batch = classification(count)
+        _, want = gradient(LEARNERS["maml"](model, "loop"), batch)
+        assert difference(gradient(learner, batch)[1], want) < 1e-4
+    assert any("sizes" in line for line in told())
+    for shots in range(2, 24):
+        learner(classification(2, shots=shots))
+    assert sum(plan.compile == "trace" for plan in learner.engine.plans.values()) == 16
+
+
 def test_the_result_does_not_depend_on_the_threads():
     build, shape = NETS["conv4"]
     model, batch = build(), classification(5, shape)

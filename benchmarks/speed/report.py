@@ -15,6 +15,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+import side_tables  # noqa: E402
 from table import Row, best_by_peer, seconds  # noqa: E402
 
 ROOT = HERE.parents[1]
@@ -149,6 +150,15 @@ def section(results: Path) -> str:
     return "\n".join([BEGIN, *lines[:-1], END])
 
 
+def between(text: str, begin: str, end: str, new: str) -> str:
+    """Return `text` with what lies between two marks, marks included, replaced; unchanged where there are none."""
+    if begin not in text:
+        return text
+    before, rest = text.split(begin)
+    _, after = rest.split(end)
+    return before + new + after
+
+
 def main(words: list[str] | None = None) -> None:
     """Put the section into the page, or compare it with the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -157,9 +167,10 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--check", action="store_true", help="change nothing; fail where the page says something else")
     options = parser.parse_args(words)
     text = options.page.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    wanted = before + section(options.results) + after
+    wanted = between(text, BEGIN, END, section(options.results))
+    for name, lines in side_tables.SECTIONS.items():
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        wanted = between(wanted, begin, end, "\n".join([begin, *lines(), end]))
     if options.check and wanted != text:
         raise SystemExit(f"{options.page} is not what {options.results} says; run python benchmarks/speed/report.py")
     if not options.check:

@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from fastadapt.calculus import Calculus
-from fastadapt.runner import Runner
+from fastadapt.runner import Inline, Runner
 
 UNROLLED = 5
 """Inner steps up to which the whole trajectory's graph is kept where nothing else is said."""
@@ -127,7 +127,8 @@ def exact(
     weights = [0.0] * (k - 1) + [1.0] if weights is None else list(weights)
     segment = k if not loop.repeatable else run.segment or (k if k <= UNROLLED else 1)
     starts = list(range(0, k, segment))
-    draws: list[Any] = []
+    # programs draw no random numbers, and several threads run them
+    draws: list[Any] | None = [] if isinstance(run, Inline) else None
     path = list(walk(run, loop, start, fixed, task, starts[-1], draws))
     carries = [start, *(carry for carry, _ in path)]
     inner = [report for _, report in path]
@@ -140,7 +141,7 @@ def exact(
     for a in reversed(starts):
         b = min(a + segment, k)
         last = b == k
-        if not last:
+        if not last and draws is not None:
             set_random_state(draws[a])
         shared, each = _placed(a, carries[a], fixed, task)
         shared |= {f"constants_{j - a}": loop.constants(j) for j in range(a, b + 1)}
@@ -154,8 +155,9 @@ def exact(
         if last:
             query = reports["query"]
             inner += reports["inner"]
-            end = random_state(start)
-    set_random_state(end)
+            end = random_state(start) if draws else None
+    if end is not None:
+        set_random_state(end)
     return cotangent[0], gradient, total, {"inner": inner, "query": query}
 
 

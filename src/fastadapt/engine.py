@@ -48,6 +48,8 @@ FEW = 8
 """Tasks by which vmap is measured."""
 LOOP_ABOVE_ELEMENTS = 30_000
 """Input elements of one task above which convolutions on a CPU usually run faster in a loop."""
+MOST_SHAPES, MOST_COUNTS = 16, 4
+"""Shapes of task, and numbers of tasks run at once of one shape, that are compiled; others run eagerly."""
 WORTH_COMPILING = 300.0
 """Seconds of eager work ahead from which "auto" compiles; a compilation takes 10 to 100 seconds."""
 
@@ -83,6 +85,7 @@ class Engine:
         self._recorded: dict[str, dict[str, Any]] = {}
         self._compiled: dict[Any, Compiled] = {}
         self._whole: dict[Any, Whole] = {}
+        self._counts: dict[Any, set[int]] = {}
         self._explained = False
 
     def __reduce__(self) -> Any:
@@ -138,6 +141,11 @@ class Engine:
             whole = self._whole.setdefault(key, Whole(compiled.kind, compiled.threads))
 
             def at_once(few: Tasks, rest: Any) -> tuple[Any, Any]:
+                counts = self._counts.setdefault(key, set())
+                if len(few) not in counts and len(counts) >= MOST_COUNTS:
+                    tell_once("meta-batches of ever other sizes run eagerly, as each size needs a program of its own")
+                    return vmapped(f, state, few, rest, self.execution.segment)
+                counts.add(len(few))
                 done = whole(partial(_all, f, self.execution.segment), state, few.support, few.query, rest)
                 return batched(compiled, f, state, few, rest) if done is None else done
 
@@ -252,6 +260,9 @@ class Engine:
     ) -> Literal["off", "trace", "on"]:
         wanted = self.execution.compile
         if not pieces or wanted == "off":
+            return "off"
+        if sum(p.compile != "off" for p in self.plans.values()) >= MOST_SHAPES:
+            tell_once(f"tasks of more than {MOST_SHAPES} shapes: further ones are not compiled")
             return "off"
         if wanted != "auto":
             return wanted

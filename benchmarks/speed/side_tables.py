@@ -1,0 +1,45 @@
+"""The two smaller tables of the performance page: convolutions with filters for each task, and drawing tasks."""
+
+import json
+from pathlib import Path
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+WAYS = ("one by one", "one by one, channels last", "grouped", "patches")
+
+
+def convolution() -> list[str]:
+    """Return GFLOP/s of every way to convolve, for each shape."""
+    path = RESULTS / "convolution.json"
+    if not path.is_file():
+        return ["Not measured yet; `python benchmarks/convolution.py` does it."]
+    content = json.loads(path.read_text(encoding="utf-8"))
+    lines = [
+        f"`{content['command']}`: GFLOP/s of 3x3 convolutions of {content['tasks']} tasks, each with its own filters.",
+        "",
+        f"| images of a task, channels, map | what | {' | '.join(WAYS)} |",
+        "|---" * (len(WAYS) + 2) + "|",
+    ]
+    for row in content["rows"]:
+        best = max(row[way] for way in WAYS)
+        cells = [f"**{row[way]:g}**" if row[way] == best else f"{row[way]:g}" for way in WAYS]
+        shape = f"{row['images']}, {row['channels']} to {row['filters']}, {row['side']}x{row['side']}"
+        lines.append(f"| {shape} | {row['what']} | {' | '.join(cells)} |")
+    return lines
+
+
+def sampling() -> list[str]:
+    """Return what drawing a meta-batch costs."""
+    content = json.loads((RESULTS / "sampling.json").read_text(encoding="utf-8"))
+    lines = [
+        f"`{content['command']}` on {content['machine']}; processor time:",
+        "",
+        "| meta-batch | at once | task by task | ratio |",
+        "|---|---|---|---|",
+    ]
+    for row in content["rows"]:
+        at_once, single = row["us of processor"] / 1e3, row["us of processor one by one"] / 1e3
+        lines.append(f"| {row['workload']} | {at_once:.3g} ms | {single:.3g} ms | {row['ratio']:g}x |")
+    return lines
+
+
+SECTIONS = {"convolution": convolution, "sampling": sampling}
