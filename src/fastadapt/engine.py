@@ -190,8 +190,11 @@ class Engine:
     ) -> Plan:
         if self.route == "loop":
             # one task, so that whether random numbers are drawn shows here as well
-            _ = self._looped(f, state, *first(1, tasks, extra)) if self.execution.compile != "off" else None
+            _ = self._looped(f, state, *first(1, tasks, extra)) if not measure or self.calls_ahead else None
             return Plan("loop", why="asked for")
+        if self.route == "auto" and not measure and _convolves_on_cpu(model, tasks):
+            self._looped(f, state, *first(1, tasks, extra))
+            return Plan("loop", why="convolutions on a CPU")  # what a vmap of them would take needn't be tried
         few, some = first(2, tasks, extra)
         memory = PeakBytes()
         try:
@@ -287,6 +290,9 @@ class Engine:
         )
         route: Literal["vmap", "loop"] = "loop" if one_by_one else "vmap"
         plan = Plan(route, eager.chunk if route == "vmap" else None, want, eager.why)
+        recorded = self._recorded.get(_described(key))
+        if recorded is not None:
+            plan = Plan(**{**recorded, "compile": want})
         few, some = (tasks, extra) if route == "vmap" else first(5, tasks, extra)
         try:
             error, allowed = self._drift(plan, eager, f, state, few, some, key)
