@@ -48,9 +48,11 @@ NETS = {
 }
 
 
-@pytest.mark.parametrize("route", ["vmap", "loop"])
-@pytest.mark.parametrize("net", NETS)
-@pytest.mark.parametrize("name", LEARNERS)
+CASES = [(name, "mlp", route) for name in LEARNERS for route in ("vmap", "loop")]
+CASES += [("maml", "conv4", "loop"), ("reptile", "conv4", "loop"), ("fomaml", "conv4", "vmap")]
+
+
+@pytest.mark.parametrize("name, net, route", CASES)
 def test_recorded_programs_give_the_eager_numbers(name, net, route):
     build, shape = NETS[net]
     model, batch = build(), classification(shape=shape)
