@@ -14,8 +14,8 @@ So every order of derivative is a call of one of three fast kernels. torch's own
 gradient is a convolution whose filter is as large as the image, which no kernel is made for.
 
 Under a vmap over tasks the weights of the first inner step are still shared: all tasks then are one ordinary batch.
-Later each task has its own, and on a CPU one kernel call for each task beats the grouped convolution that torch makes
-of it (`docs/performance.md` has the figures).
+Later each task has its own, and on a CPU one kernel call for each task is faster than the grouped convolution that
+torch makes of it on large maps, slower on small ones (`docs/performance.md` has the figures).
 """
 
 from collections.abc import Callable
