@@ -66,6 +66,15 @@ def test_a_memory_budget_bounds_what_runs_at_once():
     assert peaks[1e-4] < 2e5  # bytes: the budget, and what is shared
 
 
+def test_the_budget_holds_for_a_larger_meta_batch_that_comes_later():
+    model = MLP(3, (64,), 2, init_std=None)
+    learner = MAML(model, CrossEntropy(), rule=SGD(0.1), steps=3, route=Execution(route="vmap", memory=1e-4))
+    learner(batch(2))
+    with PeakBytes() as used:
+        learner(batch(64))
+    assert used.peak < 3e5  # 64 tasks at once take more than a million bytes
+
+
 def test_the_default_budget_is_a_share_of_the_memory():
     assert 1e8 < budget(torch.device("cpu"), None) < 1e13
     assert budget(torch.device("cpu"), 2.5) == 2.5e9
