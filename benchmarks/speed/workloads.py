@@ -81,7 +81,9 @@ _SINE: dict[str, Any] = {
 }
 
 
-_OWN_CONVOLUTION = {"jax-map-conv": "XLA's own convolution takes a multiple of the patches' time on a CPU: see k = 1, 1 query"}
+_OWN_CONVOLUTION = {
+    "jax-map-conv": "XLA's own convolution takes a multiple of the patches' time on a CPU: see k = 1, 1 query"
+}
 
 
 def _main() -> dict[str, Workload]:

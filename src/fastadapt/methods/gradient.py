@@ -249,7 +249,9 @@ class GradientLearner(Learner):
             return {**theta, **detached(end)}
 
         params = on_kernels_that_differentiate(descend_to_the_end)
-        buffers = plan.buffers(state["buffers"], k)
+        # a loop that fine-tunes carries its running moments along with the parameters
+        moving = {name: params.pop(name) for name in state["buffers"] if name in params}
+        buffers = {**plan.buffers(state["buffers"], k), **moving}
         moments: list[Moments] = []
         if plan.mode == "support" and self.layered:
             with torch.no_grad():
