@@ -26,11 +26,11 @@ command, commit, hardware, seeds, curve and complete configuration. `fastadapt r
 list` shows all.
 
 How to read it: ± is a 95 % interval over the test tasks; with several seeds, the mean of the seeds and the larger of
-that interval and the one over the seeds. *Inside* means that ours and the published number differ by no more than the two
-intervals together, `sqrt(ours² + theirs²)`. *Share* is the part of the published outer steps that was trained: below
-100 % the training was cut by a budget of time on a small machine, and the verdict is about the shorter training.
-Accuracies are in percent. Published numbers are quoted from the papers named in each result file; none of them was
-measured here."""
+that interval and the one over the seeds. *Inside* means that ours and the published number differ by no more than the
+two intervals together, `sqrt(ours² + theirs²)`. *Share* is the part of the published outer steps that was trained:
+below 100 % the training was cut by a budget of time on a small machine, and the verdict is about the shorter
+training. Accuracies are in percent. Published numbers are quoted from the papers named in each result file; none of
+them was measured here."""
 
 
 def results(folder: Path = HERE / "results") -> dict[str, dict]:
@@ -42,6 +42,12 @@ def results(folder: Path = HERE / "results") -> dict[str, dict]:
         if experiment is not None and experiment.version == content["version"]:
             found[experiment.name] = content
     return found
+
+
+def _picture(name: str, words: str) -> str:
+    """Return the picture's place on the page; nothing while it has not been drawn."""
+    path = f"images/published/{name}.png"
+    return f"![{words}]({path})" if (PAGE.parent / path).is_file() else ""
 
 
 def _share(fraction: float) -> str:
@@ -141,7 +147,8 @@ def page(found: dict[str, dict]) -> str:
 
     parts = [INTRODUCTION.splitlines()]
     parts.append(["## Sine waves", "", *table(of("sinusoid"), found)])
-    parts.append(["![Error against inner steps](images/published/sinusoid-steps.png)"])
+    parts.append([_picture("sinusoid-steps", "Error against inner steps")])
+    parts.append([_picture("sinusoid-adaptation", "One wave before and after adaptation")])
     parts.append(
         [
             "### Pretraining against MAML, on identical data",
@@ -166,7 +173,7 @@ def page(found: dict[str, dict]) -> str:
             "",
             *gradients(found),
             "",
-            "![Gradient combinations](images/published/gradients.png)",
+            _picture("gradients", "Gradient combinations"),
         ]
     )
     parts.append(
@@ -179,7 +186,7 @@ def page(found: dict[str, dict]) -> str:
             "",
             *overlap(found),
             "",
-            "![Overlap](images/published/overlap.png)",
+            _picture("overlap", "Overlap"),
         ]
     )
     notes = {e.name: e.differs for e in EXPERIMENTS.values() if e.differs and e.figure not in ("overlap", "gradients")}

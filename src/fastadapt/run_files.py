@@ -25,8 +25,6 @@ from fastadapt.learner import Learner
 from fastadapt.methods.settings import MAMLMethod
 
 MODEL_FILES = ("learner.safetensors", "model.json")
-SHIPPED = ("drawing",)
-"""The trained models that come with the package, by name."""
 
 
 @dataclass(frozen=True)
@@ -163,18 +161,12 @@ def settle(folder: Path, config: RunConfig) -> None:
 
 
 def load_run(folder: Path | str) -> LoadedRun:
-    """Load the trained learner of a run, or of its `model/` folder alone, or one that comes with the package.
-
-    Args:
-        folder: the run; or "drawing", the model of 3 to 10 classes of drawings that comes with the package, where
-            there is no such folder.
+    """Load the trained learner of a run, or of its `model/` folder alone.
 
     Raises:
         CheckpointError: if there is none, or it is damaged.
     """
     folder = Path(folder)
-    if not folder.exists() and str(folder) in SHIPPED:
-        folder = Path(__file__).parent / "shipped" / str(folder)
     model = folder if (folder / "model.json").is_file() else folder / "model"
     if not model.is_dir():
         hint = (

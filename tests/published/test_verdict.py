@@ -37,3 +37,9 @@ def test_a_number_that_is_not_finite_is_outside_and_worse(ours: float) -> None:
     verdict = judge(ours, math.nan, Claim(0.38, source=SOURCE), higher_is_better=False)
     assert (verdict.inside, verdict.better) == (False, False)
     assert verdict.text(percent=False) == "outside: some tasks diverged"
+
+
+def test_an_interval_wider_than_the_number_judges_nothing() -> None:
+    verdict = judge(3736.8, 7309.6, Claim(0.38, source=SOURCE), higher_is_better=False)
+    assert (verdict.inside, verdict.vague) == (False, True)
+    assert verdict.text(percent=False).startswith("not judged")

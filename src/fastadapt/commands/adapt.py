@@ -36,7 +36,7 @@ class AdaptSettings:
     """Adapt a trained run to a few samples of your own, and write the predictor."""
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """The trained run, a folder; or drawing, the model that comes with the package: 3 to 10 classes of drawings."""
+    """The trained run, a folder."""
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """Your samples: a folder with one sub-folder of images for each class, or a CSV with a header such as x,y."""
     out: Path

@@ -23,6 +23,7 @@ class Row:
         seeds: how many trainings.
         spread: standard deviation over the seeds; None for one.
         nonfinite: test tasks that diverged, over all seeds.
+        median: the median over tasks, the mean of that over seeds.
         fraction: the smallest fraction of the published training among them.
         published: the published number with its ±; None where there is none.
         verdict: the comparison; None where there is nothing to compare with.
@@ -38,6 +39,7 @@ class Row:
     seeds: int
     spread: float | None
     nonfinite: int
+    median: float
     fraction: float
     published: str | None
     verdict: Verdict | None
@@ -45,8 +47,10 @@ class Row:
     transductive: bool
 
     def text(self) -> str:
-        """Return our number with its interval, accuracies in percent."""
+        """Return our number with its interval, accuracies in percent; where tasks diverge, with the median."""
         scale, digits = (100, 2) if self.percent else (1, 3)
+        if self.nonfinite or (not self.percent and not self.half < abs(self.ours)):
+            return f"{self.ours:.3g} ± {self.half:.3g} (median {self.median:.3f})"
         return f"{scale * self.ours:.{digits}f} ± {scale * self.half:.{digits}f}"
 
 
@@ -93,6 +97,7 @@ def _row(
         seeds=len(of),
         spread=spread,
         nonfinite=sum(m["nonfinite"][step] for m in of),
+        median=sum(float(m["median"][step]) for m in of) / len(of),
         fraction=min(float(run["fraction"]) for run in runs),
         published=None if claim is None else claim.text(percent=of[0]["metric"] == "accuracy"),
         verdict=None if claim is None else judge(ours, half, claim, higher_is_better=higher),

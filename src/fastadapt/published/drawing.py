@@ -1,4 +1,4 @@
-"""The model that comes with the package: 3 to 10 classes of drawings, one sample each, every answer on its own.
+"""A model of drawings to be used by others: 3 to 10 classes of drawings, one sample each, every answer on its own.
 
 It is MAML on Omniglot with 10 ways. Queries are normalised by the statistics of the support set, in training too, so
 that an answer never depends on what else is asked. With fewer classes the head's further rows are left out; the inner
@@ -49,10 +49,10 @@ def _of(ways: int, shots: int) -> Measurement:
 EXPERIMENTS = (
     Experiment(
         "drawing",
-        "the shipped model: MAML, 3 to 10 ways, every query answered on its own",
+        "a model of drawings: MAML, 3 to 10 ways, every query answered on its own",
         _CONFIG,
         (_of(3, 1), _of(5, 1), _of(10, 1), _of(3, 5), _of(5, 5)),
         "Finn, Abbeel, Levine 2017 (arXiv:1703.03400); the settings are ours",
     ),
 )
-"""The shipped model."""
+"""The model of drawings."""

@@ -15,17 +15,22 @@ class Verdict:
         difference: ours minus the published number.
         allowed: the two spreads together, `sqrt(ours^2 + theirs^2)`.
         better: whether ours is on the better side.
+        vague: whether our interval is wider than the published number, as it is where single tasks diverge: then
+            nothing is said.
     """
 
     inside: bool
     difference: float
     allowed: float
     better: bool
+    vague: bool = False
 
     def text(self, *, percent: bool) -> str:
         """Return the verdict in words."""
         if not math.isfinite(self.difference):
             return "outside: some tasks diverged"
+        if self.vague:
+            return "not judged: our interval is wider than the published number, single tasks diverged"
         scale, unit = (100, " points") if percent else (1, "")
         words = f"{'+' if self.difference >= 0 else '−'}{scale * abs(self.difference):.2f}{unit}"
         if self.inside:
@@ -57,4 +62,6 @@ def judge(ours: float, half: float, claim: Claim, *, higher_is_better: bool) -> 
     difference = ours - claim.value
     if not math.isfinite(ours):
         return Verdict(False, difference, allowed, better=False)
-    return Verdict(abs(difference) <= allowed, difference, allowed, (difference >= 0) == higher_is_better)
+    vague = half > abs(claim.value)
+    inside = abs(difference) <= allowed and not vague
+    return Verdict(inside, difference, allowed, (difference >= 0) == higher_is_better, vague)
