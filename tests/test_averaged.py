@@ -81,16 +81,13 @@ def test_it_repeats_and_leaves_the_random_state_alone():
     assert not any(torch.equal(first.state[n], other.state[n]) for n in first.state)
 
 
-def test_one_start_for_all_is_a_matter_of_the_builder():
+def test_given_a_network_all_start_from_its_weights_and_leave_it_alone():
     net = build()
-
-    def same():
-        twin = build()
-        twin.load_state_dict(net.state_dict())
-        return twin
-
-    start = averaged(make=same, most=0).state
-    assert all(torch.allclose(start[name], p) for name, p in net.named_parameters())
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    start, moved = (averaged(make=net, most=most).state for most in (0, MOST))
+    for name, p in net.named_parameters():
+        torch.testing.assert_close(start[name], before[name])
+        assert torch.equal(p, before[name]) and not torch.allclose(moved[name], p)
 
 
 def test_the_mean_is_fine_tuned_as_a_pretrained_network():

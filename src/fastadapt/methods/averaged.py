@@ -1,5 +1,6 @@
 """The mean of many regressors, each trained on one task: the multi-task baseline of the MAML paper's appendix."""
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -46,7 +47,7 @@ class AveragedRegressors:
 
 
 def average_regressors(
-    build: Callable[[], nn.Module],
+    net: nn.Module | Callable[[], nn.Module],
     source: TaskSource | SampleFunction,
     tasks: int = 500,
     *,
@@ -66,12 +67,12 @@ def average_regressors(
     present mean `c = (1/M) sum_j theta_j` over all regressors, the finished ones among them, or there is none.
 
     The paper trains 500 regressors to 0.02, and fine-tunes their mean on 5 points; the three pulls are its three
-    variants. It does not say how strong they are, how many points a regressor sees, whether the regressors start from
-    the same weights, or what trains them: here a support set of dense points does (`Sinusoid(shots=100)`), every
-    regressor starts afresh, and Adam is that of the paper's other baselines.
+    variants. It does not say how strong they are, how many points a regressor sees, or whether the regressors start
+    from the same weights. Here they see a support set of dense points (`Sinusoid(shots=100)`) and start as you say, and Adam
+    is that of the paper's other baselines.
 
     Args:
-        build: makes a network with its first weights; called once for each task.
+        net: the network that all start from, or a function that makes one with first weights of its own for each task.
         source: where the tasks come from, all of the same shapes; regressor `i` learns the support of task `i` of the
             stream `(seed, "train")`.
         tasks: how many regressors M.
@@ -91,8 +92,8 @@ def average_regressors(
 
     Example:
         >>> from fastadapt import MLP, Pretrain, SGD, Sinusoid
-        >>> averaged = average_regressors(lambda: MLP(1, (8,), 1), Sinusoid(shots=20), tasks=3, most=5)
         >>> net = MLP(1, (8,), 1)
+        >>> averaged = average_regressors(net, Sinusoid(shots=20), tasks=3, most=5)
         >>> _ = net.load_state_dict(averaged.state)
         >>> Pretrain(net, rule=SGD(0.01), test_steps=10).test_steps, averaged.updates.tolist()
         (10, [5, 5, 5])
@@ -103,7 +104,7 @@ def average_regressors(
     _check(tasks, pull, strength, threshold, most)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        nets = [build() for _ in range(tasks)]
+        nets = [copy.deepcopy(net) if isinstance(net, nn.Module) else net() for _ in range(tasks)]
     if any(True for _ in nets[0].buffers()):
         raise ConfigError(
             f"{type(nets[0]).__name__} has buffers (batch norm?), and those of trained networks have no meaningful "
