@@ -68,8 +68,8 @@ def average_regressors(
 
     The paper trains 500 regressors to 0.02, and fine-tunes their mean on 5 points; the three pulls are its three
     variants. It does not say how strong they are, how many points a regressor sees, or whether the regressors start
-    from the same weights. Here they see a support set of dense points (`Sinusoid(shots=100)`) and start as you say, and Adam
-    is that of the paper's other baselines.
+    from the same weights. Here they see a support set of dense points (`Sinusoid(shots=100)`) and start as you say, and
+    Adam is that of the paper's other baselines.
 
     Args:
         net: the network that all start from, or a function that makes one with first weights of its own for each task.
