@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from fastadapt import MAML, MLP, SGD, Conv4, Protocol, Sinusoid, Task, cross_entropy, evaluate
+from fastadapt import MAML, MLP, MSE, SGD, Conv4, CrossEntropy, Protocol, Sinusoid, Task, cross_entropy, evaluate
 from fastadapt.errors import ConfigError, TaskError
-from fastadapt.evaluate import confidence
+from fastadapt.evaluate import confidence, summarise
 
 
 def test_the_interval_equals_a_hand_computed_one() -> None:
@@ -69,6 +69,14 @@ def test_tasks_that_are_not_finite_are_counted_named_and_kept() -> None:
     assert math.isfinite(result.finite_mean[1])
     assert "non-finite" in str(result)
     json.loads(result.to_json(per_task=True))
+
+
+@pytest.mark.parametrize(("loss", "metric", "median"), [(MSE(), "mse", 0.3), (CrossEntropy(), "accuracy", 0.1)])
+def test_a_task_that_is_not_a_number_is_the_worst_of_the_median(loss, metric, median) -> None:
+    column = np.array([[0.1], [0.2], [0.3], [np.nan], [0.9 if metric == "mse" else np.nan]])
+    learner = MAML(MLP(1, (2,), 1), loss)
+    result = summarise({"loss": np.nan_to_num(column), metric: column}, Protocol(tasks=5, steps=0), learner)
+    assert result.median == [median]
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ class Evaluation:
         metric: the name of the headline metric ("accuracy", "mse", "loss").
         mean: the metric's mean over tasks, one number for each number of inner steps.
         ci95: half-width of the 95 % confidence interval of each mean.
-        median: median over tasks.
+        median: median over tasks; one whose metric is not a number counts as worse than any other.
         nonfinite: how many tasks had a loss or metric that is not finite, after each number of steps; they
             count in `mean`, which is then not finite either.
         finite_mean: the mean over the finite tasks alone, to be read together with `nonfinite`.
@@ -243,15 +243,16 @@ def summarise(table: dict[str, np.ndarray], protocol: Protocol, learner: Learner
     rows = [confidence(column, protocol.ddof) for column in values.T]
     with np.errstate(all="ignore"):
         kept = [float(v[f].mean()) if f.any() else math.nan for v, f in zip(values.T, finite.T, strict=True)]
+    declared = getattr(getattr(learner, "loss", None), "higher_is_better", None)
+    worst = -math.inf if declared and metric != "loss" else math.inf  # a few tasks that diverged leave a median
     layered = bool(batch_norm_layers(learner))
     norm = (protocol.norm or learner.norm) if layered else "none"
-    declared = getattr(getattr(learner, "loss", None), "higher_is_better", None)
     return Evaluation(
         protocol=protocol,
         metric=metric,
         mean=[mean for mean, _ in rows],
         ci95=[half for _, half in rows],
-        median=[float(m) for m in np.median(values, axis=0)],
+        median=[float(m) for m in np.median(np.where(np.isnan(values), worst, values), axis=0)],
         nonfinite=[int(n) for n in (~finite).sum(0)],
         finite_mean=kept,
         nonfinite_tasks=[int(i) for i in np.flatnonzero(~finite.all(1))[:20]],
