@@ -34,8 +34,8 @@ speed: $(READY)       ## time, memory and gradients against other libraries, and
 	$(BIN)/python benchmarks/readme_results.py
 
 results: $(READY)     ## the page of reproduced results and its figures, from the committed result files
-	$(BIN)/python benchmarks/published/report.py
 	$(BIN)/python benchmarks/published/figures.py
+	$(BIN)/python benchmarks/published/report.py
 	$(BIN)/python benchmarks/readme_results.py
 
 # torch is pinned in the install line itself: an unpinned one may bring gigabytes of CUDA.
