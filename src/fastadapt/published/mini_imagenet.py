@@ -7,7 +7,7 @@ from fastadapt.methods.settings import FineTuneMethod, NearestMethod
 from fastadapt.nets.settings import Conv4Net
 from fastadapt.presets import PRESETS
 from fastadapt.published.experiment import Experiment, Measurement
-from fastadapt.published.omniglot import BEST, SEEDS, TASKS, percent, words
+from fastadapt.published.omniglot import BEST, TASKS, of_reptile, percent, words
 from fastadapt.training import Training
 
 MAML = "Finn, Abbeel, Levine 2017 (arXiv:1703.03400), table 1"
@@ -40,29 +40,6 @@ def _of_maml(kind: str, name: str, pair: tuple[float, float]) -> Experiment:
         ),
         MAML,
         differs=(BEST, TASKS, IMAGES),
-    )
-
-
-def _of_reptile(setting: str) -> Experiment:
-    name = f"reptile-mini-imagenet-{setting}"
-    config = PRESETS[name][1]
-    config = replace(config, training=replace(config.training, validate_every=5000))
-    steps = config.protocol.steps or 0
-    alone = Protocol(f"{config.protocol.name}, support+query", tasks=600, steps=steps, norm="support+query", ddof=0)
-    return Experiment(
-        name,
-        f"Reptile, {words(setting)}",
-        config,
-        (
-            Measurement(
-                "transductive",
-                config.protocol,
-                claims={steps: percent(TRANSDUCTIVE_TABLE[setting], REPTILE, SEEDS)},
-            ),
-            Measurement("not transductive", alone, claims={steps: percent(REPTILE_TABLE[setting], REPTILE, SEEDS)}),
-        ),
-        REPTILE,
-        differs=("600 test tasks, the code's 10,000", IMAGES),
     )
 
 
@@ -109,7 +86,16 @@ def _transfer() -> Experiment:
 EXPERIMENTS = (
     *(_of_maml("MAML", f"maml-mini-imagenet-{s}", pair) for s, pair in MAML_TABLE.items()),
     *(_of_maml("first-order MAML", f"fomaml-mini-imagenet-{s}", pair) for s, pair in FOMAML_TABLE.items()),
-    *(_of_reptile(setting) for setting in REPTILE_TABLE),
+    *(
+        of_reptile(
+            f"reptile-mini-imagenet-{setting}",
+            (TRANSDUCTIVE_TABLE, REPTILE_TABLE),
+            REPTILE,
+            "600 test tasks, the code's 10,000",
+            IMAGES,
+        )
+        for setting in REPTILE_TABLE
+    ),
     _transfer(),
 )
 """The mini-ImageNet runs."""
