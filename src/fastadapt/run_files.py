@@ -9,7 +9,7 @@ runs/<name>/report/              pictures and a table
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fastadapt.atomic import write_folder, write_text
-from fastadapt.checkpoint import best_checkpoint, latest_checkpoint, verify, write_manifest
-from fastadapt.config import RunConfig
-from fastadapt.errors import CheckpointError
+from fastadapt.checkpoint import best_checkpoint, latest_checkpoint, saved_steps, verify, write_manifest
+from fastadapt.config import RunConfig, differences
+from fastadapt.errors import CheckpointError, ConfigError
 from fastadapt.evaluate import Evaluation
 from fastadapt.learner import Learner
 from fastadapt.methods.settings import MAMLMethod
 
 MODEL_FILES = ("learner.safetensors", "model.json")
+SHIPPED = ("drawing",)
+"""The trained models that come with the package, by name."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,37 @@ class LoadedRun:
     def shots(self) -> int:
         """Support samples (for each class) of a test task."""
         return self.config.data.shots
+
+    @property
+    def fewest_ways(self) -> int | None:
+        """With how few classes the run can be used; None for regression."""
+        fewest: int | None = getattr(self.config.data, "fewest_ways", None)
+        return self.ways if fewest is None else fewest
+
+    def narrowed(self, ways: int) -> "LoadedRun":
+        """Return the run for tasks of fewer classes: the head keeps its first `ways` outputs.
+
+        Labels are drawn at random in training, so that no output differs from another in what it is for.
+
+        Raises:
+            ConfigError: if the run was not made for so few classes, or for so many.
+        """
+        if ways == self.ways:
+            return self
+        if self.ways is None or self.fewest_ways is None or not self.fewest_ways <= ways <= self.ways:
+            some = f"{self.fewest_ways} to {self.ways}" if self.fewest_ways != self.ways else f"exactly {self.ways}"
+            raise ConfigError(f"{self.name} is made for {some} classes, not for {ways}")
+        data = replace(self.config.data, ways=ways, fewest_ways=None)  # type: ignore[call-arg]
+        config = replace(self.config, data=data)
+        learner = config.build()
+        old = self.learner.state_dict()
+        cut = {}
+        for name, tensor in learner.state_dict().items():
+            rows = old[name]
+            cut[name] = rows if rows.shape == tensor.shape else rows[:ways]
+        learner.load_state_dict(cut)
+        device = next(self.learner.parameters()).device
+        return LoadedRun(learner.to(device).eval(), config, self.name, self.step)
 
 
 def export_model(folder: Path, config: RunConfig, which: str | None = None) -> Path:
@@ -110,13 +143,37 @@ def read_config(folder: Path) -> RunConfig:
     return RunConfig.from_json(path.read_text(encoding="utf-8"))
 
 
+def settle(folder: Path, config: RunConfig) -> None:
+    """Write the run's `config.json`, or make sure that the one there is the same run.
+
+    Raises:
+        ConfigError: if the folder holds a run with other settings.
+    """
+    path = folder / "config.json"
+    if path.is_file() and saved_steps(folder / "checkpoints"):
+        changed = differences(read_config(folder), config)
+        if changed:
+            raise ConfigError(
+                f"{folder} holds a run with other settings ({'; '.join(changed[:5])}"
+                f"{' and more' if len(changed) > 5 else ''}); go on with the same settings, or choose another --run"
+            )
+    elif folder.is_dir() and any(folder.iterdir()) and not path.is_file():
+        raise ConfigError(f"{folder} is not empty and not a run; choose another --run")
+    write_text(path, config.to_json() + "\n")
+
+
 def load_run(folder: Path | str) -> LoadedRun:
-    """Load the trained learner of a run, or of its `model/` folder alone.
+    """Load the trained learner of a run, or of its `model/` folder alone, or one that comes with the package.
+
+    Args:
+        folder: the run; or "drawing", the shipped model of 3 to 10 classes of 28x28 drawings, if there is no such folder.
 
     Raises:
         CheckpointError: if there is none, or it is damaged.
     """
     folder = Path(folder)
+    if not folder.exists() and str(folder) in SHIPPED:
+        folder = Path(__file__).parent / "shipped" / str(folder)
     model = folder if (folder / "model.json").is_file() else folder / "model"
     if not model.is_dir():
         hint = (

@@ -88,9 +88,13 @@ class OmniglotData:
     """Ink is 1 and paper 0 (MAML); otherwise ink is 0 (Reptile)."""
     resize: Resize = "lanczos"
     """How drawings are brought to 28x28."""
+    fewest_ways: int | None = None
+    """With how few classes the trained model may be used, the head's further rows left out; None needs all."""
 
     def __post_init__(self) -> None:
         _check_queries(self.queries)
+        if self.fewest_ways is not None and not 2 <= self.fewest_ways <= self.ways:
+            raise ConfigError(f"data.fewest_ways must be 2..{self.ways} (data.ways), got {self.fewest_ways}")
 
     def load(self, root: Path | None = None, download: bool = False) -> Any:
         """Read the data set once; pass the result to `source`."""
