@@ -1,9 +1,11 @@
 """Many users at once: nobody sees another one's work, nobody waits for ever, what nobody wants is stopped (S6, S7)."""
 
+import contextlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 
@@ -177,7 +179,9 @@ def test_a_full_queue_answers_429_with_a_time(monkeypatch):
                 found.append(own.post(f"/api/tasks/{task}/adapt", json={"steps": 5}))
 
         threads = [threading.Thread(target=ask, args=(task,)) for task in tasks]
-        for thread in threads:
+        threads[0].start()
+        until(lambda: app.state.service.workers.busy == 1)  # the others come when it computes
+        for thread in threads[1:]:
             thread.start()
         for thread in threads:
             thread.join(30)
@@ -232,12 +236,20 @@ def test_the_health_check_answers_while_everybody_adapts():
 
 
 def test_a_server_that_stops_ends_what_runs(monkeypatch):
-    Slow(monkeypatch, 0.05)
-    app = create_app([drawing()], limits=Limits(workers=1))
-    began = time.monotonic()
+    Slow(monkeypatch, 0.2)
+    app = create_app([drawing()], limits=Limits(workers=1, seconds=60))
+    found = []
+
+    def ask(address, task):
+        with browser(address) as client, contextlib.suppress(httpx.HTTPError):
+            with client.stream("POST", f"/api/tasks/{task}/adapt", json={"steps": 50}) as answer:
+                found.extend(answer.iter_lines())
+
     with listening(app) as address, browser(address) as client:
-        task = create(client)
-        with client.stream("POST", f"/api/tasks/{task}/adapt", json={"steps": 50}) as answer:
-            next(answer.iter_lines())
-    assert time.monotonic() - began < 8
-    assert app.state.service.workers.closed
+        thread = threading.Thread(target=ask, args=(address, create(client)))
+        thread.start()
+        until(lambda: app.state.service.workers.busy == 1)
+        began = time.monotonic()
+    thread.join(10)
+    assert time.monotonic() - began < 6  # all its steps would take 10 s
+    assert app.state.service.workers.closed and app.state.service.workers.busy == 0

@@ -74,6 +74,7 @@ def create_app(
         version=__version__,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=lifespan,
         max_body_size=limits.body_bytes,
     )
@@ -110,7 +111,8 @@ def _add_pages(app: FastAPI, service: Service, web: Path) -> None:
         """Return counters as Prometheus reads them."""
         return PlainTextResponse(service.numbers(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    app.mount("/static", StaticFiles(directory=web, check_dir=False), name="static")
+    if web.is_dir():
+        app.mount("/static", StaticFiles(directory=web), name="static")
 
 
 def _add_answers(app: FastAPI, limits: Limits) -> None:
