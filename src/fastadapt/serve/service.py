@@ -140,7 +140,7 @@ class Service:
         """
         model = self.models[task.model]
         method = model.check_method(body.method)
-        steps = model.default_steps() if body.steps is None else body.steps
+        steps = min(model.default_steps(), self.limits.steps) if body.steps is None else body.steps
         self.limits.check_count(steps, self.limits.steps, "steps", "steps")
         self._check_queries(model, body.queries)
         work = partial(self._adapt, model, task, method, steps, body)
@@ -207,6 +207,10 @@ class Service:
         try:
             return adaptation.held_out(model, method, task.support, steps, rate, check)
         except TimeoutError:
+            return None
+        except Problem as problem:
+            if problem.code != "diverged":  # fewer samples may diverge where all of them did not
+                raise
             return None
 
     async def predict(self, task: StoredTask, body: Predict) -> dict[str, Any]:
