@@ -83,7 +83,7 @@ def create_app(
     _add_pages(app, service, web)
     _add_answers(app, limits)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
-    app.add_middleware(Guard, metrics=service.metrics, token=token, hosts=hosts)
+    app.add_middleware(Guard, metrics=service.metrics, token=token, hosts=hosts, body_bytes=limits.body_bytes)
     return app
 
 

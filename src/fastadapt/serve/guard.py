@@ -39,13 +39,21 @@ class Guard:
         metrics: where requests are counted.
         token: what a client has to send as `Authorization: Bearer TOKEN`; None lets everybody in.
         hosts: names under which the server may be asked; None takes every one.
+        body_bytes: the longest body that may be announced; what arrives is counted by Starlette.
     """
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, token: str | None = None, hosts: Sequence[str] | None = None
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        *,
+        token: str | None = None,
+        hosts: Sequence[str] | None = None,
+        body_bytes: int = 8_000_000,
     ) -> None:
         self.app = app
         self.metrics = metrics
+        self.body_bytes = body_bytes
         self.token = None if token is None else token.encode()
         self.hosts = None if hosts is None else frozenset(hosts)
 
@@ -102,6 +110,9 @@ class Guard:
                     "this server asks for a token: send the header Authorization: Bearer TOKEN",
                     headers={"WWW-Authenticate": "Bearer"},
                 )
+        announced = headers.get("content-length", "0")
+        if not announced.isdecimal() or len(announced) > 18 or int(announced) > self.body_bytes:
+            return Problem(413, "body_too_large", f"the body is larger than {self.body_bytes / 1e6:g} MB; send less")
         return None
 
 

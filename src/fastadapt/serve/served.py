@@ -92,7 +92,9 @@ class ServedModel:
         with self._lock:
             if ways not in self._runs:
                 assert ways is not None
-                self._runs[ways] = self.run.narrowed(ways)
+                # it builds a network first: the generator is everybody's, so it is put back
+                with torch.random.fork_rng(devices=[]):
+                    self._runs[ways] = self.run.narrowed(ways)
             return self._runs[ways]
 
     def ways_of(self, y: Tensor) -> int | None:
@@ -114,7 +116,6 @@ class ServedModel:
             return copy.deepcopy(run.learner)
         with self._lock:
             if (method, ways) not in self._learners:
-                # the generator is everybody's, so it is put back; nothing else of the server draws from it
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(_SEED)
                     self._learners[method, ways] = run.config.build().eval()
