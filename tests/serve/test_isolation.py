@@ -10,6 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from fastadapt.serve.app import create_app
+from fastadapt.serve.jobs import Job
 from fastadapt.serve.limits import Limits
 from serve.kit import (
     SHAPES,
@@ -193,17 +194,21 @@ def test_a_full_queue_answers_429_with_a_time(monkeypatch):
 
 
 def test_a_job_has_a_time_limit(monkeypatch):
-    Slow(monkeypatch, 0.05)
-    with TestClient(create_app([drawing()], limits=Limits(workers=1, seconds=0.3))) as client:
-        *steps, last = adapt(client, create(client), steps=50)
-        assert last["error"]["code"] == "too_slow" and 1 <= len(steps) <= 7
+    slow = Slow(monkeypatch, 0)
+    with TestClient(create_app([drawing()], limits=Limits(workers=1, seconds=3))) as client:
+        task = create(client)
+        monkeypatch.setattr(Job, "elapsed", property(lambda job: float(slow.steps)))  # a second for each step
+        *steps, last = adapt(client, task, steps=50)
+        assert last["error"]["code"] == "too_slow" and [line["step"] for line in steps] == [0, 1, 2, 3]
 
 
-def test_held_out_samples_get_half_of_the_time_at_most(monkeypatch):
-    Slow(monkeypatch, 0.02)
-    with TestClient(create_app([drawing()], limits=Limits(workers=1, seconds=0.5))) as client:
-        *steps, last = adapt(client, create(client, classes=classes(3, 5)), steps=8)
-        assert len(steps) == 9 and last["done"] and last["held_out"] is None
+def test_held_out_samples_get_what_is_left_of_half_the_time(monkeypatch):
+    with TestClient(create_app([drawing()], limits=Limits(workers=1))) as client:
+        task = create(client, classes=classes(3, 2))
+        assert adapt(client, task, steps=2)[-1]["held_out"] is not None
+        monkeypatch.setattr("fastadapt.serve.service._SPARE", 0.0)
+        *steps, last = adapt(client, task, steps=2)
+        assert len(steps) == 3 and last["done"] and last["held_out"] is None
 
 
 def test_the_health_check_answers_while_everybody_adapts():

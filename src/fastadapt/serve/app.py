@@ -13,6 +13,7 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from fastadapt.errors import FastadaptError
 from fastadapt.serve.guard import Guard
@@ -76,13 +77,14 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
-        max_body_size=limits.body_bytes,
     )
     app.state.service = service
     app.include_router(api(service))
     _add_pages(app, service, web)
     _add_answers(app, limits)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+    # inside of the guard, which answers in JSON where a body is announced to be too long; this one counts what arrives
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=limits.body_bytes)
     app.add_middleware(Guard, metrics=service.metrics, token=token, hosts=hosts, body_bytes=limits.body_bytes)
     return app
 

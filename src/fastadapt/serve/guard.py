@@ -101,9 +101,9 @@ class Guard:
         if private and headers.get("sec-fetch-site") == "cross-site":
             return Problem(403, "cross_site", "requests from pages of other sites are refused; use the page itself")
         if private and self.token is not None:
-            # compared in constant time, so that its beginning can't be guessed letter by letter
+            # headers are bytes, which Starlette shows as Latin-1; compared in constant time, so that its beginning can't be guessed letter by letter
             kind, _, given = headers.get("authorization", "").partition(" ")
-            if not secrets.compare_digest(given.strip().encode(), self.token) or kind.lower() != "bearer":
+            if not secrets.compare_digest(given.strip().encode("latin-1"), self.token) or kind.lower() != "bearer":
                 return Problem(
                     401,
                     "token_needed",

@@ -59,9 +59,9 @@ def serve(
     token = token or os.environ.get(TOKEN_VARIABLE) or None
     limits = Limits() if workers is None else Limits(workers=workers)
     torch.set_num_threads(1)  # one thread for each adaptation: the same bits on every machine load
+    app = create_app(models, limits=limits, token=token, hosts=hosts_of(host))
     listening = listen(host, port)
     address = f"http://{_in_url(host)}:{listening.getsockname()[1]}"
-    app = create_app(models, limits=limits, token=token, hosts=hosts_of(host))
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -91,19 +91,22 @@ def listen(host: str, port: int) -> socket.socket:
     """
     if not 0 <= port <= 65535:
         raise ConfigError(f"--port must be 0..65535, got {port}")
+    listening: socket.socket | None = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        return listening
     except OSError as error:
+        if listening is not None:
+            listening.close()
         reason = {
             errno.EADDRINUSE: "another program has it; choose another --port",
             errno.EACCES: "that needs more rights; choose a --port above 1023",
             errno.EADDRNOTAVAIL: "this machine has no such address; choose another --host",
         }.get(error.errno or 0, f"{error.strerror or error}; choose another --host or --port")
         raise ConfigError(f"can't listen at {host}, port {port}: {reason}") from None
-    return listening
 
 
 def hosts_of(host: str) -> list[str] | None:
