@@ -90,7 +90,11 @@ def test_the_demo_serves_the_shipped_model_here_and_opens_the_page(monkeypatch):
 def start(run, *options):
     command = [sys.executable, "-m", "fastadapt.cli", "serve", str(run), "--port", "0", *options]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "FASTADAPT_TOKEN": "word"}
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "FASTADAPT_TOKEN": "word"},
     )
     assert process.stdout is not None
     line = process.stdout.readline()

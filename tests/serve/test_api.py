@@ -61,7 +61,9 @@ def test_every_image_format_is_taken_with_and_without_a_prefix(client, kind):
 def test_an_adaptation_streams_one_line_a_step_and_then_ends(client):
     task = create(client, classes=classes(3, 2))
     queries = [coded(name, shift=3) for name in SHAPES[:3]]
-    answer = client.post(f"/api/tasks/{task}/adapt", json={"method": "maml", "steps": 5, "queries": queries, "sequence": 17})
+    answer = client.post(
+        f"/api/tasks/{task}/adapt", json={"method": "maml", "steps": 5, "queries": queries, "sequence": 17}
+    )
     assert answer.headers["content-type"] == "application/x-ndjson"
     *steps, done = lines_of(answer)
     assert [line["step"] for line in steps] == [0, 1, 2, 3, 4, 5]
@@ -71,7 +73,9 @@ def test_an_adaptation_streams_one_line_a_step_and_then_ends(client):
         assert torch.tensor(line["probabilities"]).shape == (3, 3) and line["held_out"] is None
         assert torch.tensor(line["probabilities"]).sum(1).tolist() == pytest.approx([1.0] * 3)
     assert done["done"] is True and done["seconds"] > 0 and 0 <= done["held_out"] <= 1
-    assert [entry["class"] for entry in done["nearest"]] == [0, 1, 2] and all(e["image"] in (0, 1) for e in done["nearest"])
+    assert [entry["class"] for entry in done["nearest"]] == [0, 1, 2] and all(
+        e["image"] in (0, 1) for e in done["nearest"]
+    )
     assert client.get(f"/api/tasks/{task}").json()["adapted"] == ["maml"]
 
 

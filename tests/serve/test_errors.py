@@ -51,7 +51,12 @@ BAD_TASKS = {
     ),
     "too many images": ({"model": "drawing", "classes": two(images=["x"] * 401)}, 413, "too_many_images", "classes"),
     "no images": ({"model": "drawing", "classes": two(images=[])}, 422, "bad_value", "classes[0].images"),
-    "a number for an image": ({"model": "drawing", "classes": two(images=[5])}, 422, "bad_value", "classes[0].images[0]"),
+    "a number for an image": (
+        {"model": "drawing", "classes": two(images=[5])},
+        422,
+        "bad_value",
+        "classes[0].images[0]",
+    ),
     "no base64": ({"model": "drawing", "classes": two(images=["!"])}, 400, "bad_base64", "classes[0].images[0]"),
     "an empty image": ({"model": "drawing", "classes": two(images=[""])}, 400, "bad_base64", "classes[0].images[0]"),
     "text for an image": (
@@ -80,9 +85,19 @@ BAD_TASKS = {
     "a bell": ({"model": "drawing", "classes": two(name="a\a")}, 422, "bad_name", "classes[0].name"),
     "turned text": ({"model": "drawing", "classes": two(name="a\u202eb")}, 422, "bad_name", "classes[0].name"),
     "an unknown key": ({"model": "drawing", "classes": two(), "extra": 1}, 422, "bad_value", "extra"),
-    "ragged rows": ({"model": "waves", "rows": {"x": [[1.0], [1.0, 2.0]], "y": [[1.0], [2.0]]}}, 422, "bad_rows", "rows.x[1]"),
+    "ragged rows": (
+        {"model": "waves", "rows": {"x": [[1.0], [1.0, 2.0]], "y": [[1.0], [2.0]]}},
+        422,
+        "bad_rows",
+        "rows.x[1]",
+    ),
     "fewer targets": ({"model": "waves", "rows": {"x": [[1.0], [2.0]], "y": [[1.0]]}}, 422, "bad_rows", "rows"),
-    "a huge number": ({"model": "waves", "rows": {"x": [[1e39], [2.0]], "y": [[1.0], [1.0]]}}, 422, "bad_rows", "rows.x"),
+    "a huge number": (
+        {"model": "waves", "rows": {"x": [[1e39], [2.0]], "y": [[1.0], [1.0]]}},
+        422,
+        "bad_rows",
+        "rows.x",
+    ),
     "a truth": ({"model": "waves", "rows": {"x": [[True]], "y": [[1.0]]}}, 422, "bad_value", "rows.x[0][0]"),
 }
 
@@ -190,13 +205,15 @@ def test_a_form_needs_a_model_and_files_of_a_class(client):
     refused(post({"model": "drawing"}, [("support", ("../etc/passwd", b"x")), good]), 422, "bad_name", "support[0]")
     refused(post({"model": "drawing"}, [good, ("archive", ("a.zip", b"PK"))]), 422, "bad_task", "support")
     refused(post({"model": "drawing"}, [good, ("support", ("b/1.png", b"x"))]), 400, "bad_image", "support[1]")
-    broken = client.post("/api/tasks", content=b"--x\r\nnonsense", headers={"content-type": "multipart/form-data; boundary=x"})
+    broken = client.post(
+        "/api/tasks", content=b"--x\r\nnonsense", headers={"content-type": "multipart/form-data; boundary=x"}
+    )
     assert 400 <= broken.status_code < 500 and "error" in broken.json()
 
 
 @pytest.mark.parametrize("content", [b"\x80\x04\x95", b"PK\x03\x04", b"\x93NUMPY", b"{}"])
 def test_weights_are_no_images_and_no_archives(client, content):
-    """No address takes weights: what looks like a pickle, an archive of tensors or an array is refused by its content."""
+    """No address takes weights: what looks like a pickle, an archive or an array is refused by its content."""
     coded_content = base64.b64encode(content + bytes(64)).decode()
     answer = client.post("/api/tasks", json={"model": "drawing", "classes": two(images=[coded_content])})
     refused(answer, 400, "bad_image", "classes[0].images[0]")
@@ -221,5 +238,7 @@ def test_a_bug_tells_the_client_nothing(client, monkeypatch, caplog):
 
 def test_the_names_of_classes_may_be_in_any_script(client):
     names = ["Ψάρι", "рыба 🐟", "魚", "a family 👨‍👩‍👧"]
-    task = create(client, classes=[{"name": name, "images": [coded(shape)]} for name, shape in zip(names, SHAPES, strict=False)])
+    task = create(
+        client, classes=[{"name": name, "images": [coded(shape)]} for name, shape in zip(names, SHAPES, strict=False)]
+    )
     assert client.get(f"/api/tasks/{task}").json()["classes"] == names

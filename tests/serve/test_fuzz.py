@@ -18,7 +18,9 @@ CALM = settings(
 
 @pytest.fixture(scope="module")
 def client():
-    with TestClient(create_app([drawing(), waves()], limits=Limits(workers=2)), raise_server_exceptions=False) as client:
+    with TestClient(
+        create_app([drawing(), waves()], limits=Limits(workers=2)), raise_server_exceptions=False
+    ) as client:
         yield client
 
 
@@ -83,7 +85,9 @@ def test_any_adaptation_and_prediction(client, body, model):
 
 
 @CALM
-@given(content=st.binary(max_size=200), kind=st.sampled_from(["application/json", "multipart/form-data; boundary=x", ""]))
+@given(
+    content=st.binary(max_size=200), kind=st.sampled_from(["application/json", "multipart/form-data; boundary=x", ""])
+)
 def test_any_bytes(client, content, kind):
     check(client, "/api/tasks", client.post("/api/tasks", content=content, headers={"content-type": kind}))
 

@@ -159,9 +159,10 @@ def test_an_adaptation_can_be_cancelled_and_a_dropped_task_stops(monkeypatch):
     with listening(create_app([drawing()], limits=Limits(workers=2))) as address, browser(address) as client:
         for path in ("/adapt", ""):
             task = create(client)
-            with browser(address) as other, client.stream(
-                "POST", f"/api/tasks/{task}/adapt", json={"steps": 50}
-            ) as answer:
+            with (
+                browser(address) as other,
+                client.stream("POST", f"/api/tasks/{task}/adapt", json={"steps": 50}) as answer,
+            ):
                 lines = answer.iter_lines()
                 next(lines)
                 assert other.delete(f"/api/tasks/{task}{path}").status_code == 204
@@ -246,9 +247,9 @@ def test_a_server_that_stops_ends_what_runs(monkeypatch):
     found = []
 
     def ask(address, task):
-        with browser(address) as client, contextlib.suppress(httpx.HTTPError):
-            with client.stream("POST", f"/api/tasks/{task}/adapt", json={"steps": 50}) as answer:
-                found.extend(answer.iter_lines())
+        stream = {"method": "POST", "url": f"/api/tasks/{task}/adapt", "json": {"steps": 50}}
+        with browser(address) as client, contextlib.suppress(httpx.HTTPError), client.stream(**stream) as answer:
+            found.extend(answer.iter_lines())
 
     with listening(app) as address, browser(address) as client:
         thread = threading.Thread(target=ask, args=(address, create(client)))

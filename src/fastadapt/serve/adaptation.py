@@ -181,7 +181,6 @@ def held_out(
     return right / asked if asked else None
 
 
-
 def copied(predictor: Predictor) -> Predictor:
     """Return a copy that nobody else calls: for a moment a call writes to the module."""
     return copy.deepcopy(predictor)

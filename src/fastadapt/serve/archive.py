@@ -68,7 +68,7 @@ def _members(archive: zipfile.ZipFile, limits: Limits) -> Iterator[tuple[list[st
     total = 0
     for info in listed:
         parts = [part for part in info.filename.split("/") if part]
-        if info.is_dir() or not parts or any(p.startswith(".") and p.strip(".") or p == "__MACOSX" for p in parts):
+        if info.is_dir() or not parts or any((p.startswith(".") and p.strip(".")) or p == "__MACOSX" for p in parts):
             continue
         if stat.S_ISLNK(info.external_attr >> 16):
             raise _bad("holds a symbolic link")
@@ -112,7 +112,7 @@ def _named(members: list[tuple[list[str], bytes]]) -> list[tuple[str, str, bytes
     if members and len(outer) == 1 and all(len(parts) == 3 for parts, _ in members):
         members = [(parts[1:], content) for parts, content in members]
     if wrong := next((parts for parts, _ in members if len(parts) != 2), None):
-        raise _bad(f"holds {ascii('/'.join(wrong)[:80])}, which is not CLASS/NAME")
+        raise _bad(f"holds {'/'.join(wrong)[:80]!a}, which is not CLASS/NAME")
     if not members:
         raise _bad("holds no images")
     return [(parts[0], parts[1], content) for parts, content in members]

@@ -81,9 +81,7 @@ def _from_json(body: NewTask, limits: Limits) -> Upload:
     for i, each in enumerate(body.classes):
         name = limits.check_name(each.name, f"classes[{i}].name")
         if name in names:
-            raise Problem(
-                422, "same_name", f"two classes are named {ascii(name)}; rename one", f"classes[{i}].name"
-            )
+            raise Problem(422, "same_name", f"two classes are named {name!a}; rename one", f"classes[{i}].name")
         names.add(name)
     return Upload(body.model, files_of(body.classes))
 
@@ -97,7 +95,7 @@ async def _read_form(request: Request, limits: Limits) -> Upload:
         unknown = next((key for key in form if key not in ("model", "support", ARCHIVE)), None)
         if unknown is not None:
             raise Problem(
-                422, "bad_value", f"the form has a field {ascii(unknown[:40])}; it takes model, support and {ARCHIVE}"
+                422, "bad_value", f"the form has a field {unknown[:40]!a}; it takes model, support and {ARCHIVE}"
             )
         archives, support = form.getlist(ARCHIVE), form.getlist("support")
         if len(archives) + bool(support) != 1:
@@ -127,4 +125,4 @@ async def _file(part: UploadFile | str, field: str) -> File:
 
 def _unsupported(request: Request, taken: str) -> Problem:
     given = media_type(request) or "nothing"
-    return Problem(415, "unsupported_media_type", f"the body is said to be {ascii(given[:60])}; send {taken}")
+    return Problem(415, "unsupported_media_type", f"the body is said to be {given[:60]!a}; send {taken}")

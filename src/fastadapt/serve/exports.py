@@ -65,7 +65,7 @@ def export(model: ServedModel, task: StoredTask, kind: Format, method: str) -> E
 
 def not_adapted(method: str) -> Problem:
     """Return the answer for a model that there is not yet."""
-    return Problem(409, "not_adapted", f"this task was not adapted by {ascii(method)} yet; adapt it first", "method")
+    return Problem(409, "not_adapted", f"this task was not adapted by {method!a} yet; adapt it first", "method")
 
 
 def task_archive(model: ServedModel, task: StoredTask) -> bytes:
@@ -144,4 +144,3 @@ def _onnx(folder: Path) -> bytes:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise Problem(422, "not_exportable", f"this model can't be written as ONNX ({last[:200]})", "format")
     return file.read_bytes()
-

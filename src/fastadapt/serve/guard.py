@@ -75,7 +75,9 @@ class Guard:
                     headers[name] = value
                 headers["Cache-Control"] = "no-store" if private else "no-cache"
                 # the route as it is declared: an address with an id in it would be a series of its own
-                route = getattr(scope.get("route"), "path", None) or ("static" if path.startswith("/static") else "other")
+                route = getattr(scope.get("route"), "path", None) or (
+                    "static" if path.startswith("/static") else "other"
+                )
                 self.metrics.count(
                     "requests_total", route=route, method=_known(scope["method"]), status=str(message["status"])
                 )
@@ -101,7 +103,8 @@ class Guard:
         if private and headers.get("sec-fetch-site") == "cross-site":
             return Problem(403, "cross_site", "requests from pages of other sites are refused; use the page itself")
         if private and self.token is not None:
-            # headers are bytes, which Starlette shows as Latin-1; compared in constant time, so that its beginning can't be guessed letter by letter
+            # headers are bytes, which Starlette shows as Latin-1; compared in constant time, so that the beginning of
+            # the token can't be guessed letter by letter
             kind, _, given = headers.get("authorization", "").partition(" ")
             if not secrets.compare_digest(given.strip().encode("latin-1"), self.token) or kind.lower() != "bearer":
                 return Problem(

@@ -4,7 +4,7 @@ Torch never runs on the event loop: measured with 8 clients adapting, the page t
 what is here. Each thread computes with one thread, so an answer has the same bits whatever else the server does.
 
 Adaptations that arrive together are deliberately not batched: a vmap over tasks rounds differently from a single task
-(up to 2.4e-7 in float32), so an answer would depend on who else was asking. They run one after the other on each thread.
+(up to 2.4e-7 in float32), so an answer would depend on who else was asking. Each thread runs one after the other.
 """
 
 import asyncio
@@ -70,7 +70,9 @@ class Job:
             raise Problem(409, "cancelled", "it was cancelled: a newer request took its place, or its client left")
         if self.elapsed > self.seconds:
             raise Problem(
-                413, "too_slow", f"it took more than {self.seconds:g} seconds; send fewer samples, or ask for fewer steps"
+                413,
+                "too_slow",
+                f"it took more than {self.seconds:g} seconds; send fewer samples, or ask for fewer steps",
             )
 
 
@@ -90,17 +92,13 @@ class Workers:
         self._jobs: set[Job] = set()
         self._lock = threading.Lock()
         # each thread has a setting of its own
-        self._pool = ThreadPoolExecutor(
-            limits.workers, "fastadapt", initializer=torch.set_num_threads, initargs=(1,)
-        )
+        self._pool = ThreadPoolExecutor(limits.workers, "fastadapt", initializer=torch.set_num_threads, initargs=(1,))
 
     def job(self) -> Job:
         """Return a job with the server's time limit."""
         return Job(self.limits.seconds)
 
-    def submit(
-        self, job: Job, work: Callable[[Job], T], admitted: Callable[[], None] = lambda: None
-    ) -> "Future[T]":
+    def submit(self, job: Job, work: Callable[[Job], T], admitted: Callable[[], None] = lambda: None) -> "Future[T]":
         """Queue work, without waiting for it; `admitted` is called if there is a place, before the work can begin.
 
         Raises:

@@ -6,7 +6,7 @@ from typing import Any
 from fastadapt.errors import FastadaptError
 
 
-class Problem(FastadaptError):
+class Problem(FastadaptError):  # noqa: N818 - what a client is told, which need not be an error of the server
     """A request can't be served.
 
     Args:

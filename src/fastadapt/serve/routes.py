@@ -42,9 +42,7 @@ _FORM = {
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     always = (400, 401, 403, 503)
-    return {
-        status: {"model": ErrorBody, "description": _SENTENCES[status]} for status in sorted({*always, *statuses})
-    }
+    return {status: {"model": ErrorBody, "description": _SENTENCES[status]} for status in sorted({*always, *statuses})}
 
 
 def _taking(kind: type[Strict], form: bool = False) -> dict[str, Any]:

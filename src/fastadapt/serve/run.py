@@ -72,7 +72,9 @@ def serve(
     )
 
     def ready() -> None:
-        print(f"fastadapt serves {', '.join(model.name for model in models)} at {address} (Ctrl-C stops it)", flush=True)
+        print(
+            f"fastadapt serves {', '.join(model.name for model in models)} at {address} (Ctrl-C stops it)", flush=True
+        )
         if token is None and not _only_here(host):
             print("note: everybody who reaches this machine can use it; --token asks for a word", file=sys.stderr)
         if open_page:

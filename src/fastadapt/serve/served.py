@@ -132,7 +132,7 @@ class ServedModel:
             return self.own_method
         if method not in names:
             raise Problem(
-                422, "unknown_method", f"{self.name} has no method {ascii(method)}; it has {', '.join(names)}", "method"
+                422, "unknown_method", f"{self.name} has no method {method!a}; it has {', '.join(names)}", "method"
             )
         return method
 
@@ -213,7 +213,7 @@ def load_served(run: str) -> ServedModel:
 
 
 def measured(folder: Path, run: LoadedRun) -> list[dict[str, Any]]:
-    """Return the accuracies in the `evaluation.json` of a run: ways, shots, mean and half-width of the 95 % interval."""
+    """Return the accuracy in the `evaluation.json` of a run, with ways, shots and half-width of its 95 % interval."""
     try:
         record = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
         if record["metric"] != "accuracy":
@@ -225,4 +225,3 @@ def measured(folder: Path, run: LoadedRun) -> list[dict[str, Any]]:
     alone = not record.get("transductive", False)  # the service answers every query alone
     row = {"ways": run.ways, "shots": run.shots, "mean": mean, "ci95": half, "alone": alone}
     return [row] if math.isfinite(mean) and math.isfinite(half) else []
-

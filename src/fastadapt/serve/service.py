@@ -252,9 +252,7 @@ class Service:
     def _model(self, name: str) -> ServedModel:
         if name not in self.models:
             known = ", ".join(self.models)
-            raise Problem(
-                422, "unknown_model", f"there is no model {ascii(name[:40])} here; there is {known}", "model"
-            )
+            raise Problem(422, "unknown_model", f"there is no model {name[:40]!a} here; there is {known}", "model")
         return self.models[name]
 
     def _check_queries(self, model: ServedModel, queries: Sequence[str | list[float]]) -> None:
