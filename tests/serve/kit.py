@@ -112,4 +112,4 @@ def until(condition, seconds=10.0):
 
 
 def browser(address, **options):
-    return httpx.Client(base_url=address, timeout=60, trust_env=False, **options)
+    return httpx.Client(base_url=address, timeout=240, trust_env=False, **options)

@@ -73,7 +73,7 @@ def as_plain(predictor: Predictor, example: Tensor) -> Plain:
         return Plain(model, predictor.beside, classify)
     if predictor.norm != "support":
         raise CheckpointError(f"a predictor with norm={predictor.norm!r} can't be exported; adapt with norm='support'")
-    called: list[_BatchNorm] = []
+    called: list[nn.Module] = []
     hooks = [layer.register_forward_pre_hook(lambda module, _: called.append(module)) for layer in layers.values()]
     with torch.no_grad():
         model(example)
