@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint format speed clean
+.PHONY: demo test test-slow lint format speed results clean
 
 demo: $(READY)        ## meta-train on sinusoids, print the table, draw the figures (under 3 minutes)
 	$(BIN)/python examples/sinusoid.py --out runs/demo
@@ -31,6 +31,11 @@ speed: $(READY)       ## time, memory and gradients against other libraries, and
 	$(BIN)/python benchmarks/speed/run.py
 	$(BIN)/python benchmarks/speed/report.py
 	$(BIN)/python benchmarks/speed/figures.py
+	$(BIN)/python benchmarks/readme_results.py
+
+results: $(READY)     ## the page of reproduced results and its figures, from the committed result files
+	$(BIN)/python benchmarks/published/report.py
+	$(BIN)/python benchmarks/published/figures.py
 	$(BIN)/python benchmarks/readme_results.py
 
 # torch is pinned in the install line itself: an unpinned one may bring gigabytes of CUDA.

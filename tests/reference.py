@@ -13,6 +13,14 @@ def sgd(lr):
     return lambda p, g, memory: p - lr * g
 
 
+def decayed(lr, decay):
+    def step(p, g, memory):
+        memory["t"] = memory.get("t", -1) + 1
+        return p - lr / (1 + memory["t"] * decay) * g
+
+    return step
+
+
 def momentum(lr, mu, nesterov=False):
     def step(p, g, memory):
         memory["m"] = mu * memory.get("m", 0) + g

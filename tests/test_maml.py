@@ -6,7 +6,8 @@ from torch import nn
 
 from fastadapt import MAML, MLP, MSE, SGD, Adam, Clip, CrossEntropy, Momentum, Task
 from fastadapt.errors import ConfigError, SelectionError, TaskError
-from reference import adam, clipped, difference, grads_of, maml, momentum, sgd
+from fastadapt.rules import DecayedSGD
+from reference import adam, clipped, decayed, difference, grads_of, maml, momentum, sgd
 
 pytestmark = pytest.mark.usefixtures("double")
 both_routes = pytest.mark.parametrize("route", ["vmap", "loop"])
@@ -94,6 +95,7 @@ def test_quadratic_bowl_matches_the_closed_form(route, order, steps):
 
 RULES = {
     "sgd": (SGD(0.1), sgd(0.1), {}),
+    "decayed_sgd": (DecayedSGD(0.1, 0.5), decayed(0.1, 0.5), {}),
     "momentum": (Momentum(0.05, 0.9), momentum(0.05, 0.9), {}),
     "nesterov": (Momentum(0.05, 0.9, nesterov=True), momentum(0.05, 0.9, nesterov=True), {}),
     "adam0": (Adam(0.02, beta1=0.0), adam(0.02, 0.0), {}),

@@ -19,17 +19,25 @@ PACKAGE = ROOT / "src" / "fastadapt"
 HEAVY = ("matplotlib", "rich", "tyro", "PIL", "scipy", "tensorboard", "fastapi", "starlette", "pydantic", "uvicorn")
 
 # A name appears or disappears here on purpose, with a line in CHANGELOG.md.
-FROZEN_COMMANDS = ["train", "evaluate", "adapt", "predict", "report", "serve", "demo", "list", "doctor"]
+FROZEN_COMMANDS = ["train", "evaluate", "reproduce", "adapt", "predict", "report", "serve", "demo", "list", "doctor"]
 FROZEN_PRESETS = [
     "anil-omniglot-20w1s",
     "anil-omniglot-20w5s",
     "anil-omniglot-5w1s",
     "anil-omniglot-5w5s",
+    "finetune-omniglot-20w1s",
+    "finetune-omniglot-20w5s",
+    "finetune-omniglot-5w1s",
+    "finetune-omniglot-5w5s",
+    "fomaml-mini-imagenet-5w1s",
+    "fomaml-mini-imagenet-5w5s",
     "fomaml-omniglot-20w1s",
     "fomaml-omniglot-20w5s",
     "fomaml-omniglot-5w1s",
     "fomaml-omniglot-5w5s",
     "fomaml-sinusoid",
+    "maml-mini-imagenet-5w1s",
+    "maml-mini-imagenet-5w5s",
     "maml-omniglot-20w1s",
     "maml-omniglot-20w5s",
     "maml-omniglot-5w1s",
@@ -37,8 +45,14 @@ FROZEN_PRESETS = [
     "maml-omniglot-noconv-5w1s",
     "maml-omniglot-noconv-5w5s",
     "maml-sinusoid",
+    "nearest-omniglot-20w1s",
+    "nearest-omniglot-20w5s",
+    "nearest-omniglot-5w1s",
+    "nearest-omniglot-5w5s",
     "oracle-sinusoid",
     "pretrain-sinusoid",
+    "reptile-mini-imagenet-5w1s",
+    "reptile-mini-imagenet-5w5s",
     "reptile-omniglot-20w1s",
     "reptile-omniglot-20w5s",
     "reptile-omniglot-5w1s",

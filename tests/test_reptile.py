@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from fastadapt import MLP, MSE, SGD, Adam, Momentum, Pretrain, Reptile, Task
+from fastadapt import MLP, MSE, SGD, Adam, Execution, Momentum, Pretrain, Reptile, Task
 from fastadapt.errors import ConfigError
 from fastadapt.methods.reptile import minibatch_order
 from reference import adam, adapted, difference, grads_of, sgd
@@ -262,3 +262,14 @@ def test_evaluation_does_not_disturb_the_random_state():
 def test_settings_out_of_range_are_refused(setting):
     with pytest.raises(ConfigError):
         Reptile(net(), **setting)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_recorded_steps_leave_parameters_that_do_not_adapt_where_they_are(steps, monkeypatch):
+    """Programs of single steps take all tasks at once, and what does not adapt has no task axis."""
+    monkeypatch.setattr("fastadapt.compiled.LONGEST", 0)
+    model, batch = net(), tasks()
+    want = pseudo_gradient(Reptile(model, rule=SGD(0.1), steps=steps, adapt="head", route="loop"), batch)
+    learner = Reptile(model, rule=SGD(0.1), steps=steps, adapt="head", route=Execution(route="vmap", compile="trace"))
+    assert difference(pseudo_gradient(learner, batch), want) < 1e-12
+    assert not want["body.0.weight"].any() and {plan.compile for plan in learner.engine.plans.values()} == {"trace"}

@@ -1,14 +1,23 @@
 import copy
+import itertools
 
 import pytest
 import torch
 
 from fastadapt import SGD, Adam, Clip, Momentum
 from fastadapt.errors import ConfigError
-from fastadapt.rules import with_lr
+from fastadapt.rules import DecayedSGD, with_lr
+
+
+def falling(params, lr=0.1, decay=0.5):
+    optimizer, steps = torch.optim.SGD(params, lr=lr), itertools.count(1)
+    optimizer.register_step_post_hook(lambda *_: optimizer.param_groups[0].update(lr=lr / (1 + next(steps) * decay)))
+    return optimizer
+
 
 PAIRS = {
     "sgd": (SGD(0.1), lambda p: torch.optim.SGD(p, lr=0.1)),
+    "decayed_sgd": (DecayedSGD(0.1, 0.5), falling),
     "momentum": (Momentum(0.1, 0.9), lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9)),
     "nesterov": (Momentum(0.1, 0.9, nesterov=True), lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True)),
     "adam": (Adam(0.01, beta1=0.9), lambda p: torch.optim.Adam(p, lr=0.01)),
@@ -95,6 +104,9 @@ def test_a_rate_may_be_a_tensor_with_its_own_gradient():
         lambda: Adam(0.1, beta2=-0.1),
         lambda: Adam(0.1, eps=0.0),
         lambda: Clip(SGD(0.1), 0.0),
+        lambda: DecayedSGD(-0.1),
+        lambda: DecayedSGD(0.1, -1.0),
+        lambda: DecayedSGD(0.1, float("inf")),
     ],
 )
 def test_settings_out_of_range_are_refused(build):

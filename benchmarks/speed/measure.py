@@ -16,6 +16,7 @@ from worker import Worker, WorkerError
 from workloads import Workload
 
 TURN_SECONDS = 1.0  # a turn makes as many steps as fit
+WARM_SECONDS = 0.5
 PAUSE = 0.3  # threads of the last worker spin for a while before they sleep
 MIXED = 0.5  # a meta-gradient that is off by so much misses tasks or mixes them
 HOPELESS = 1.5  # a variant this much slower than the best one of its peer is timed only once
@@ -137,9 +138,10 @@ def _turn(row: Row) -> float | None:
     assert row.worker is not None
     try:
         if not row.seconds:  # the first steps still allocate; and they tell how many fit in a turn
-            warm = row.worker.ask("steps", count=1)["seconds"]
+            warm = row.worker.ask("steps", count=1, warm=WARM_SECONDS)["seconds"]
             row.count = max(1, round(TURN_SECONDS / warm))
-        answer = row.worker.ask("steps", count=row.count)
+        # while a process waits for its turn the system takes its pages and caches away
+        answer = row.worker.ask("steps", count=row.count, warm=WARM_SECONDS if row.count > 1 else 0.0)
     except WorkerError as error:
         row.stop(f"failed: {error}")
         return None

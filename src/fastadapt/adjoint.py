@@ -129,9 +129,12 @@ def exact(
     starts = list(range(0, k, segment))
     # programs draw no random numbers, and several threads run them
     draws: list[Any] | None = [] if isinstance(run, Inline) else None
-    path = list(walk(run, loop, start, fixed, task, starts[-1], draws))
-    carries = [start, *(carry for carry, _ in path)]
-    inner = [report for _, report in path]
+    carries = {0: start}
+    inner = []
+    for j, (carry, report) in enumerate(walk(run, loop, start, fixed, task, starts[-1], draws), start=1):
+        inner.append(report)
+        if j % segment == 0:
+            carries[j] = carry
 
     cotangent: Any = None
     gradient: Any = None
@@ -143,7 +146,7 @@ def exact(
         last = b == k
         if not last and draws is not None:
             set_random_state(draws[a])
-        shared, each = _placed(a, carries[a], fixed, task)
+        shared, each = _placed(a, carries.pop(a), fixed, task)  # let go of at once: a frame may outlive its call
         shared |= {f"constants_{j - a}": loop.constants(j) for j in range(a, b + 1)}
         if cotangent is not None:
             each["cotangent"] = cotangent

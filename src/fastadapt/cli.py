@@ -15,6 +15,7 @@ from fastadapt.errors import DivergenceError, FastadaptError
 COMMANDS = {
     "train": "meta-train a preset, or go on with a run",
     "evaluate": "measure a run on new tasks, with intervals",
+    "reproduce": "train published runs and compare with the papers' numbers",
     "adapt": "adapt a run to your own samples and save the predictor",
     "predict": "answer for files with a saved predictor",
     "report": "draw the pictures of a run, alone or against others",

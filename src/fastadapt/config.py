@@ -10,11 +10,18 @@ import types
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from fastadapt.data.settings import OmniglotData, SinusoidData
+from fastadapt.data.settings import MiniImageNetData, OmniglotData, SinusoidData
 from fastadapt.errors import ConfigError
 from fastadapt.evaluate import Protocol
 from fastadapt.learner import Learner
-from fastadapt.methods.settings import MAMLMethod, PretrainMethod, ReptileMethod
+from fastadapt.methods.settings import (
+    FineTuneMethod,
+    FOMLMethod,
+    MAMLMethod,
+    NearestMethod,
+    PretrainMethod,
+    ReptileMethod,
+)
 from fastadapt.nets.settings import Conv4Net, MLPNet, ResNet12Net, build_net
 from fastadapt.training import Training
 
@@ -23,11 +30,14 @@ from fastadapt.training import Training
 class RunConfig:
     """Everything a run depends on."""
 
-    data: SinusoidData | OmniglotData = field(default_factory=SinusoidData)
+    data: SinusoidData | OmniglotData | MiniImageNetData = field(default_factory=SinusoidData)
     """Where tasks come from."""
     net: MLPNet | Conv4Net | ResNet12Net = field(default_factory=MLPNet)
     """The network."""
-    method: MAMLMethod | ReptileMethod | PretrainMethod = field(default_factory=MAMLMethod)
+    # FOMLMethod ahead of the class it extends: the command line takes the first that fits
+    method: MAMLMethod | FOMLMethod | ReptileMethod | PretrainMethod | FineTuneMethod | NearestMethod = field(
+        default_factory=MAMLMethod
+    )
     """How it learns to learn."""
     training: Training = field(default_factory=Training)
     """The outer loop."""
@@ -38,9 +48,26 @@ class RunConfig:
     export: Literal["best", "last"] = "best"
     """Which weights become the model: the best validated ones or the last."""
 
+    def __post_init__(self) -> None:
+        """Check that the method gets the batches it learns from."""
+        flat, name = isinstance(self.method, FineTuneMethod | NearestMethod), type(self.method).__name__
+        if flat and not self.data.flat_batch:
+            raise ConfigError(
+                f"{name} trains a classifier of all classes, and data.flat_batch is {self.data.flat_batch}: set the "
+                "images of a batch, for example 64, on data that has classes"
+            )
+        if self.data.flat_batch and not flat:
+            raise ConfigError(
+                f"{name} trains on tasks, and data.flat_batch is {self.data.flat_batch}: set it to 0, or choose a "
+                "method that trains a classifier of all classes"
+            )
+
     def build(self) -> Learner:
         """Return a fresh learner; seed torch before if its first weights should repeat."""
-        return self.method.build(build_net(self.net.describe(self.data)), self.data.loss)
+        model = build_net(self.net.describe(self.data))
+        if isinstance(self.method, FineTuneMethod | NearestMethod):
+            return self.method.build(model, self.data.loss, self.data.classes)
+        return self.method.build(model, self.data.loss)
 
     @property
     def validation(self) -> Protocol:

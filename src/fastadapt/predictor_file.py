@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from fastadapt.atomic import explain, sync, write_folder, write_text
 from fastadapt.errors import CheckpointError, ConfigError
-from fastadapt.nets.settings import NETS
+from fastadapt.nets.settings import NETS, build_net
 from fastadapt.norm import check_norm
 from fastadapt.predictor import Predictor
 from fastadapt.version import __version__
@@ -267,11 +267,10 @@ def _read(folder: Path, name: str) -> bytes:
 def _blank(net: Any) -> nn.Module:
     """Return a network of `fastadapt.nets` whose weights have shapes but no values and no memory."""
     try:
-        name, arguments = net["name"], net["arguments"]
-        if name not in NETS:
-            raise CheckpointError(f"there is no network {name!r} in fastadapt, only {', '.join(sorted(NETS))}")
+        if net["name"] not in NETS:
+            raise CheckpointError(f"there is no network {net['name']!r} in fastadapt, only {', '.join(sorted(NETS))}")
         with torch.device("meta"):
-            return NETS[name](**arguments)
+            return build_net(net)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ConfigError) as error:
         if isinstance(error, CheckpointError):
             raise

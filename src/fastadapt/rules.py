@@ -100,6 +100,47 @@ class SGD:
 
 
 @dataclass(frozen=True)
+class DecayedSGD:
+    r"""Step down the gradient at a rate that falls: `theta' = theta - alpha / (1 + t d) * g`, `t = 0, 1, ...`.
+
+    This is the rate of Torch's `optim.sgd` with `learningRateDecay = d`; with `d = 0` it is `SGD`.
+
+    Args:
+        lr: the first step size alpha, >= 0.
+        decay: d >= 0, a number or a scalar tensor.
+
+    Raises:
+        ConfigError: for a setting outside its range.
+
+    Example:
+        >>> rule = DecayedSGD(lr=1.0, decay=1.0)
+        >>> params, state = {"w": torch.tensor(0.0)}, rule.init({"w": torch.tensor(0.0)})
+        >>> for _ in range(3):  # 1 + 1/2 + 1/3
+        ...     params, state = rule.update(params, {"w": torch.tensor(-1.0)}, state)
+        >>> round(float(params["w"]), 4)
+        1.8333
+    """
+
+    lr: Rate = 0.01
+    decay: float | Tensor = 0.0
+
+    def __post_init__(self) -> None:
+        check_lr(self.lr)
+        if isinstance(self.decay, (int, float)) and not 0 <= self.decay < math.inf:
+            raise ConfigError(f"the decay of the inner learning rate must be finite and >= 0, got {self.decay}")
+
+    def init(self, params: Params) -> Tensor:
+        """Return a step count of 0."""
+        first = next(iter(params.values()), torch.zeros(()))
+        return torch.zeros((), dtype=first.dtype, device=first.device)
+
+    def update(self, params: Params, grads: Params, state: Tensor) -> tuple[Params, Tensor]:
+        """Return the parameters and the step count after one step."""
+        scale = 1 / (1 + state * self.decay)
+        return {n: params[n] - rate_of(self.lr, n) * scale * grads[n] for n in params}, state + 1
+
+
+@dataclass(frozen=True)
 class Momentum:
     r"""Step down a running sum of gradients: `m' = mu m + g`, `theta' = theta - alpha m'`.
 

@@ -166,7 +166,8 @@ def load_run(folder: Path | str) -> LoadedRun:
     """Load the trained learner of a run, or of its `model/` folder alone, or one that comes with the package.
 
     Args:
-        folder: the run; or "drawing", the shipped model of 3 to 10 classes of 28x28 drawings, if there is no such folder.
+        folder: the run; or "drawing", the model of 3 to 10 classes of drawings that comes with the package, where
+            there is no such folder.
 
     Raises:
         CheckpointError: if there is none, or it is damaged.

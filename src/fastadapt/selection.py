@@ -22,6 +22,27 @@ def head_names(model: nn.Module) -> tuple[str, ...]:
     return tuple(name for name, p in model.named_parameters() if id(p) in own)
 
 
+def linear_head(model: nn.Module) -> tuple[str, nn.Linear]:
+    """Return name and module of the head, where it is a linear layer.
+
+    Raises:
+        SelectionError: if the last module that owns parameters is not linear.
+
+    Example:
+        >>> name, head = linear_head(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))
+        >>> name, head.in_features
+        ('2', 3)
+    """
+    owners = [(name, m) for name, m in model.named_modules() if any(True for _ in m.parameters(recurse=False))]
+    name, head = owners[-1] if owners else ("", model)
+    if not isinstance(head, nn.Linear):
+        raise SelectionError(
+            f"the last layer of {type(model).__name__}, {name!r}, is a {type(head).__name__}, and a head that can be "
+            "replaced has to be an nn.Linear; end the network with one"
+        )
+    return name, head
+
+
 def select(model: nn.Module, adapt: Selection) -> tuple[str, ...]:
     """Return the names of the trainable parameters that the inner loop adapts.
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from fastadapt import MAML, SGD, Adam, CrossEntropy, Learner, Momentum, Pretrain, Reptile, Task
 from fastadapt.losses import MSE
+from fastadapt.methods import FOML, FineTune, NearestNeighbour
 
 
 @dataclass(frozen=True)
@@ -19,17 +20,22 @@ class Entry:
         build: `build(model, loss, **settings) -> Learner`.
         shuffles: its training draws minibatches, so that two calls differ unless the seed is set again.
         has_route: it takes `route=`.
+        kinds: the kinds of task it is for; None is all.
+        has_steps: it takes inner steps.
     """
 
     build: Callable[..., Learner]
     shuffles: bool = False
     has_route: bool = True
+    kinds: tuple[str, ...] | None = None
+    has_steps: bool = True
 
 
 def of(cls, **settings):
     return lambda model, loss, **more: cls(model, loss, **settings, **more)
 
 
+CLASSES = ("classification",)
 LEARNERS = {
     "maml": Entry(of(MAML, rule=SGD(0.1), steps=2)),
     "maml_adam": Entry(of(MAML, rule=Adam(0.01, beta1=0.9), steps=2)),
@@ -40,7 +46,13 @@ LEARNERS = {
     "reptile_minibatch": Entry(of(Reptile, rule=SGD(0.1), steps=3, batch=3), shuffles=True),
     "reptile_mean": Entry(of(Reptile, rule=Momentum(0.1), steps=3, inner_state="mean")),
     "reptile_serial": Entry(of(Reptile, rule=SGD(0.1), steps=3, inner_state="serial")),
+    "foml": Entry(of(FOML, rule=SGD(0.1), steps=3)),
+    "foml_tail": Entry(of(FOML, rule=SGD(0.1), steps=3, batch=3, tail=2), shuffles=True),
     "pretrain": Entry(of(Pretrain, rule=SGD(0.1), test_steps=2)),
+    "fine_tune": Entry(of(FineTune, classes=2, lr=0.1, decay=0.5, test_steps=2), kinds=CLASSES),
+    "fine_tune_transductive": Entry(of(FineTune, classes=2, lr=0.1, test_steps=2, norm="transductive"), kinds=CLASSES),
+    "nearest": Entry(of(NearestNeighbour, classes=2), kinds=CLASSES, has_steps=False),
+    "nearest_support": Entry(of(NearestNeighbour, classes=2, norm="support"), kinds=CLASSES, has_steps=False),
 }
 
 

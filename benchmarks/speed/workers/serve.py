@@ -2,7 +2,7 @@
 
     {"do": "load", "spec": {...}, "arrays": "inputs.npz"}   -> base_mb, versions
     {"do": "gradient", "out": "gradient.npz", "task": null} -> seconds, peak_mb (compilation included)
-    {"do": "steps", "count": 3}                             -> seconds a step, peak_mb
+    {"do": "steps", "count": 3, "warm": 0.5}                -> seconds a step, peak_mb, after `warm` untimed seconds
     {"do": "quit"}
 
 A failure is answered with `{"error": "..."}`, and the worker goes on.
@@ -55,6 +55,9 @@ def _answer(worker: Implementation, command: dict[str, Any]) -> dict[str, Any]:
     if command["do"] not in ("gradient", "steps"):
         raise ValueError(f"a worker can load, gradient, steps and quit, got {command['do']!r}")
     memory.reset_peak()
+    began = time.perf_counter()
+    while command.get("warm") and time.perf_counter() - began < command["warm"]:
+        worker.steps(1)
     began = time.perf_counter()
     if command["do"] == "gradient":
         gradient = worker.gradient(command["task"])

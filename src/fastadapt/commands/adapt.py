@@ -36,7 +36,7 @@ class AdaptSettings:
     """Adapt a trained run to a few samples of your own, and write the predictor."""
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """The trained run, a folder."""
+    """The trained run, a folder; or drawing, the model that comes with the package: 3 to 10 classes of drawings."""
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """Your samples: a folder with one sub-folder of images for each class, or a CSV with a header such as x,y."""
     out: Path
@@ -88,6 +88,8 @@ def run(settings: AdaptSettings, load: "Callable[[Path], LoadedRun] | None" = No
     check_target(settings.out, overwrite=settings.overwrite)  # before the work rather than after it
     trained = load(settings.run)
     samples = _images(settings, trained) if trained.input["kind"] == "image" else _points(settings, trained)
+    if "labels" in samples.details:
+        trained = trained.narrowed(len(samples.details["labels"]))
     learner = trained.learner
     own = getattr(learner, "norm", None)
     norm: Norm | None = settings.norm or ("support+query" if own == "transductive" else own)
@@ -100,7 +102,9 @@ def run(settings: AdaptSettings, load: "Callable[[Path], LoadedRun] | None" = No
             f"{steps} inner steps on {shown(settings.data)} led to weights that are not finite; "
             "use fewer --steps, or scale the data"
         )
-    predictor.details.update(samples.details, net=trained.net, run=trained.name, steps=steps, norm=predictor.norm)
+    # a network may be built around that of the run, and then says so itself
+    described = getattr(predictor.model, "described", dict)(trained.net)
+    predictor.details.update(samples.details, net=described, run=trained.name, steps=steps, norm=predictor.norm)
     folder = save_predictor(predictor, settings.out, overwrite=settings.overwrite)
     print(f"adapted {shown(trained.name)} to {samples.words} in {steps} {'step' if steps == 1 else 'steps'}")
     print(f"on these samples: {_achieved(predictor, support, samples)}")
@@ -114,7 +118,9 @@ def run(settings: AdaptSettings, load: "Callable[[Path], LoadedRun] | None" = No
 
 def _images(settings: AdaptSettings, trained: "LoadedRun") -> _Samples:
     recipe = ImageRecipe(**{**trained.input, "fit": settings.fit})
-    support, labels = read_class_folders(settings.data, recipe, ways=trained.ways, shots=settings.shots)
+    support, labels = read_class_folders(
+        settings.data, recipe, ways=trained.ways, fewest=trained.fewest_ways, shots=settings.shots
+    )
     counts = Counter(support[1].tolist())
     each = {label: counts[number] for number, label in enumerate(labels)}
     least, most = min(each.values()), max(each.values())

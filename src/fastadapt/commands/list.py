@@ -1,4 +1,4 @@
-"""`fastadapt list`: the presets, and the runs below a folder."""
+"""`fastadapt list`: the presets, the published runs, and the runs below a folder."""
 
 import json
 from collections.abc import Sequence
@@ -9,6 +9,8 @@ import tyro
 
 from fastadapt.checkpoint import saved_steps
 from fastadapt.presets import PRESETS
+from fastadapt.published.experiment import Experiment
+from fastadapt.published.registry import EXPERIMENTS
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,31 @@ def found_runs(folder: Path) -> list[dict[str, object]]:
     return runs
 
 
+def claimed(experiment: Experiment) -> str:
+    """Return the published numbers of a run in a few words; nothing where there are none."""
+    percent = experiment.config.data.ways is not None
+    texts = [claim.text(percent=percent) for m in experiment.measurements for claim in m.claims.values()]
+    return ", ".join(texts) + (" %" if percent and texts else "")
+
+
 def main(argv: Sequence[str]) -> int:
     """Parse the command line and list."""
     settings = tyro.cli(ListSettings, args=list(argv), prog="fastadapt list")
     runs = found_runs(settings.runs)
     if settings.json:
-        print(json.dumps({"presets": {name: text for name, (text, _) in PRESETS.items()}, "runs": runs}, indent=2))
+        presets = {name: text for name, (text, _) in PRESETS.items()}
+        published = {
+            name: {"what": e.what, "version": e.version, "source": e.source} for name, e in EXPERIMENTS.items()
+        }
+        print(json.dumps({"presets": presets, "published": published, "runs": runs}, indent=2))
         return 0
     print("presets (fastadapt train PRESET):")
     for name, (text, config) in PRESETS.items():
         print(f"  {name:<28} {text}; {config.training.steps:,} steps")
+    print("\npublished runs (fastadapt reproduce NAME):")
+    for name, experiment in EXPERIMENTS.items():
+        numbers = claimed(experiment)
+        print(f"  {name:<34} {experiment.what}{f'; published {numbers}' if numbers else ''}")
     print(f"\nruns in {settings.runs}/:" if runs else f"\nno runs in {settings.runs}/")
     for entry in runs:
         print(f"  {entry['run']:<32} step {entry['step']}  {entry['result'] or 'not evaluated yet'}")

@@ -9,13 +9,11 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from fastadapt.atomic import write_text
-from fastadapt.checkpoint import saved_steps
-from fastadapt.config import RunConfig, differences
+from fastadapt.config import RunConfig
 from fastadapt.errors import ConfigError, MissingExtraError
 from fastadapt.evaluate import evaluate
 from fastadapt.presets import PRESETS
-from fastadapt.run_files import export_model, load_run, read_config, save_evaluation
+from fastadapt.run_files import export_model, load_run, save_evaluation, settle
 from fastadapt.train import meta_train
 
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
@@ -54,25 +52,6 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
 
 
-def settle(folder: Path, config: RunConfig) -> None:
-    """Write the run's `config.json`, or make sure that the one there is the same run.
-
-    Raises:
-        ConfigError: if the folder holds a run with other settings.
-    """
-    path = folder / "config.json"
-    if path.is_file() and saved_steps(folder / "checkpoints"):
-        changed = differences(read_config(folder), config)
-        if changed:
-            raise ConfigError(
-                f"{folder} holds a run with other settings ({'; '.join(changed[:5])}"
-                f"{' and more' if len(changed) > 5 else ''}); go on with the same settings, or choose another --run"
-            )
-    elif folder.is_dir() and any(folder.iterdir()) and not path.is_file():
-        raise ConfigError(f"{folder} is not empty and not a run; choose another --run")
-    write_text(path, config.to_json() + "\n")
-
-
 def main(argv: Sequence[str]) -> int:
     """Parse the command line and train."""
     presets = {
@@ -98,7 +77,7 @@ def honestly_named(config: RunConfig, preset: RunConfig) -> RunConfig:
         f"{part}.{field.name}"
         for part, ours, theirs in pairs
         for field in dataclasses.fields(ours)
-        if not field.name.startswith(("train_", "rotated_classes", "name"))
+        if not field.name.startswith(("train_", "rotated_classes", "flat_batch", "name"))
         and getattr(ours, field.name) != getattr(theirs, field.name, None)
     ]
     if not changed or config.protocol.name != preset.protocol.name:

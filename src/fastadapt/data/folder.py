@@ -30,7 +30,12 @@ class _Listing:
 
 
 def read_class_folders(
-    folder: str | Path, recipe: ImageRecipe, *, ways: int | None = None, shots: int | None = None
+    folder: str | Path,
+    recipe: ImageRecipe,
+    *,
+    ways: int | None = None,
+    fewest: int | None = None,
+    shots: int | None = None,
 ) -> tuple[tuple[Tensor, Tensor], list[str]]:
     """Read a support set from a folder with one sub-folder for each class.
 
@@ -41,6 +46,7 @@ def read_class_folders(
         folder: the folder.
         recipe: how a file becomes a tensor.
         ways: how many classes there must be, the outputs of the model; None takes any number from 2 on.
+        fewest: with how few classes the model can do; None needs all of `ways`.
         shots: images to take of each class, the first by name; None takes all.
 
     Returns:
@@ -64,15 +70,16 @@ def read_class_folders(
     folder = Path(folder)
     listing = _list(folder)
     classes, problems = listing.classes, listing.problems
-    wanted = 2 if ways is None else ways
+    wanted = fewest or (2 if ways is None else ways)
     has = f"{shown(folder)} has {len(classes)}"
     names = f"({', '.join(map(shown, list(classes)[:10]))}{', ...' if len(classes) > 10 else ''})"
     if len(classes) < wanted:
-        least = f"at least {wanted}" if ways is None else f"exactly {wanted}"
+        least = f"at least {wanted}" if ways is None or wanted < ways else f"exactly {wanted}"
         problems.insert(0, f"{has} class folders {names}, the model needs {least}; add the missing ones")
     too_many = ways is not None and len(classes) > ways
     if too_many:
-        problems.insert(0, f"{has} class folders {names}, the model needs exactly {ways}; remove some")
+        most = f"at most {ways}" if fewest is not None and fewest < (ways or 0) else f"exactly {ways}"
+        problems.insert(0, f"{has} class folders {names}, the model needs {most}; remove some")
     images: list[Tensor] = []
     numbers: list[int] = []
     for number, (name, files) in enumerate(classes.items()):

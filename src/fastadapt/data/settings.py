@@ -5,8 +5,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from fastadapt.data.classes import Rotation
+from fastadapt.data.flat import flat_for_training
+from fastadapt.data.images import Normalise
+from fastadapt.data.mini_imagenet import MiniImageNetParts, mini_imagenet_tasks
+from fastadapt.data.mini_imagenet_splits import mini_imagenet_split
 from fastadapt.data.omniglot import Resize, load_omniglot, omniglot_tasks
-from fastadapt.data.omniglot_splits import OmniglotSplit
+from fastadapt.data.omniglot_splits import OmniglotSplit, omniglot_split
 from fastadapt.data.sinusoid import Sinusoid
 from fastadapt.errors import ConfigError
 from fastadapt.losses import MSE, CrossEntropy, Loss
@@ -18,6 +22,11 @@ Part = Literal["train", "val", "test"]
 def _check_queries(queries: int) -> None:
     if queries < 1:
         raise ConfigError(f"data.queries must be at least 1, as test tasks are judged on them; got {queries}")
+
+
+def _check_flat(batch: int) -> None:
+    if batch < 0:
+        raise ConfigError(f"data.flat_batch must be a number of images, or 0 for training on tasks; got {batch}")
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,8 @@ class SinusoidData:
         return {"kind": "points", "inputs": 3 if self.oracle else 1, "outputs": 1}
 
     ways: ClassVar[None] = None
+    classes: ClassVar[None] = None
+    flat_batch: ClassVar[int] = 0
 
 
 @dataclass(frozen=True)
@@ -90,9 +101,12 @@ class OmniglotData:
     """How drawings are brought to 28x28."""
     fewest_ways: int | None = None
     """With how few classes the trained model may be used, the head's further rows left out; None needs all."""
+    flat_batch: int = 0
+    """Train on batches of so many images of all classes, for an ordinary classifier; 0 trains on tasks."""
 
     def __post_init__(self) -> None:
         _check_queries(self.queries)
+        _check_flat(self.flat_batch)
         if self.fewest_ways is not None and not 2 <= self.fewest_ways <= self.ways:
             raise ConfigError(f"data.fewest_ways must be 2..{self.ways} (data.ways), got {self.fewest_ways}")
 
@@ -103,7 +117,7 @@ class OmniglotData:
     def source(self, part: Part, loaded: Any = None) -> TaskSource:
         """Return the source of training, validation or test tasks."""
         training = part == "train"
-        return omniglot_tasks(
+        tasks = omniglot_tasks(
             part,
             loaded,
             split=self.split,
@@ -116,6 +130,13 @@ class OmniglotData:
             invert=self.invert,
             resize=self.resize,
         )
+        return flat_for_training(tasks, part, self.flat_batch)
+
+    @property
+    def classes(self) -> int:
+        """How many classes train, turned ones included: the outputs of a classifier of all of them."""
+        names = omniglot_split(self.split, seed=self.split_seed).classes("train")
+        return len(names) * (4 if self.rotated_classes else 1)
 
     @property
     def loss(self) -> Loss:
@@ -126,3 +147,59 @@ class OmniglotData:
     def input(self) -> dict[str, Any]:
         """What one input is, for reading a user's own data."""
         return {"kind": "image", "size": 28, "channels": 1, "invert": self.invert, "resize": self.resize}
+
+
+@dataclass(frozen=True)
+class MiniImageNetData:
+    """Photographs of 100 classes, 600 each, 84x84 pixels."""
+
+    ways: int = 5
+    """Classes of a task, N."""
+    train_shots: int = 1
+    """Support images for each class of a training task."""
+    train_queries: int = 15
+    """Query images for each class of a training task."""
+    shots: int = 1
+    """Support images for each class of a test task, K."""
+    queries: int = 15
+    """Query images for each class of a test task."""
+    normalise: Normalise = "none"
+    """Values 0..1 (MAML, Reptile), or each channel with ImageNet's mean 0 and deviation 1."""
+    flat_batch: int = 0
+    """Train on batches of so many images of all classes, for an ordinary classifier; 0 trains on tasks."""
+
+    def __post_init__(self) -> None:
+        _check_queries(self.queries)
+        _check_flat(self.flat_batch)
+
+    def load(self, root: Path | None = None, download: bool = False) -> MiniImageNetParts:
+        """Return the parts, each of which is read when `source` first asks for it; there is nothing to download."""
+        return MiniImageNetParts(root)
+
+    def source(self, part: Part, loaded: MiniImageNetParts | None = None) -> TaskSource:
+        """Return the source of training, validation or test tasks."""
+        training = part == "train"
+        tasks = mini_imagenet_tasks(
+            part,
+            (MiniImageNetParts() if loaded is None else loaded)[part],
+            ways=self.ways,
+            shots=self.train_shots if training else self.shots,
+            queries=self.train_queries if training else self.queries,
+            normalise=self.normalise,
+        )
+        return flat_for_training(tasks, part, self.flat_batch)
+
+    @property
+    def classes(self) -> int:
+        """How many classes train: the outputs of a classifier of all of them."""
+        return len(mini_imagenet_split().train)
+
+    @property
+    def loss(self) -> Loss:
+        """Cross-entropy."""
+        return CrossEntropy()
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """What one input is, for reading a user's own data."""
+        return {"kind": "image", "size": 84, "channels": 3, "normalise": self.normalise}

@@ -1,5 +1,13 @@
-"""Methods: one file each, all meeting the contract of `fastadapt.learner.Learner`."""
+"""Methods: one file each, all meeting the contract of `fastadapt.learner.Learner`.
 
+Beside them, `tune_transfer` chooses the rates of `FineTune`, and `average_regressors` makes a start for `Pretrain`.
+"""
+
+from fastadapt.methods.averaged import average_regressors as average_regressors
+from fastadapt.methods.fine_tune import FineTune as FineTune
+from fastadapt.methods.foml import FOML as FOML
 from fastadapt.methods.maml import MAML as MAML
+from fastadapt.methods.nearest import NearestNeighbour as NearestNeighbour
 from fastadapt.methods.pretrain import Pretrain as Pretrain
 from fastadapt.methods.reptile import Reptile as Reptile
+from fastadapt.methods.tuning import tune_transfer as tune_transfer

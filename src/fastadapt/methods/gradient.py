@@ -1,8 +1,7 @@
 """What the gradient-based methods share: binding, the inner loop, `adapt` and `trace`."""
 
 from abc import abstractmethod
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from functools import partial
@@ -27,7 +26,7 @@ from fastadapt.norm import Moments, Norm, NormPlan, RunningMoments, batch_norm_l
 from fastadapt.predictor import Predictor, frozen_copy
 from fastadapt.rates import learned_rates_of
 from fastadapt.rules import SGD, Rule, with_lr
-from fastadapt.runner import Runner
+from fastadapt.runner import Inline, Runner
 from fastadapt.selection import Selection, select
 from fastadapt.tasks import Tasks, as_groups
 
@@ -228,55 +227,74 @@ class GradientLearner(Learner):
 
     def adapt(self, support: Any, steps: int | None = None, norm: Norm | None = None) -> Predictor:
         """Return a module adapted to a new task, see `Learner.adapt`."""
-        return deque(self._adapting(support, steps, norm, None), maxlen=1).pop()()
+        k = self.test_steps if steps is None else steps
+        check_steps(k)
+        with evaluating(self), able_to_differentiate():
+            return self._adapt(differentiable(support), k, norm)
 
     def adapting(
         self, support: Any, steps: int | None = None, norm: Norm | None = None, rate: float | None = None
     ) -> Iterator[Predictor]:
         """Yield the module after 0, 1, ..., `steps` inner steps, see `Learner.adapting`."""
-        for predict in self._adapting(support, steps, norm, rate):
-            yield predict()
-
-    def _adapting(
-        self, support: Any, steps: int | None, norm: Norm | None, rate: float | None
-    ) -> Iterator[Callable[[], Predictor]]:
-        """Yield after 0, 1, ..., k inner steps what makes the predictor."""
         k = self.test_steps if steps is None else steps
         check_steps(k)
         # what holds during a step must not hold while the caller has the word, so each step enters it anew
         with evaluating(self), able_to_differentiate():
             support = differentiable(support)
-            state = self._state()
-            plan = self._plan(state, norm)
-            one = pytree.tree_map(lambda leaf: leaf.unsqueeze(0) if isinstance(leaf, Tensor) else leaf, support)
-            extra: dict[str, Any] = {} if rate is None else {"lr": torch.tensor(rate)}
-            if not callable(support):
-                extra |= {name: value[0] for name, value in self._test_batches([Tasks(one, one)], k).items()}
-            loop = self._loop(state, plan, support, None, extra, k)
-            task = {"support": support, **extra}
+            state, plan = self._state(), self._plan(self._state(), norm)
+            loop, task = self._alone(state, plan, support, k)
+            task |= {} if rate is None else {"lr": torch.tensor(rate)}
             carry = loop.start()
         for j in range(k + 1):
-            params = {**state["params"], **detached(carry[0])}
-            yield partial(self._predictor, plan, params, plan.buffers(state["buffers"], j), support)
+            with evaluating(self), able_to_differentiate():
+                predictor = self._predictor(state, plan, {**state["params"], **detached(carry[0])}, j, support)
+            yield predictor
             if j < k:
                 with evaluating(self), able_to_differentiate():
                     carry = on_kernels_that_differentiate(partial(_advanced, loop, carry, task, j))
 
-    def _predictor(self, plan: NormPlan, params: Params, buffers: Params, support: Any) -> Predictor:
-        with evaluating(self), able_to_differentiate():
-            moments: list[Moments] = []
-            if plan.mode == "support" and self.layered:
-                with torch.no_grad():
-                    given = plan.query(
+    def _adapt(self, support: Any, k: int, norm: Norm | None) -> Predictor:
+        state = self._state()
+        plan = self._plan(state, norm)
+        theta = state["params"]
+        loop, task = self._alone(state, plan, support, k)
+
+        def descend_to_the_end() -> Params:
+            end = loop.theta
+            for carry, _ in walk(Inline(Autograd()), loop, loop.start(), loop.fixed, task, k):
+                end = carry[0]
+            return {**theta, **detached(end)}
+
+        return self._predictor(state, plan, on_kernels_that_differentiate(descend_to_the_end), k, support)
+
+    def _alone(self, state: State, plan: NormPlan, support: Any, k: int) -> tuple[InnerLoop, dict[str, Any]]:
+        """Return the inner loop of a task that has no queries, and the task."""
+        one = pytree.tree_map(lambda leaf: leaf.unsqueeze(0) if isinstance(leaf, Tensor) else leaf, support)
+        extra: dict[str, Any] = {}
+        if not callable(support):
+            extra = {name: value[0] for name, value in self._test_batches([Tasks(one, one)], k).items()}
+        return self._loop(state, plan, support, None, extra, k), {"support": support, **extra}
+
+    def _predictor(self, state: State, plan: NormPlan, params: Params, k: int, support: Any) -> Predictor:
+        """Return the module with the parameters after `k` inner steps."""
+        # a loop that fine-tunes carries its running moments along with the parameters
+        moving = {name: params.pop(name) for name in state["buffers"] if name in params}
+        buffers = {**plan.buffers(state["buffers"], k), **moving}
+        moments: list[Moments] = []
+        if plan.mode == "support" and self.layered:
+            with torch.no_grad():
+                moments = (
+                    plan.query(
                         lambda statistics: self.inner_loss(Bound(self.model, params, buffers, statistics), support)
                     ).given
-                    moments = given or []
-            beside = pytree.tree_leaves(support)[0] if plan.beside_support else None
-            return Predictor(frozen_copy(self.model, params, buffers), plan.mode, moments, beside).eval()
+                    or []
+                )
+        beside = pytree.tree_leaves(support)[0] if plan.beside_support else None
+        return Predictor(frozen_copy(self.model, params, buffers), plan.mode, moments, beside).eval()
 
 
 def _advanced(loop: InnerLoop, carry: Any, task: dict[str, Any], j: int) -> Any:
-    """Return the carry after inner step `j`, computed with plain autograd and not differentiated through."""
+    """Return the carry after inner step `j`, computed as `walk` does."""
     return loop.advance(Autograd(), loop.fixed, loop.constants(j), carry, loop.task_at(task, j), through=False)[0]
 
 

@@ -60,7 +60,9 @@ class InnerLoop:
 
     def task_at(self, task: dict[str, Any], j: int) -> dict[str, Any]:
         """Return the support, with the sample numbers of the minibatch of step `j` where there are any."""
-        one = {name: value for name, value in task.items() if name not in ("batches", "query")}
+        one = {name: value for name, value in task.items() if name not in ("batches", "last", "query")}
+        if "last" in task and j == self.steps - 1:  # of another size than those before it
+            return {**one, "rows": task["last"]}
         return one if "batches" not in task else {**one, "rows": task["batches"][..., j, :]}
 
     def rule(self, fixed: Any, constants: Any, task: dict[str, Any]) -> Rule:

@@ -8,7 +8,7 @@ from torch import Tensor
 from fastadapt.calculus import Params
 from fastadapt.learner import MetaBatch, Outcome
 from fastadapt.methods.gradient import GradientLearner
-from fastadapt.methods.loop import State
+from fastadapt.methods.loop import InnerLoop, State
 from fastadapt.runner import Runner
 
 
@@ -41,12 +41,12 @@ class Pretrain(GradientLearner):
 
     def forward(self, tasks: MetaBatch) -> Outcome:
         """Return the mean support loss before any adaptation."""
-        state, meta = self._state(), self._meta()
+        state, meta = self._joint_state(), self._meta()
         plan = self._plan(state)
         differentiate = torch.is_grad_enabled() and bool(meta)
 
         def f(state: State, support: Any, query: Any, extra: Any, run: Runner) -> tuple[Any, Any]:
-            loop = self._loop(state, plan, support, query, extra, 0)
+            loop = InnerLoop(self, state, plan, 0, {"support": support, "query": query, **extra})
 
             def joint(theta: Params) -> tuple[Tensor, Any]:
                 constants = loop.constants(0)
@@ -63,3 +63,7 @@ class Pretrain(GradientLearner):
 
         mean, stacked = self._run(f, state, tasks, {}, ("train", differentiate))
         return self._outcome(mean, stacked)
+
+    def _joint_state(self) -> State:
+        """Return the tensors that the joint loss depends on; a method that trains another head puts it here."""
+        return self._state()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from fastadapt.adjoint import walk
-from fastadapt.calculus import detached
+from fastadapt.calculus import Params, detached
 from fastadapt.engine import Route
 from fastadapt.errors import ConfigError
 from fastadapt.execution import Execution
@@ -169,6 +169,9 @@ class Reptile(GradientLearner):
             order.append(indices.to(samples.device))
         return {"batches": order}
 
+    def _train_batches(self, groups: list[Tasks]) -> dict[str, list[Tensor]]:
+        return self._minibatches(groups, self.steps, self.batch)
+
     def _test_batches(self, groups: list[Tasks], steps: int) -> dict[str, list[Tensor]]:
         # the same support set always gives the same predictor
         return self._minibatches(groups, steps, self.test_batch, seed=0)
@@ -177,7 +180,7 @@ class Reptile(GradientLearner):
         """Return the mean loss along the inner paths; its `backward()` gives `phi - mean_i phi_i`."""
         groups = as_groups(tasks)
         differentiate = torch.is_grad_enabled()
-        extra = self._minibatches(groups, self.steps, self.batch)
+        extra = self._train_batches(groups)
         if self.rule_state is None or not (self.training and differentiate):
             mean, stacked = self._run(
                 self._displacement(), self._state(), groups, extra, ("train", differentiate, self.steps), pieces=True
@@ -189,7 +192,19 @@ class Reptile(GradientLearner):
             self.rule_state.keep(mean["state"])
         else:
             mean, stacked = self._serially(groups, extra)
-        return self._outcome(mean["displacement"] if differentiate else {}, stacked)
+        if not differentiate:
+            return self._outcome({}, stacked)
+        adapted = mean["displacement"]
+        still = {n: p for n, p in self.model.named_parameters() if p.requires_grad and n not in adapted}
+        return self._outcome({**adapted, **{n: torch.zeros_like(p) for n, p in still.items()}}, stacked)
+
+    def _displaced(self, phi: Params, before: Params, end: Params) -> Params:
+        """Return phi less where one task leads; `before` and `end` are its weights around the last step."""
+        return {name: phi[name] - end[name] for name in end}
+
+    def _reported(self, losses: list[Tensor]) -> Tensor:
+        """Return the loss of one task from those ahead of every inner step."""
+        return torch.stack(losses).mean(0)
 
     def _displacement(self) -> Any:
         plan = self._plan(self._state())
@@ -197,19 +212,16 @@ class Reptile(GradientLearner):
         def f(state: State, support: Any, query: Any, extra: Any, run: Runner) -> tuple[Any, Any]:
             phi = state["params"]
             loop = self._loop(state, plan, support, query, extra, self.steps)
-            carry: Any = (loop.theta, state["rule"])
+            before, end, rule_state = loop.theta, loop.theta, state["rule"]
             losses: list[Tensor] = []
             fed = []
             task = {"support": support, **extra}
-            for carry, report in walk(  # noqa: B007 - the last one is what counts
-                run, loop, loop.start(), loop.fixed, task, self.steps
-            ):
+            for carry, report in walk(run, loop, loop.start(), loop.fixed, task, self.steps):
+                before, (end, rule_state) = end, carry
                 losses.append(report["loss"])
                 fed.append(report["fed"])
-            end, rule_state = carry
-            still = {name: torch.zeros_like(p) for name, p in loop.fixed["params"].items()}
-            displacement = {**still, **{name: phi[name] - end[name] for name in end}}
-            loss = torch.stack(losses).mean(0) if losses else next(iter(phi.values())).sum() * 0
+            displacement = self._displaced(loop.theta, before, end)
+            loss = self._reported(losses) if losses else next(iter(phi.values())).sum() * 0
             kept = rule_state if self.rule_state is not None else {}
             return {"displacement": detached(displacement), "state": kept}, {"loss": loss.detach(), "fed": fed}
 

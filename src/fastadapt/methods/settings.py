@@ -1,15 +1,19 @@
 """Methods as settings of a run."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
+from fastadapt.errors import ConfigError
 from fastadapt.execution import Execution
 from fastadapt.inner import MetaGradient
 from fastadapt.learner import Learner
 from fastadapt.losses import CrossEntropy, Loss, Reduction
+from fastadapt.methods.fine_tune import FineTune
+from fastadapt.methods.foml import FOML
 from fastadapt.methods.maml import MAML
+from fastadapt.methods.nearest import NearestNeighbour
 from fastadapt.methods.pretrain import Pretrain
 from fastadapt.methods.reptile import InnerState, Reptile
 from fastadapt.norm import Norm
@@ -98,19 +102,32 @@ class ReptileMethod(Execution):
 
     def build(self, model: nn.Module, loss: Loss) -> Learner:
         """Return the learner around `model`."""
-        return Reptile(
-            model,
-            loss,
-            rule=_rule(self.inner_rule, self.inner_lr, self.momentum, self.inner_clip),
-            steps=self.steps,
-            batch=self.batch,
-            test_steps=self.test_steps,
-            test_batch=self.test_batch,
-            replacement=self.replacement,
-            inner_state=self.inner_state,
-            norm=self.norm,
-            route=self.execution(),
-        )
+        return Reptile(model, loss, **self._settings())
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "rule": _rule(self.inner_rule, self.inner_lr, self.momentum, self.inner_clip),
+            "steps": self.steps,
+            "batch": self.batch,
+            "test_steps": self.test_steps,
+            "test_batch": self.test_batch,
+            "replacement": self.replacement,
+            "inner_state": self.inner_state,
+            "norm": self.norm,
+            "route": self.execution(),
+        }
+
+
+@dataclass(frozen=True)
+class FOMLMethod(ReptileMethod):
+    """First-order MAML as the Reptile paper compares it: only the last inner step counts."""
+
+    tail: int | None = None
+    """Samples of each class kept apart for the last step; None takes the next minibatch of the stream."""
+
+    def build(self, model: nn.Module, loss: Loss) -> Learner:
+        """Return the learner around `model`."""
+        return FOML(model, loss, tail=self.tail, **self._settings())
 
 
 @dataclass(frozen=True)
@@ -129,3 +146,48 @@ class PretrainMethod(Execution):
         return Pretrain(
             model, loss, rule=SGD(self.inner_lr), test_steps=self.test_steps, norm=self.norm, route=self.execution()
         )
+
+
+@dataclass(frozen=True)
+class FineTuneMethod(Execution):
+    """A classifier of all training classes, then a fresh head and fine-tuning."""
+
+    inner_lr: float = 0.01
+    """First step size of fine-tuning; to be tuned on validation tasks."""
+    lr_decay: float = 0.0
+    """The step size is divided by 1 + lr_decay * step."""
+    test_steps: int = 15
+    """Steps of fine-tuning."""
+    norm: Norm = "running"
+    """Batch-norm mode."""
+
+    def build(self, model: nn.Module, loss: Loss, classes: int | None) -> Learner:
+        """Return the learner around `model`, a network with as many outputs as a test task has classes."""
+        return FineTune(
+            model,
+            loss,
+            classes=_some(classes),
+            lr=self.inner_lr,
+            decay=self.lr_decay,
+            test_steps=self.test_steps,
+            norm=self.norm,
+            route=self.execution(),
+        )
+
+
+@dataclass(frozen=True)
+class NearestMethod(Execution):
+    """A classifier of all training classes, then the label of the most similar support sample."""
+
+    norm: Norm = "running"
+    """Batch-norm mode."""
+
+    def build(self, model: nn.Module, loss: Loss, classes: int | None) -> Learner:
+        """Return the learner around `model`, a network with as many outputs as a test task has classes."""
+        return NearestNeighbour(model, loss, classes=_some(classes), norm=self.norm, route=self.execution())
+
+
+def _some(classes: int | None) -> int:
+    if classes is None:
+        raise ConfigError("a classifier of all training classes needs data with classes; waves have none")
+    return classes

@@ -1,5 +1,6 @@
 """Networks of the papers, by name."""
 
+from fastadapt.nets.context import WithContext as WithContext
 from fastadapt.nets.conv4 import Conv4 as Conv4
 from fastadapt.nets.mlp import MLP as MLP
 from fastadapt.nets.resnet12 import ResNet12 as ResNet12

@@ -1,13 +1,16 @@
 """Networks as settings of a run; their sizes follow from the data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import nn
 
 from fastadapt.errors import ConfigError
+from fastadapt.nets.context import WithContext
 from fastadapt.nets.conv4 import Conv4
 from fastadapt.nets.mlp import MLP
+from fastadapt.nets.nearest import Nearest
 from fastadapt.nets.resnet12 import ResNet12
 
 
@@ -23,14 +26,22 @@ class MLPNet:
     """Put a batch norm before each activation."""
     init_std: float | None = 0.01
     """Standard deviation of the weights' truncated normal; None is PyTorch's own."""
+    context: int = 0
+    """Numbers of a learned vector beside the input; 0 is none."""
 
     def describe(self, data: Any) -> dict[str, Any]:
         """Return name and arguments of the network for `data`."""
+        if self.context > 0 and self.norm:
+            raise ConfigError(
+                f"net.context={self.context} has no effect with net.norm: the batch norm behind the first layer takes "
+                "away what all samples have in common; leave one of them out"
+            )
         shape = data.input
         inputs = shape["inputs"] if shape["kind"] == "points" else shape["size"] ** 2 * shape["channels"]
         outputs = shape["outputs"] if shape["kind"] == "points" else data.ways
         rest = {"activation": self.activation, "norm": self.norm, "init_std": self.init_std}
-        return {"name": "MLP", "arguments": {"inputs": inputs, "hidden": list(self.hidden), "outputs": outputs, **rest}}
+        sizes = {"inputs": inputs + self.context, "hidden": list(self.hidden), "outputs": outputs}
+        return _described("MLP", {**sizes, **rest}, self.context, flat=True)
 
 
 @dataclass(frozen=True)
@@ -39,23 +50,26 @@ class Conv4Net:
 
     width: int = 64
     """Filters of each block."""
-    down: Literal["stride", "max"] = "stride"
-    """Halve the map by stride 2 or by max-pooling."""
+    down: Literal["stride", "max", "max_same"] = "stride"
+    """Halve the map by stride 2 or by max-pooling; max_same keeps the last row and column of an odd map."""
     pooled: Literal["mean", "flatten"] = "mean"
     """What the linear head sees of the last map."""
     affine: Literal["shift", "both"] = "shift"
     """Learned parameters of the batch norm."""
     head_std: float | None = None
     """Standard deviation of the head's initialisation; None is Glorot."""
+    context: int = 0
+    """Learned constant channels beside the image; 0 is none."""
 
     def describe(self, data: Any) -> dict[str, Any]:
         """Return name and arguments of the network for `data`."""
         shape = data.input
         if shape["kind"] != "image":
             raise ConfigError("Conv4 needs images; choose MLPNet for points")
-        sizes = {"channels": shape["channels"], "width": self.width, "ways": data.ways, "size": shape["size"]}
+        channels = shape["channels"] + self.context
+        sizes = {"channels": channels, "width": self.width, "ways": data.ways, "size": shape["size"]}
         rest = {"down": self.down, "pooled": self.pooled, "affine": self.affine, "head_std": self.head_std}
-        return {"name": "Conv4", "arguments": {**sizes, **rest}}
+        return _described("Conv4", {**sizes, **rest}, self.context)
 
 
 @dataclass(frozen=True)
@@ -74,15 +88,29 @@ class ResNet12Net:
         return {"name": "ResNet12", "arguments": sizes}
 
 
-NETS: dict[str, type[nn.Module]] = {"MLP": MLP, "Conv4": Conv4, "ResNet12": ResNet12}
+def _described(name: str, arguments: dict[str, Any], context: int, flat: bool = False) -> dict[str, Any]:
+    if context < 0:
+        raise ConfigError(f"net.context counts the numbers of a vector and must be >= 0, got {context}")
+    beside = {"context": {"size": context, "flat": flat}} if context else {}
+    return {"name": name, "arguments": arguments, **beside}
+
+
+def _nearest(net: dict[str, Any], samples: int) -> Nearest:
+    return Nearest(build_net(net), samples)
+
+
+NETS: dict[str, Callable[..., nn.Module]] = {"MLP": MLP, "Conv4": Conv4, "ResNet12": ResNet12, "Nearest": _nearest}
 
 
 def build_net(description: dict[str, Any]) -> nn.Module:
     """Return the network that `{"name": ..., "arguments": {...}}` describes.
+
+    A third entry, `"context": {"size": ..., "flat": ...}`, puts it behind a `WithContext`.
 
     Raises:
         ConfigError: for a name that does not exist.
     """
     if description["name"] not in NETS:
         raise ConfigError(f"there is no network {description['name']!r}; known are {', '.join(NETS)}")
-    return NETS[description["name"]](**description["arguments"])
+    net = NETS[description["name"]](**description["arguments"])
+    return WithContext(net, **description["context"]) if "context" in description else net

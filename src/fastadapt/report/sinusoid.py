@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from fastadapt.data.sinusoid import Family, Half, Sinusoid
 from fastadapt.evaluate import Evaluation, Protocol, evaluate
@@ -33,7 +31,7 @@ from fastadapt.report.style import (
     tidy,
 )
 from fastadapt.report.tune import at_rate
-from fastadapt.tasks import task_rng
+from fastadapt.report.waves import AdaptedWave, adapted_wave, tall_wave
 
 Rates = Mapping[int, float]
 """A step size for each number of shots."""
@@ -119,30 +117,61 @@ def draw_adaptation(
     References:
         Finn, Abbeel, Levine 2017 (arXiv:1703.03400), figure 2.
     """
-    drawn = figure(4.9 * len(shots), 3.0 * len(learners) + 1.0)
     if not learners:
+        return draw_waves({}, path)
+    index = tall_wave(seed, family) if index is None else index
+    waves: dict[str, list[AdaptedWave]] = {}
+    own: dict[str, Rates] = {}
+    for name, learner in learners.items():
+        told = name in oracles
+        own[name] = (rates or {}).get(name, {})
+        waves[name] = []
+        for k in shots:
+            side = half if k == min(shots) and len(shots) > 1 else None
+            with _rated(learner, own[name], k):
+                after = (0,) if told else steps
+                waves[name].append(
+                    adapted_wave(learner, k, half=side, steps=after, family=family, oracle=told, seed=seed, index=index)
+                )
+    return draw_waves(waves, path, rates=own)
+
+
+def draw_waves(
+    waves: Mapping[str, Sequence[AdaptedWave]], path: Path | str, *, rates: Mapping[str, Rates] | None = None
+) -> Path:
+    """Draw adapted waves, a row of panels for each name; `draw_adaptation` computes them first.
+
+    Args:
+        waves: by the name of the learner; the same task with one or several numbers of points.
+        path: the PNG to write.
+        rates: for some learners, the step size for each K, to be named in the title.
+
+    Returns:
+        `path`.
+
+    Raises:
+        MissingExtraError: if matplotlib is not installed.
+    """
+    columns = max((len(row) for row in waves.values()), default=1)
+    drawn = figure(4.9 * columns, 3.0 * len(waves) + 1.0)
+    if not waves:
         only_note(drawn, "no learner to draw")
         return save_figure(drawn, path)
-    index = _tall_wave(seed, family) if index is None else index
-    grid, strip = panels_with_legend(drawn, len(learners), len(shots), sharex=True, sharey=True)
-    for row, (name, learner) in zip(grid, learners.items(), strict=True):
-        for axes, k in zip(row, shots, strict=True):
-            side = half if k == min(shots) and len(shots) > 1 else None
-            source = Sinusoid(family, shots=k, queries=200, oracle=True, grid=True, half=side)
-            task = source.sample(task_rng(seed, "test", index))
-            told, own = name in oracles, (rates or {}).get(name, {}).get(k)
-            with _rated(learner, (rates or {}).get(name), k):
-                curves = _functions(learner, task.support, task.query[0], (0,) if told else steps, told)
-            where = f"K = {k}, all in the {side} half" if side else f"K = {k}"
-            title = f"{name}, {where}" + (f", step size {own:g}" if own is not None else "")
-            _draw_wave(axes, task, curves, title, side)
+    grid, strip = panels_with_legend(drawn, len(waves), columns, sharex=True, sharey=True)
+    for row, (name, each) in zip(grid, waves.items(), strict=True):
+        for axes, wave in zip(row, each, strict=False):
+            rate = (rates or {}).get(name, {}).get(wave.shots)
+            where = f"K = {wave.shots}, all in the {wave.half} half" if wave.half else f"K = {wave.shots}"
+            _draw_wave(axes, wave, f"{name}, {where}" + (f", step size {rate:g}" if rate is not None else ""))
     for axes in grid[-1]:
         axes.set_xlabel("x", fontsize=9)
     for axes in grid[:, 0]:
         axes.set_ylabel("y", fontsize=9)
-    height, phase = Sinusoid(family, oracle=True).sample(task_rng(seed, "test", index)).support[0][0, 1:].tolist()
-    sign = "\N{MINUS SIGN}" if family == "maml" else "+"
-    title = f"One task (test task {index}): y = {height:.2f} sin(x {sign} {phase:.2f}), adapted to its K points"
+    one = next(iter(waves.values()))[0]
+    sign = "\N{MINUS SIGN}" if one.family == "maml" else "+"
+    title = (
+        f"One task (test task {one.index}): y = {one.height:.2f} sin(x {sign} {one.phase:.2f}), adapted to its K points"
+    )
     drawn.suptitle(title, fontsize=11)
     add_legend(strip, grid)
     note(drawn, ["MSE: mean squared error of this one task over [-5, 5]. Grey ground: the half without points."])
@@ -155,35 +184,15 @@ def _rated(learner: Learner, rates: Rates | None, shots: int) -> AbstractContext
     return at_rate(learner, rate) if isinstance(learner, GradientLearner) else nullcontext()
 
 
-def _tall_wave(seed: int, family: Family) -> int:
-    source = Sinusoid(family, shots=1, queries=0, oracle=True)
-    return next(i for i in range(10_000) if float(source.sample(task_rng(seed, "test", i)).support[0][0, 1]) >= 2.5)
-
-
-def _functions(learner: Learner, support: Any, x: Tensor, steps: Sequence[int], oracle: bool) -> dict[int, np.ndarray]:
-    """Return the learner's function on `x` after each number of steps, `{steps: [n]}`."""
-    device = next((p.device for p in learner.parameters()), torch.device("cpu"))
-    columns = 3 if oracle else 1
-    given = (support[0][:, :columns].to(device), support[1].to(device))
-    curves = {}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        for j in steps:
-            with torch.no_grad():
-                predict = learner.adapt(given, steps=j)
-                curves[j] = predict(x[:, :columns].to(device))[:, 0].double().cpu().numpy()
-    return curves
-
-
-def _draw_wave(axes: Any, task: Any, curves: Mapping[int, np.ndarray], title: str, side: Half | None) -> None:
-    """Draw one panel of `draw_adaptation`."""
-    (xs, ys), (x, y) = task.support, task.query
-    line, target = x[:, 0].numpy(), y[:, 0].double().numpy()
-    if side is not None:
-        axes.axvspan(*((-5, 0) if side == "right" else (0, 5)), color="0.95", linewidth=0, zorder=0)
+def _draw_wave(axes: Any, wave: AdaptedWave, title: str) -> None:
+    """Draw one panel."""
+    line, target = np.asarray(wave.x), np.asarray(wave.wave)
+    if wave.half is not None:
+        axes.axvspan(*((-5, 0) if wave.half == "right" else (0, 5)), color="0.95", linewidth=0, zorder=0)
     axes.plot(line, target, color="0.65", linewidth=4, label="true wave", solid_capstyle="round")
     errors = []
-    for number, (j, curve) in enumerate(curves.items()):
+    for number, (j, values) in enumerate(wave.curves.items()):
+        curve = np.asarray(values)
         color, dashes = _CURVES.get(j, (_OTHERS[number % len(_OTHERS)], (0, (4, 1.5, 1, 1.5))))
         name = "before" if j == 0 else f"{j} step{'' if j == 1 else 's'}"
         with np.errstate(all="ignore"):
@@ -192,7 +201,8 @@ def _draw_wave(axes: Any, task: Any, curves: Mapping[int, np.ndarray], title: st
         errors.append(f"{name} {short if np.isfinite(error) else 'not finite'}")
         shown = np.where(np.abs(curve) < 1e6, curve, np.nan)  # what is not finite, or absurd, has no place on paper
         axes.plot(line, shown, color=color, linestyle=dashes, linewidth=1.8, label=name)
-    axes.plot(xs[:, 0], ys[:, 0], "^", color="black", markersize=7, label="the K points", zorder=4, linestyle="")
+    xs, ys = zip(*wave.points, strict=True)
+    axes.plot(xs, ys, "^", color="black", markersize=7, label="the K points", zorder=4, linestyle="")
     tidy(axes, title=title)
     axes.set_xlim(-5, 5)
     axes.set_ylim(-7.5, 6.2)

@@ -65,7 +65,7 @@ def draw_steps(results: Mapping[str, Mapping[int, Evaluation]], path: Path | str
     panels[0, 0].set_ylabel(units.get(everything[0].metric, everything[0].metric), fontsize=9)
     _scale(panels[0, 0], everything, limit)
     add_legend(strip, panels)
-    counts = sorted({len(e.per_task) for e in everything})
+    counts = sorted({e.protocol.tasks for e in everything})
     tasks = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
     drawn.suptitle(f"Mean over {tasks} test tasks against the number of gradient steps; bands: 95 % CI", fontsize=11)
     note(drawn, remarks)
@@ -103,7 +103,7 @@ def _draw_line(axes: Any, where: str, name: str, result: Evaluation, last: int, 
         end = int(finite.argmin()) - 1
         if not finite.all() and end >= 0 and not len(far):
             axes.plot(end, mean[end], marker="x", color=color, markersize=10, markeredgewidth=2.2, linestyle="")
-        count = f"{result.nonfinite[-1]} of {len(result.per_task)} tasks are not finite"
+        count = f"{result.nonfinite[-1]} of {result.protocol.tasks} tasks are not finite"
         rest = f"mean of the rest {result.finite_mean[-1]:.3g}"
         remarks.append(f"{where}: {count} after {len(result.mean) - 1} steps (the first after {bad[0]}); {rest}.")
     return remarks

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastadapt.data.images import ImageRecipe
+from fastadapt.data.images import NORMALISATIONS, ImageRecipe
 from fastadapt.errors import DataError
 from fastadapt.serve.limits import Limits
 from fastadapt.serve.problems import Problem
@@ -102,6 +102,9 @@ def as_png(image: Tensor, recipe: ImageRecipe) -> bytes:
     """Return an image `[C, size, size]` as a PNG that `recipe` decodes to the same numbers."""
     from PIL import Image
 
+    mean, std = NORMALISATIONS[recipe.normalise]
+    if mean is not None and std is not None:
+        image = image * torch.tensor(std).view(-1, 1, 1) + torch.tensor(mean).view(-1, 1, 1)
     pixels = torch.sub(1.0, image) if recipe.invert else image
     values = (pixels * 255).round().clamp(0, 255).to(torch.uint8)
     array = values[0].numpy() if recipe.channels == 1 else values.permute(1, 2, 0).contiguous().numpy()

@@ -17,6 +17,7 @@ from fastadapt.errors import CheckpointError
 from fastadapt.learner import Learner
 from fastadapt.memory import PeakBytes
 from fastadapt.methods.gradient import GradientLearner
+from fastadapt.methods.transfer import Transfer
 from fastadapt.norm import Norm
 from fastadapt.run_files import LoadedRun, load_run
 from fastadapt.serve.heads import head_of
@@ -32,11 +33,14 @@ _ABOUT = {
     "foml": "gradient steps from an initialisation that was learned for exactly this",
     "reptile": "gradient steps from an initialisation near every task's solution",
     "pretrain": "gradient steps from a network that was trained on all tasks at once",
+    "finetune": "gradient steps of a fresh head on a classifier of all training classes",
+    "nearest": "no steps: the most similar sample, seen by a classifier of all training classes",
     FINE_TUNE: "the same gradient steps from a random start: what is left without meta-learning",
     NEAREST_MEAN: "no steps: the class whose samples are nearest on average, seen by the trained network",
 }
 _TRAINED_ON = {
     "OmniglotData": "Omniglot: handwritten characters of 50 alphabets",
+    "MiniImageNetData": "mini-ImageNet: photographs of 64 classes",
     "SinusoidData": "sine waves of random height and phase",
 }
 
@@ -183,7 +187,8 @@ class ServedModel:
 def _methods(run: LoadedRun) -> tuple[Method, ...]:
     title = type(run.config.method).__name__.removesuffix("Method")
     methods = [Method(title.lower(), title, _ABOUT.get(title.lower(), "the method by which the model was trained"))]
-    if not isinstance(run.learner, GradientLearner):
+    # a transfer baseline has no learned start of gradient steps to compare with
+    if not isinstance(run.learner, GradientLearner) or isinstance(run.learner, Transfer):
         return tuple(methods)
     methods.append(Method(FINE_TUNE, "Fine-tuning", _ABOUT[FINE_TUNE]))
     if run.ways is not None and head_of(run.learner.model) is not None:

@@ -1,0 +1,205 @@
+"""Write docs/results.md from the committed result files of `fastadapt reproduce`.
+
+    python benchmarks/published/report.py
+
+A test holds the page to the files, so no number there can be without one. What can't be computed, the causes of
+differences, is kept in findings.md beside this file and put at the end of the page.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from fastadapt.published.comparison import Row, rows
+from fastadapt.published.experiment import Experiment
+from fastadapt.published.gradients import COMBINATIONS, CURVES, FORMULAS, PANELS
+from fastadapt.published.registry import EXPERIMENTS
+from fastadapt.published.result_file import read_result
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+PAGE = ROOT / "docs" / "results.md"
+
+INTRODUCTION = """# Results beside the papers'
+
+Written by `python benchmarks/published/report.py` from the files in `benchmarks/published/results/`; each holds its
+command, commit, hardware, seeds, curve and complete configuration. `fastadapt reproduce NAME` repeats a row, `fastadapt
+list` shows all.
+
+How to read it: ± is a 95 % interval over the test tasks; with several seeds, the mean of the seeds and the larger of
+that interval and the one over the seeds. *Inside* means that ours and the published number differ by no more than the two
+intervals together, `sqrt(ours² + theirs²)`. *Share* is the part of the published outer steps that was trained: below
+100 % the training was cut by a budget of time on a small machine, and the verdict is about the shorter training.
+Accuracies are in percent. Published numbers are quoted from the papers named in each result file; none of them was
+measured here."""
+
+
+def results(folder: Path = HERE / "results") -> dict[str, dict]:
+    """Return the result files by the name of their experiment; those of another version are left out."""
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        content = read_result(path)
+        experiment = EXPERIMENTS.get(content["experiment"])
+        if experiment is not None and experiment.version == content["version"]:
+            found[experiment.name] = content
+    return found
+
+
+def _share(fraction: float) -> str:
+    return "100 %" if fraction >= 1 else f"{100 * fraction:.2g} %"
+
+
+def _line(row: Row) -> str:
+    seeds = f"{row.seeds} (± {100 * row.spread:.2f})" if row.percent and row.spread is not None else str(row.seeds)
+    if not row.percent and row.spread is not None:
+        seeds = f"{row.seeds} (± {row.spread:.3f})"
+    verdict = "" if row.verdict is None else row.verdict.text(percent=row.percent)
+    bad = f"; {row.nonfinite} tasks diverged" if row.nonfinite else ""
+    cells = [f"`{row.experiment}`", row.measurement, str(row.step), row.text(), row.published or "–"]
+    return f"| {' | '.join([*cells, verdict + bad, _share(row.fraction), seeds])} |"
+
+
+def table(experiments: Iterable[Experiment], found: dict[str, dict]) -> list[str]:
+    """Return the table of some experiments as lines of Markdown."""
+    lines = [
+        "| run | measured | inner steps | ours | published | verdict | share | seeds (std) |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for experiment in experiments:
+        if experiment.name not in found:
+            lines.append(f"| `{experiment.name}` | not run yet | | | | | | |")
+            continue
+        lines += [_line(row) for row in rows(experiment, found[experiment.name]["runs"])]
+    return lines
+
+
+def pretraining(found: dict[str, dict]) -> list[str]:
+    """Return MAML against joint pretraining: the loss before and after adaptation, on the same tasks."""
+    names = ("maml-sinusoid", "fomaml-sinusoid", "pretrain-sinusoid", "oracle-sinusoid")
+    lines = [
+        "| trained by | before adaptation | 1 step | 5 steps | 10 steps |",
+        "|---|---|---|---|---|",
+    ]
+    for name in names:
+        if name not in found:
+            continue
+        [*measured] = [m for run in found[name]["runs"] for m in run["measurements"] if m["name"] == "K=10"]
+        last = len(measured[0]["mean"]) - 1
+        cells = []
+        for step in (0, 1, 5, 10):
+            mean = sum(float(m["mean"][min(step, last)]) for m in measured) / len(measured)
+            half = sum(float(m["ci95"][min(step, last)]) for m in measured) / len(measured)
+            cells.append(f"{mean:.3f} ± {half:.3f}")
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return lines
+
+
+def gradients(found: dict[str, dict]) -> list[str]:
+    """Return the ten combinations, best first, with the accuracy at the end and the steps to 90 %."""
+    scored = []
+    for name in COMBINATIONS:
+        content = found.get(f"gradients-{name}")
+        if content is None:
+            continue
+        run = content["runs"][0]
+        measured = run["measurements"][0]
+        reached = next((point["step"] for point in run["curve"] if point.get("val accuracy", 0) >= 0.9), None)
+        scored.append((float(measured["mean"][-1]), float(measured["ci95"][-1]), name, reached, run))
+    lines = [
+        "| outer step along | accuracy | outer steps to 90 % (validation) | outer steps | share |",
+        "|---|---|---|---|---|",
+    ]
+    for mean, half, name, reached, run in sorted(scored, reverse=True):
+        cells = [FORMULAS[name], f"{100 * mean:.2f} ± {100 * half:.2f}", f"{reached:,}" if reached else "not reached"]
+        lines.append(f"| {' | '.join([*cells, format(run['steps'], ','), _share(run['fraction'])])} |")
+    return lines
+
+
+def overlap(found: dict[str, dict]) -> list[str]:
+    """Return the three panels of the overlap ablation, one row for each value."""
+    lines = [f"| varied | value | {' | '.join(CURVES)} | outer steps |", f"|---|---|{'---|' * (len(CURVES) + 1)}"]
+    for panel, values in PANELS.items():
+        for value in values:
+            cells, steps = [], set()
+            for curve in CURVES:
+                content = found.get(f"overlap-{panel}-{value:g}-{curve}")
+                if content is None:
+                    cells.append("–")
+                    continue
+                measured = content["runs"][0]["measurements"][0]
+                steps.add(content["runs"][0]["steps"])
+                cells.append(f"{100 * float(measured['mean'][-1]):.1f} ± {100 * float(measured['ci95'][-1]):.1f}")
+            count = f"{min(steps):,}–{max(steps):,}" if len(steps) > 1 else f"{min(steps):,}" if steps else "–"
+            lines.append(f"| {panel} | {value:g} | {' | '.join(cells)} | {count} |")
+    return lines
+
+
+def page(found: dict[str, dict]) -> str:
+    """Return the page."""
+
+    def of(*beginnings: str) -> list[Experiment]:
+        return [e for e in EXPERIMENTS.values() if any(b in e.name for b in beginnings) and e.figure != "overlap"]
+
+    parts = [INTRODUCTION.splitlines()]
+    parts.append(["## Sine waves", "", *table(of("sinusoid"), found)])
+    parts.append(["![Error against inner steps](images/published/sinusoid-steps.png)"])
+    parts.append(
+        [
+            "### Pretraining against MAML, on identical data",
+            "",
+            "The same stream of waves trains all of them and the same 600 waves test them, K = 10. Before adaptation "
+            "joint pretraining is as good as any single function can be (3.006 in expectation); after a step it has "
+            "lost.",
+            "",
+            *pretraining(found),
+        ]
+    )
+    parts.append(["## Omniglot", "", *table(of("-omniglot-"), found)])
+    parts.append(["## mini-ImageNet", "", *table(of("-mini-imagenet"), found)])
+    parts.append(
+        [
+            "## Which gradients make the outer step",
+            "",
+            "Omniglot, 5-way 5-shot, one task an outer step, 25 samples a minibatch; `g4` is first-order MAML with "
+            "four steps, the sums are Reptile, `g1` is joint pretraining. The paper prints curves and no numbers: "
+            "what it found is that g1 is ineffective, that the sum of all gradients learns faster than the last one "
+            "alone and faster than their mean, and that g1 + g2 + g3 + g4 is best.",
+            "",
+            *gradients(found),
+            "",
+            "![Gradient combinations](images/published/gradients.png)",
+        ]
+    )
+    parts.append(
+        [
+            "## When the last batch overlaps with the others",
+            "",
+            "Omniglot, 5-way 5-shot, 20 training shots. *separate*: first-order MAML whose last minibatch is kept "
+            "apart; *cycling* and *replacement*: it comes from the same samples as the others. 100 samples are seen "
+            "once in 4 steps of 25.",
+            "",
+            *overlap(found),
+            "",
+            "![Overlap](images/published/overlap.png)",
+        ]
+    )
+    notes = {e.name: e.differs for e in EXPERIMENTS.values() if e.differs and e.figure not in ("overlap", "gradients")}
+    grouped: dict[str, list[str]] = {}
+    for name, lines in notes.items():
+        for line in lines:
+            grouped.setdefault(line, []).append(name)
+    differs = [f"- {line}: {', '.join(f'`{n}`' for n in names)}" for line, names in grouped.items()]
+    parts.append(["## Where our settings differ from the papers'", "", *differs])
+    findings = HERE / "findings.md"
+    if findings.is_file():
+        parts.append(findings.read_text(encoding="utf-8").strip().splitlines())
+    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(page(results()), encoding="utf-8")
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    main()

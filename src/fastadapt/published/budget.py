@@ -1,0 +1,77 @@
+"""How many outer steps fit into a budget of time, and how a budget is written."""
+
+import re
+import statistics
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from fastadapt.config import RunConfig
+from fastadapt.errors import ConfigError
+from fastadapt.learner import Learner
+from fastadapt.tasks import SampleFunction, TaskSource, draw_batch
+from fastadapt.train import outer_step
+
+_UNITS = {"s": 1 / 60, "m": 1.0, "h": 60.0}
+_WARM, _TIMED = 3, 8
+_MARGIN = 0.95  # validations and checkpoints take the rest
+
+
+def minutes_of(text: str) -> float:
+    """Return the minutes of a budget such as "20m", "1.5h" or "90s".
+
+    Raises:
+        ConfigError: if it is not written like that, or not above 0.
+
+    Example:
+        >>> minutes_of("20m"), minutes_of("1.5h")
+        (20.0, 90.0)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([smh])\s*", text)
+    if match is None or not float(match[1]) > 0:
+        raise ConfigError(f"a budget is written as 90s, 20m or 1.5h, got {text!r}")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def scheduled(config: RunConfig) -> bool:
+    """Return whether the outer rate depends on the number of steps, so that a shorter run is another run."""
+    return config.training.schedule != "constant"
+
+
+def fitting_steps(learner: Learner, source: TaskSource | SampleFunction, config: RunConfig, minutes: float) -> int:
+    """Return how many outer steps take `minutes`, measured on a few steps of a learner that is not needed again.
+
+    The first steps are not counted: shapes are measured and compiled there. What is returned has two leading digits,
+    since no more is known.
+
+    Returns:
+        At least 10 and at most the published number of steps.
+    """
+    training = config.training
+    optimizer = training.build_optimizer(learner)
+    device = next(p.device for p in learner.parameters())
+    engine: Any = getattr(learner, "engine", None)
+    if engine is not None:
+        engine.expect(training.steps)
+    learner.train()
+    seconds = []
+    for step in range(_WARM + _TIMED):
+        began = time.perf_counter()
+        numbers = range(step * training.meta_batch, (step + 1) * training.meta_batch)
+        tasks = draw_batch(source, seed=training.seed, split="train", indices=numbers)
+        outer_step(learner, [group.to(device) for group in tasks], optimizer, training)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if step >= _WARM:
+            seconds.append(time.perf_counter() - began)
+    fitting = _MARGIN * 60 * minutes / statistics.median(seconds)
+    return max(10, min(training.steps, int(float(f"{fitting:.2g}"))))
+
+
+def shortened(config: RunConfig, steps: int) -> RunConfig:
+    """Return the run with its schedule squeezed into `steps`, validated about ten times on the way at the least."""
+    every = config.training.validate_every
+    training = replace(config.training, steps=steps, validate_every=min(every, max(1, steps // 10)) if every else 0)
+    return replace(config, training=training)
