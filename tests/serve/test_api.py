@@ -14,7 +14,7 @@ from serve.kit import SHAPES, adapt, classes, coded, create, drawing, lines_of, 
 
 @pytest.fixture(scope="module")
 def client():
-    app = create_app([drawing(), waves()], limits=Limits(workers=2))
+    app = create_app([drawing(), waves()], limits=Limits(workers=2, seconds=300))
     with TestClient(app) as client:
         yield client
 
@@ -37,7 +37,8 @@ def test_models_say_what_they_take(client):
     assert points["input"] == {"kind": "points", "inputs": 1, "outputs": 1} and points["ways"] is None
     assert [method["name"] for method in points["methods"]] == ["reptile", "fine-tune"]
     assert answer["limits"] | {"body_bytes": 8_000_000, "images": 400, "queries": 64} == answer["limits"]
-    assert answer["limits"]["seconds"] == 10 and answer["limits"]["ttl_seconds"] == 1800
+    assert answer["limits"]["seconds"] == 300 and answer["limits"]["ttl_seconds"] == 1800
+    assert Limits().seconds == 10  # tests are patient, because machines are busy
 
 
 def test_a_task_is_created_shown_and_dropped(client):

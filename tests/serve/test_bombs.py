@@ -27,7 +27,7 @@ JSON = {"content-type": "application/json"}
 
 @pytest.fixture(scope="module")
 def server():
-    with listening(create_app([drawing()], limits=Limits(workers=2))) as address:
+    with listening(create_app([drawing()], limits=Limits(workers=2, seconds=300))) as address:
         with browser(address) as client:
             create(client)  # the first one also measures what the network needs
         yield address
@@ -141,7 +141,7 @@ def test_decoding_has_a_time_limit():
 
 
 def test_a_task_that_would_take_too_much_memory_is_refused():
-    app = create_app([drawing()], limits=Limits(workers=1, job_bytes=100_000))
+    app = create_app([drawing()], limits=Limits(workers=1, job_bytes=100_000, seconds=300))
     with TestClient(app) as client:
         body = {"model": "drawing", "classes": [{"name": n, "images": [coded("ring")] * 5} for n in "ab"]}
         refused(client.post("/api/tasks", json=body), 413, "too_much_memory")
@@ -265,7 +265,7 @@ def test_no_path_leads_out_of_the_page(tmp_path):
     (tmp_path / "web2").mkdir()
     (tmp_path / "web2" / "app.py").write_text("secret")
     (tmp_path / "web" / "link").symlink_to(tmp_path / "app.py")
-    app = create_app([drawing()], limits=Limits(workers=1), web=tmp_path / "web")
+    app = create_app([drawing()], limits=Limits(workers=1, seconds=300), web=tmp_path / "web")
 
     async def all_of_them():
         tried = 0

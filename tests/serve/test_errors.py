@@ -12,7 +12,7 @@ from serve.kit import SHAPES, adapt, coded, create, drawing, picture, waves
 
 @pytest.fixture(scope="module")
 def client():
-    with TestClient(create_app([drawing(), waves()], limits=Limits(workers=2))) as client:
+    with TestClient(create_app([drawing(), waves()], limits=Limits(workers=2, seconds=300))) as client:
         yield client
 
 

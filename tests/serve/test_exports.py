@@ -25,7 +25,7 @@ POINTS = {"rows": {"x": [[-1.0], [0.0], [1.0]], "y": [[-0.8], [0.1], [0.8]]}}
 @pytest.fixture(scope="module")
 def client():
     models = [drawing(), drawing("beside", norm="transductive"), drawing("averages", norm="running"), waves()]
-    with TestClient(create_app(models, limits=Limits(workers=1))) as client:
+    with TestClient(create_app(models, limits=Limits(workers=1, seconds=300))) as client:
         yield client
 
 

@@ -19,7 +19,7 @@ CALM = settings(
 @pytest.fixture(scope="module")
 def client():
     with TestClient(
-        create_app([drawing(), waves()], limits=Limits(workers=2)), raise_server_exceptions=False
+        create_app([drawing(), waves()], limits=Limits(workers=2, seconds=300)), raise_server_exceptions=False
     ) as client:
         yield client
 
@@ -107,7 +107,7 @@ def test_any_form(client, name, file, content, part):
 @pytest.mark.slow
 def test_schemathesis_finds_nothing():
     schemathesis = pytest.importorskip("schemathesis")
-    app = create_app([drawing()], limits=Limits(workers=2))
+    app = create_app([drawing()], limits=Limits(workers=2, seconds=300))
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     for result in schema.get_all_operations():
         operation = result.ok()

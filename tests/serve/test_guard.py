@@ -9,7 +9,7 @@ from fastadapt.serve.limits import Limits
 from fastadapt.serve.run import hosts_of
 from serve.kit import classes, drawing
 
-SMALL = Limits(workers=1)
+SMALL = Limits(workers=1, seconds=300)
 
 
 @pytest.fixture(scope="module")

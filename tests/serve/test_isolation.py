@@ -62,10 +62,10 @@ def session(client, asked, times):
 )
 def test_users_at_once_get_what_each_would_get_alone(users, times, queue):
     alone = []
-    with TestClient(create_app([drawing()], limits=Limits(workers=1))) as client:
+    with TestClient(create_app([drawing()], limits=Limits(workers=1, seconds=300))) as client:
         for asked in sessions(users):
             alone.append(session(client, asked, 1))
-    with listening(create_app([drawing()], limits=Limits(workers=4, queue=queue))) as address:
+    with listening(create_app([drawing()], limits=Limits(workers=4, queue=queue, seconds=300))) as address:
 
         def user(asked):
             with browser(address) as client:
@@ -81,7 +81,7 @@ def test_users_at_once_get_what_each_would_get_alone(users, times, queue):
 @pytest.mark.parametrize("norm", ["support", "transductive", "running"])
 def test_an_answer_does_not_depend_on_what_else_is_asked(norm):
     queries = [coded(name, shift=2) for name in SHAPES]
-    with TestClient(create_app([drawing(norm=norm)], limits=Limits(workers=1))) as client:
+    with TestClient(create_app([drawing(norm=norm)], limits=Limits(workers=1, seconds=300))) as client:
         task = create(client, classes=classes(3, 2))
         together = adapt(client, task, steps=2, queries=queries)
         for i, query in enumerate(queries):
@@ -110,7 +110,7 @@ class Slow:
 
 def test_a_client_that_leaves_cancels_its_job_within_a_step(monkeypatch):
     slow = Slow(monkeypatch, 0.05)
-    app = create_app([drawing()], limits=Limits(workers=1))
+    app = create_app([drawing()], limits=Limits(workers=1, seconds=300))
     with listening(app) as address, browser(address) as client:
         task = create(client)
         with client.stream("POST", f"/api/tasks/{task}/adapt", json={"steps": 50}) as answer:
@@ -124,7 +124,7 @@ def test_a_client_that_leaves_cancels_its_job_within_a_step(monkeypatch):
 
 def test_a_client_that_leaves_while_it_waits_is_never_served(monkeypatch):
     slow = Slow(monkeypatch, 0.05)
-    app = create_app([drawing()], limits=Limits(workers=1))
+    app = create_app([drawing()], limits=Limits(workers=1, seconds=300))
     with listening(app) as address, browser(address) as client, browser(address) as other:
         first, second = create(client), create(client)
         with client.stream("POST", f"/api/tasks/{first}/adapt", json={"steps": 20}) as running:
@@ -140,7 +140,7 @@ def test_a_client_that_leaves_while_it_waits_is_never_served(monkeypatch):
 
 def test_a_newer_adaptation_of_a_task_cancels_the_older(monkeypatch):
     Slow(monkeypatch, 0.03)
-    app = create_app([drawing()], limits=Limits(workers=2))
+    app = create_app([drawing()], limits=Limits(workers=2, seconds=300))
     with listening(app) as address, browser(address) as client, browser(address) as other:
         task = create(client)
         with client.stream("POST", f"/api/tasks/{task}/adapt", json={"steps": 50, "sequence": 1}) as older:
@@ -156,7 +156,10 @@ def test_a_newer_adaptation_of_a_task_cancels_the_older(monkeypatch):
 
 def test_an_adaptation_can_be_cancelled_and_a_dropped_task_stops(monkeypatch):
     Slow(monkeypatch, 0.03)
-    with listening(create_app([drawing()], limits=Limits(workers=2))) as address, browser(address) as client:
+    with (
+        listening(create_app([drawing()], limits=Limits(workers=2, seconds=300))) as address,
+        browser(address) as client,
+    ):
         for path in ("/adapt", ""):
             task = create(client)
             with (
@@ -171,7 +174,7 @@ def test_an_adaptation_can_be_cancelled_and_a_dropped_task_stops(monkeypatch):
 
 def test_a_full_queue_answers_429_with_a_time(monkeypatch):
     Slow(monkeypatch, 0.1)
-    app = create_app([drawing()], limits=Limits(workers=1, queue=2))
+    app = create_app([drawing()], limits=Limits(workers=1, queue=2, seconds=300))
     with listening(app) as address, browser(address) as client:
         tasks = [create(client) for _ in range(6)]
         found = []
@@ -204,7 +207,7 @@ def test_a_job_has_a_time_limit(monkeypatch):
 
 
 def test_held_out_samples_get_what_is_left_of_half_the_time(monkeypatch):
-    with TestClient(create_app([drawing()], limits=Limits(workers=1))) as client:
+    with TestClient(create_app([drawing()], limits=Limits(workers=1, seconds=300))) as client:
         task = create(client, classes=classes(3, 2))
         assert adapt(client, task, steps=2)[-1]["held_out"] is not None
         monkeypatch.setattr("fastadapt.serve.service._SPARE", 0.0)
@@ -213,7 +216,7 @@ def test_held_out_samples_get_what_is_left_of_half_the_time(monkeypatch):
 
 
 def test_the_health_check_answers_while_everybody_adapts():
-    limits = Limits(workers=2)
+    limits = Limits(workers=2, seconds=300)
     with listening(create_app([drawing(), waves()], limits=limits)) as address:
         stop = threading.Event()
 
