@@ -103,7 +103,7 @@ def listening(app):
         place.close()
 
 
-def until(condition, seconds=10.0):
+def until(condition, seconds=60.0):
     """Wait for something to come true."""
     end = time.monotonic() + seconds
     while not condition():

@@ -116,7 +116,7 @@ def test_a_client_that_leaves_cancels_its_job_within_a_step(monkeypatch):
         with client.stream("POST", f"/api/tasks/{task}/adapt", json={"steps": 50}) as answer:
             assert next(answer.iter_lines())
         seen = slow.steps
-        until(lambda: app.state.service.workers.busy == 0, 2)
+        until(lambda: app.state.service.workers.busy == 0)
         assert slow.steps <= seen + 4
         assert client.get(f"/api/tasks/{task}").json()["adapted"] == []
         assert 'ended="cancelled"' in client.get("/metrics").text
@@ -134,7 +134,7 @@ def test_a_client_that_leaves_while_it_waits_is_never_served(monkeypatch):
             with pytest.raises(Exception, match="timed out"):
                 other.post(f"/api/tasks/{second}/adapt", json={"steps": 20})
             assert len(list(lines)) == 21
-        until(lambda: app.state.service.workers.busy == 0 and app.state.service.workers.waiting == 0, 2)
+        until(lambda: app.state.service.workers.busy == 0 and app.state.service.workers.waiting == 0)
         assert slow.steps == 21
 
 
@@ -200,8 +200,8 @@ def test_a_full_queue_answers_429_with_a_time(monkeypatch):
 def test_a_job_has_a_time_limit(monkeypatch):
     slow = Slow(monkeypatch, 0)
     with TestClient(create_app([drawing()], limits=Limits(workers=1, seconds=3))) as client:
-        task = create(client)
         monkeypatch.setattr(Job, "elapsed", property(lambda job: float(slow.steps)))  # a second for each step
+        task = create(client)
         *steps, last = adapt(client, task, steps=50)
         assert last["error"]["code"] == "too_slow" and [line["step"] for line in steps] == [0, 1, 2, 3]
 
