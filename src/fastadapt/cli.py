@@ -19,6 +19,8 @@ COMMANDS = {
     "adapt": "adapt a run to your own samples and save the predictor",
     "predict": "answer for files with a saved predictor",
     "report": "draw the pictures of a run, alone or against others",
+    "serve": "serve trained runs: a REST API and a page that uses it",
+    "demo": "draw in the browser and watch a model learn from it",
     "list": "show the presets and the runs",
     "doctor": "check the installation, the data and the machine",
 }

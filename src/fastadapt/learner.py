@@ -1,7 +1,7 @@
 """The contract that every method meets: one trainer, one evaluator and one server serve them all."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +84,21 @@ class Learner(nn.Module, ABC):
             steps: inner steps; None takes the learner's `test_steps`.
             norm: batch-norm mode of the predictor; None takes the learner's own.
         """
+
+    def adapting(
+        self, support: Any, steps: int | None = None, norm: Norm | None = None, rate: float | None = None
+    ) -> Iterator[Predictor]:
+        """Yield the adapted module after 0, 1, ..., `steps` inner steps, each as soon as it is computed.
+
+        A method without inner steps yields the one it has. The last one equals what `adapt` returns.
+
+        Args:
+            support: the labelled samples, as in `adapt`.
+            steps: inner steps; None takes the learner's `test_steps`.
+            norm: batch-norm mode of the predictors; None takes the learner's own.
+            rate: inner learning rate; None takes the rule's own. Methods without one ignore it.
+        """
+        yield self.adapt(support, steps, norm)
 
     @abstractmethod
     def trace(self, tasks: MetaBatch, steps: int | None = None, norm: Norm | None = None) -> Trace:

@@ -171,6 +171,15 @@ def test_no_inner_step_gives_the_initial_model(entry, learner, tasks):
     torch.testing.assert_close(learner.adapt(tasks[0].support, steps=0)(x), bare(x))
 
 
+def test_adapting_begins_at_the_start_and_ends_where_adapt_does(learner, tasks):
+    support, x = tasks[0].support, inputs(tasks[0].query)
+    path = list(learner.adapting(support, 2))
+    assert torch.equal(path[-1](x), learner.adapt(support, steps=2)(x))
+    if len(path) > 1:  # a method without inner steps has one state
+        assert len(path) == 3
+        assert torch.equal(path[0](x), learner.adapt(support, steps=0)(x))
+
+
 def test_adapting_reads_the_support_set(learner, tasks, kind):
     a, b = (learner.adapt(task.support) for task in tasks[:2])
     x = inputs(tasks[0].query)

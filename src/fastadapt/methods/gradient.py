@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -231,24 +232,51 @@ class GradientLearner(Learner):
         with evaluating(self), able_to_differentiate():
             return self._adapt(differentiable(support), k, norm)
 
+    def adapting(
+        self, support: Any, steps: int | None = None, norm: Norm | None = None, rate: float | None = None
+    ) -> Iterator[Predictor]:
+        """Yield the module after 0, 1, ..., `steps` inner steps, see `Learner.adapting`."""
+        k = self.test_steps if steps is None else steps
+        check_steps(k)
+        # what holds during a step must not hold while the caller has the word, so each step enters it anew
+        with evaluating(self), able_to_differentiate():
+            support = differentiable(support)
+            state, plan = self._state(), self._plan(self._state(), norm)
+            loop, task = self._alone(state, plan, support, k)
+            task |= {} if rate is None else {"lr": torch.tensor(rate)}
+            carry = loop.start()
+        for j in range(k + 1):
+            with evaluating(self), able_to_differentiate():
+                predictor = self._predictor(state, plan, {**state["params"], **detached(carry[0])}, j, support)
+            yield predictor
+            if j < k:
+                with evaluating(self), able_to_differentiate():
+                    carry = on_kernels_that_differentiate(partial(_advanced, loop, carry, task, j))
+
     def _adapt(self, support: Any, k: int, norm: Norm | None) -> Predictor:
         state = self._state()
         plan = self._plan(state, norm)
         theta = state["params"]
+        loop, task = self._alone(state, plan, support, k)
+
+        def descend_to_the_end() -> Params:
+            end = loop.theta
+            for carry, _ in walk(Inline(Autograd()), loop, loop.start(), loop.fixed, task, k):
+                end = carry[0]
+            return {**theta, **detached(end)}
+
+        return self._predictor(state, plan, on_kernels_that_differentiate(descend_to_the_end), k, support)
+
+    def _alone(self, state: State, plan: NormPlan, support: Any, k: int) -> tuple[InnerLoop, dict[str, Any]]:
+        """Return the inner loop of a task that has no queries, and the task."""
         one = pytree.tree_map(lambda leaf: leaf.unsqueeze(0) if isinstance(leaf, Tensor) else leaf, support)
         extra: dict[str, Any] = {}
         if not callable(support):
             extra = {name: value[0] for name, value in self._test_batches([Tasks(one, one)], k).items()}
+        return self._loop(state, plan, support, None, extra, k), {"support": support, **extra}
 
-        loop = self._loop(state, plan, support, None, extra, k)
-
-        def descend_to_the_end() -> Params:
-            end = loop.theta
-            for carry, _ in walk(Inline(Autograd()), loop, loop.start(), loop.fixed, {"support": support, **extra}, k):
-                end = carry[0]
-            return {**theta, **detached(end)}
-
-        params = on_kernels_that_differentiate(descend_to_the_end)
+    def _predictor(self, state: State, plan: NormPlan, params: Params, k: int, support: Any) -> Predictor:
+        """Return the module with the parameters after `k` inner steps."""
         # a loop that fine-tunes carries its running moments along with the parameters
         moving = {name: params.pop(name) for name in state["buffers"] if name in params}
         buffers = {**plan.buffers(state["buffers"], k), **moving}
@@ -263,6 +291,11 @@ class GradientLearner(Learner):
                 )
         beside = pytree.tree_leaves(support)[0] if plan.beside_support else None
         return Predictor(frozen_copy(self.model, params, buffers), plan.mode, moments, beside).eval()
+
+
+def _advanced(loop: InnerLoop, carry: Any, task: dict[str, Any], j: int) -> Any:
+    """Return the carry after inner step `j`, computed as `walk` does."""
+    return loop.advance(Autograd(), loop.fixed, loop.constants(j), carry, loop.task_at(task, j), through=False)[0]
 
 
 def _name(loss: Any) -> str:

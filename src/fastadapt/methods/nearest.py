@@ -1,5 +1,6 @@
 """Nearest neighbour on features of a classifier, or on pixels: baselines of Ravi & Larochelle (2017)."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -66,6 +67,12 @@ class NearestNeighbour(Transfer):
 
     def _loop(self, state: State, plan: NormPlan, support: Any, query: Any, extra: Any, steps: int) -> InnerLoop:
         return NearestLoop(self, state, plan, {"support": support, "query": query, **extra})
+
+    def adapting(
+        self, support: Any, steps: int | None = None, norm: Norm | None = None, rate: float | None = None
+    ) -> Iterator[Predictor]:
+        """Yield the one predictor that there is without inner steps."""
+        yield self.adapt(support, steps, norm)
 
     def _trace(self, groups: list[Tasks], k: int, norm: Norm | None) -> Trace:
         return super()._trace(groups, 0, norm)

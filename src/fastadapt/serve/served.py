@@ -1,0 +1,232 @@
+"""A trained run as the service offers it: what it takes, by which methods it can be adapted, what is known of it."""
+
+import copy
+import json
+import math
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastadapt import run_files
+from fastadapt.data.images import ImageRecipe
+from fastadapt.errors import CheckpointError
+from fastadapt.learner import Learner
+from fastadapt.memory import PeakBytes
+from fastadapt.methods.gradient import GradientLearner
+from fastadapt.methods.transfer import Transfer
+from fastadapt.norm import Norm
+from fastadapt.run_files import LoadedRun, load_run
+from fastadapt.serve.heads import head_of
+from fastadapt.serve.limits import Limits
+from fastadapt.serve.problems import Problem
+
+FINE_TUNE, NEAREST_MEAN = "fine-tune", "nearest-mean"
+_SEED = 0  # of the random start: the same for everybody
+_PROBED = 4  # samples of each class from which the memory of one is estimated
+
+_ABOUT = {
+    "maml": "gradient steps from an initialisation that was learned for exactly this",
+    "foml": "gradient steps from an initialisation that was learned for exactly this",
+    "reptile": "gradient steps from an initialisation near every task's solution",
+    "pretrain": "gradient steps from a network that was trained on all tasks at once",
+    "finetune": "gradient steps of a fresh head on a classifier of all training classes",
+    "nearest": "no steps: the most similar sample, seen by a classifier of all training classes",
+    FINE_TUNE: "the same gradient steps from a random start: what is left without meta-learning",
+    NEAREST_MEAN: "no steps: the class whose samples are nearest on average, seen by the trained network",
+}
+_TRAINED_ON = {
+    "OmniglotData": "Omniglot: handwritten characters of 50 alphabets",
+    "MiniImageNetData": "mini-ImageNet: photographs of 64 classes",
+    "SinusoidData": "sine waves of random height and phase",
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to adapt a model."""
+
+    name: str
+    title: str
+    about: str
+
+
+class ServedModel:
+    """Hold a run and hand out learners.
+
+    Args:
+        run: the trained run, on the CPU.
+        results: what was measured of it, for the page.
+    """
+
+    def __init__(self, run: LoadedRun, results: list[dict[str, Any]] | None = None) -> None:
+        self.run = run
+        self.name = run.name
+        self.results = results or []
+        self.norm: Norm = "support+query" if run.learner.norm == "transductive" else run.learner.norm
+        self.recipe: ImageRecipe | None = None
+        if run.input.get("kind") == "image":
+            # a photograph is not square; padding loses nothing of it
+            self.recipe = ImageRecipe(**{**run.input, "fit": "pad"})
+        self.methods = _methods(run)
+        self._lock = threading.Lock()
+        self._runs: dict[int | None, LoadedRun] = {run.ways: run}
+        self._learners: dict[tuple[str, int | None], Learner] = {}
+        self._bytes: dict[int | None, float] = {}
+
+    @property
+    def own_method(self) -> str:
+        """The method by which the run was trained."""
+        return self.methods[0].name
+
+    def run_for(self, ways: int | None) -> LoadedRun:
+        """Return the run for tasks of so many classes.
+
+        Raises:
+            Problem: 422 if it was not made for so many.
+        """
+        fewest, most = self.run.fewest_ways, self.run.ways
+        if ways is not None and most is not None and fewest is not None and not fewest <= ways <= most:
+            code = "too_many_classes" if ways > most else "too_few_classes"
+            some = f"{fewest} to {most}" if fewest != most else f"exactly {most}"
+            raise Problem(422, code, f"there are {ways} classes, {self.name} takes {some}; change the task", "classes")
+        with self._lock:
+            if ways not in self._runs:
+                assert ways is not None
+                # it builds a network first: the generator is everybody's, so it is put back
+                with torch.random.fork_rng(devices=[]):
+                    self._runs[ways] = self.run.narrowed(ways)
+            return self._runs[ways]
+
+    def ways_of(self, y: Tensor) -> int | None:
+        """Return the number of classes of a task with these labels; None for a regression."""
+        return None if self.run.ways is None else int(y.max()) + 1
+
+    def learner(self, method: str, ways: int | None) -> Learner:
+        """Return a learner that nobody else has.
+
+        Calling a network with other parameters writes to its module for a moment, so two threads that shared one
+        would see each other's weights.
+
+        Raises:
+            Problem: 422 if the model has no such method.
+        """
+        self.check_method(method)
+        run = self.run_for(ways)
+        if method != FINE_TUNE:
+            return copy.deepcopy(run.learner)
+        with self._lock:
+            if (method, ways) not in self._learners:
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(_SEED)
+                    self._learners[method, ways] = run.config.build().eval()
+            return copy.deepcopy(self._learners[method, ways])
+
+    def check_method(self, method: str | None) -> str:
+        """Return the name of a method, the model's own for None.
+
+        Raises:
+            Problem: 422 if the model has no such method.
+        """
+        names = [each.name for each in self.methods]
+        if method is None:
+            return self.own_method
+        if method not in names:
+            raise Problem(
+                422, "unknown_method", f"{self.name} has no method {method!a}; it has {', '.join(names)}", "method"
+            )
+        return method
+
+    def default_steps(self) -> int:
+        """Return the inner steps after which the run's result is reported."""
+        return self.run.learner.test_steps
+
+    def bytes_for(self, ways: int | None, samples: int) -> float:
+        """Return the memory that adapting to so many samples takes at its peak, extrapolated from two small tasks."""
+        with self._lock:
+            known = self._bytes.get(ways)
+        if known is None:
+            learner = self.learner(self.own_method, ways)
+            few, more = (_peak(learner, self._random_task(ways, n), self.norm) for n in (1, _PROBED))
+            known = max(0.0, (more - few) / ((_PROBED - 1) * (ways or 1)))
+            with self._lock:
+                self._bytes[ways] = known
+        return known * samples
+
+    def _random_task(self, ways: int | None, shots: int) -> tuple[Tensor, Tensor]:
+        if self.recipe is None or ways is None:
+            shape = self.run.input
+            return torch.zeros(max(2, shots), shape["inputs"]), torch.zeros(max(2, shots), shape["outputs"])
+        n = ways * shots
+        # stripes rather than nothing: batch statistics of equal samples are degenerate
+        x = torch.linspace(0, 1, n * self.recipe.channels * self.recipe.size**2)
+        return x.view(n, self.recipe.channels, self.recipe.size, self.recipe.size), torch.arange(n) % ways
+
+    def describe(self, limits: Limits) -> dict[str, Any]:
+        """Return what `GET /api/models` says of it."""
+        run = self.run
+        ways = None if run.ways is None else {"fewest": run.fewest_ways, "most": run.ways}
+        kind = type(run.config.data).__name__
+        return {
+            "name": self.name,
+            "title": f"{self.methods[0].title}, {run.net['name']}, {run.step:,} outer steps",
+            "input": {key: value for key, value in run.input.items() if key != "resize"},
+            "ways": ways,
+            "shots": {"most": limits.shots if ways else limits.points},
+            "steps": {"default": min(self.default_steps(), limits.steps), "most": limits.steps},
+            "methods": [vars(method) for method in self.methods],
+            "trained_on": _TRAINED_ON.get(kind, kind.removesuffix("Data")),
+            "accuracy": self.results,
+            "norm": self.norm,
+        }
+
+
+def _methods(run: LoadedRun) -> tuple[Method, ...]:
+    title = type(run.config.method).__name__.removesuffix("Method")
+    methods = [Method(title.lower(), title, _ABOUT.get(title.lower(), "the method by which the model was trained"))]
+    # a transfer baseline has no learned start of gradient steps to compare with
+    if not isinstance(run.learner, GradientLearner) or isinstance(run.learner, Transfer):
+        return tuple(methods)
+    methods.append(Method(FINE_TUNE, "Fine-tuning", _ABOUT[FINE_TUNE]))
+    if run.ways is not None and head_of(run.learner.model) is not None:
+        methods.append(Method(NEAREST_MEAN, "Nearest class mean", _ABOUT[NEAREST_MEAN]))
+    return tuple(methods)
+
+
+def _peak(learner: Learner, support: tuple[Tensor, Tensor], norm: Norm) -> float:
+    with PeakBytes() as memory:
+        learner.adapt(support, 1, norm)
+    return memory.peak
+
+
+def load_served(run: str) -> ServedModel:
+    """Return a run, or the shipped model of that name, ready to be served, with the results that lie beside it.
+
+    Raises:
+        CheckpointError: if there is no such run, or its input is neither images nor points.
+    """
+    loaded = load_run(run)
+    if loaded.input.get("kind") not in ("image", "points"):
+        raise CheckpointError(f"{run} takes {loaded.input}; only runs on images and on points can be served")
+    folder = Path(run)
+    if not folder.exists():  # a shipped model
+        folder = Path(run_files.__file__).parent / "shipped" / run
+    return ServedModel(loaded, measured(folder, loaded))
+
+
+def measured(folder: Path, run: LoadedRun) -> list[dict[str, Any]]:
+    """Return the accuracy in the `evaluation.json` of a run, with ways, shots and half-width of its 95 % interval."""
+    try:
+        record = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+        if record["metric"] != "accuracy":
+            return []
+        at = len(record["mean"]) - 1 if record["protocol"]["report"] is None else record["protocol"]["report"]
+        mean, half = float(record["mean"][at]), float(record["ci95"][at])
+    except (OSError, ValueError, KeyError, IndexError, TypeError):  # it is only shown
+        return []
+    alone = not record.get("transductive", False)  # the service answers every query alone
+    row = {"ways": run.ways, "shots": run.shots, "mean": mean, "ci95": half, "alone": alone}
+    return [row] if math.isfinite(mean) and math.isfinite(half) else []
