@@ -1,0 +1,50 @@
+/** "Take it with you": downloads of the adapted model, and the task as a file that opens here again. */
+import { opened, packed } from "./archive.js";
+import { $ } from "./element.js";
+import { notice } from "./status.js";
+import { pick } from "./upload.js";
+
+const FILES = { model: "fastadapt-model.zip", onnx: "fastadapt-model.onnx", snippet: "use_model.py" };
+
+function download(blob, name) {
+  const url = URL.createObjectURL(blob);
+  const link = Object.assign(document.createElement("a"), { href: url, download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 10000);
+}
+
+/** Put the task of an archive on the page; what was there can be brought back. */
+export async function open(file, task, board) {
+  try {
+    const found = await opened(file, board.model(task.settings.model));
+    const before = task.snapshot();
+    task.replace(found);
+    $("take-trouble").textContent = "";
+    notice(`“${file.name}” opened in place of your drawings.`, () => task.replace(before));
+  } catch (error) {
+    $("take-trouble").textContent = `“${file.name}” was not opened. ${error.message}`;
+  }
+}
+
+export function mountTake(task, board, session) {
+  const tell = (text) => ($("take-trouble").textContent = text);
+  for (const button of $("take").querySelectorAll("[data-format]")) {
+    button.addEventListener("click", async () => {
+      const { format } = button.dataset;
+      button.setAttribute("aria-busy", "true");
+      tell("");
+      try {
+        download(await session.file(format), FILES[format]);
+      } catch (error) {
+        tell(`The file could not be made. ${error.message}`);
+      } finally {
+        button.removeAttribute("aria-busy");
+      }
+    });
+  }
+  $("save-task").addEventListener("click", async () => download(await packed(task), "fastadapt-task.zip"));
+  $("open-task").addEventListener("click", async () => {
+    const [file] = await pick(".zip,application/zip");
+    if (file) await open(file, task, board);
+  });
+}
