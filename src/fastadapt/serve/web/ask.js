@@ -1,11 +1,11 @@
 /** "Ask": the question that is drawn, what the network says to it, and the strip of all questions. */
 import { bars, percent, ranked, spoken, sureness, tones } from "./answer.js";
 import { $, h, inFrame, keyed, label, tool } from "./element.js";
+import { addFiles, pick } from "./pick.js";
 import { show } from "./picture.js";
 import { notice, say } from "./status.js";
 import { inked } from "./task.js";
 import { padWithTools } from "./tools.js";
-import { addPictures, pick } from "./upload.js";
 
 const WORDS = { sure: "It looks like ", unsure: "Perhaps ", "none of these": "None of these? At best " };
 
@@ -77,7 +77,7 @@ export function mountAsk(task, board, session, camera) {
   const drop = tool("close", "Remove this question", remove);
   tools.append(
     tool("plus", "Ask another question", () => full() || (task.addQuery(), canvas.focus())),
-    tool("upload", "Upload images to ask about", async () => tell(await addPictures(await pick(), null, task, board))),
+    tool("upload", "Upload images to ask about", async () => tell(await addFiles(await pick(), null, task, board))),
     tool("camera", "Ask with the camera", () => full() || camera.open("the question", most() - task.queries.length, (content) => task.addQuery(content))),
     drop,
   );

@@ -2,10 +2,10 @@
 import { percent, ranked, tones } from "./answer.js";
 import { $, h, icon, inFrame, keyed, label } from "./element.js";
 import { menu } from "./menu.js";
+import { addFiles, pick } from "./pick.js";
 import { show } from "./picture.js";
 import { notice } from "./status.js";
 import { padWithTools } from "./tools.js";
-import { addPictures, pick } from "./upload.js";
 
 function thumb(task, row) {
   const image = h("img", { alt: "", width: 44, height: 44 });
@@ -47,7 +47,7 @@ function card(task, board, session, camera) {
     };
     const more = menu("plus", "", [
       { text: "New drawing", icon: "pen", act: () => (add(), canvas.focus()) },
-      { text: "Upload images…", icon: "upload", act: async () => tell(await addPictures(await pick(), row, task, board)) },
+      { text: "Upload images…", icon: "upload", act: async () => tell(await addFiles(await pick(), row, task, board)) },
       { text: "Camera…", icon: "camera", act: () => camera.open(row.name, most() - row.samples.length, add) },
     ]);
     const rest = menu("more", "", [

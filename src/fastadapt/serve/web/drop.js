@@ -1,7 +1,7 @@
 /** Files dropped or pasted anywhere: an archive opens, images join the class (or the questions) under the pointer. */
 import { $ } from "./element.js";
+import { addFiles } from "./pick.js";
 import { open } from "./take.js";
-import { addPictures } from "./upload.js";
 
 const isArchive = (file) => file.name.toLowerCase().endsWith(".zip") || file.type.includes("zip");
 
@@ -11,7 +11,7 @@ async function take(files, node, task, board) {
   const card = node?.closest?.(".card");
   const row = card ? task.classes.find((other) => other.id === card.dataset.row) : null;
   const trouble = card ? card.querySelector(".trouble") : $("ask-trouble");
-  trouble.textContent = await addPictures(files, row, task, board);
+  trouble.textContent = await addFiles(files, row, task, board);
 }
 
 export function mountDrop(task, board) {

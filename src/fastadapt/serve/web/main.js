@@ -2,7 +2,6 @@
 import { mountAsk } from "./ask.js";
 import { board } from "./board.js";
 import { call } from "./api.js";
-import { Camera } from "./camera.js";
 import { mountClasses } from "./classes.js";
 import { mountCompare } from "./compare.js";
 import { mountDrop } from "./drop.js";
@@ -59,7 +58,14 @@ async function remember() {
 }
 
 task.replace((await kept()) ?? example(names[0]));
-const camera = new Camera(() => board.model(task.settings.model));
+let made = null;
+const camera = {
+  async open(...about) {
+    const { Camera } = await import("./camera.js");
+    made ??= new Camera(() => board.model(task.settings.model));
+    return made.open(...about);
+  },
+};
 mountLink(board);
 mountExamples();
 mountClasses(task, board, session, camera);

@@ -1,9 +1,9 @@
 /** "Take it with you": downloads of the adapted model, and the task as a file that opens here again. */
-import { opened, packed } from "./archive.js";
 import { $ } from "./element.js";
+import { pick } from "./pick.js";
 import { notice } from "./status.js";
-import { pick } from "./upload.js";
 
+const archive = () => import("./archive.js"); // fetched when it is first wanted
 const FILES = { model: "fastadapt-model.zip", onnx: "fastadapt-model.onnx", snippet: "use_model.py" };
 
 function download(blob, name) {
@@ -16,6 +16,7 @@ function download(blob, name) {
 /** Put the task of an archive on the page; what was there can be brought back. */
 export async function open(file, task, board) {
   try {
+    const { opened } = await archive();
     const found = await opened(file, board.model(task.settings.model));
     const before = task.snapshot();
     task.replace(found);
@@ -42,7 +43,10 @@ export function mountTake(task, board, session) {
       }
     });
   }
-  $("save-task").addEventListener("click", async () => download(await packed(task), "fastadapt-task.zip"));
+  $("save-task").addEventListener("click", async () => {
+    const { packed } = await archive();
+    download(await packed(task), "fastadapt-task.zip");
+  });
   $("open-task").addEventListener("click", async () => {
     const [file] = await pick(".zip,application/zip");
     if (file) await open(file, task, board);

@@ -1,21 +1,8 @@
 /** Pictures from files: decoded in the browser (turned as EXIF says), cropped to the middle, made small. */
+import { TYPES } from "./pick.js";
 import { inkOnPaper } from "./threshold.js";
 
-const TYPES = ["image/png", "image/jpeg", "image/webp", "image/gif"];
 const LARGEST = 10e6;
-
-/** Let the user choose image files. */
-export function pick(accept = TYPES.join(",")) {
-  return new Promise((resolve) => {
-    const input = Object.assign(document.createElement("input"), { type: "file", multiple: true, accept, id: "picked" });
-    input.hidden = true;
-    const finish = () => (input.remove(), resolve([...input.files]));
-    input.addEventListener("change", finish);
-    input.addEventListener("cancel", finish);
-    document.body.append(input); // a test, and some browsers, want it in the page
-    input.click();
-  });
-}
 
 /**
  * Return the middle square of a file, a video or a bitmap as a data URL: two-tone at 105 pixels for a model of drawings,

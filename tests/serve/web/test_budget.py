@@ -1,0 +1,31 @@
+"""The page is small and quick, and asks nobody but its own server."""
+
+import time
+
+
+def test_it_is_small_and_painted_within_a_second(visit, server):
+    page = visit(wait=False)
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.reload()
+    page.wait_for_function("Number(document.body.dataset.renders) >= 1")
+    assert all(url.startswith((server.url, "data:", "blob:")) for url in asked)
+    painted, size = page.evaluate(
+        """() => [performance.getEntriesByName('first-contentful-paint')[0].startTime,
+            [...performance.getEntriesByType('resource'), ...performance.getEntriesByType('navigation')]
+                .filter((entry) => !entry.name.includes('/api/')).reduce((sum, entry) => sum + entry.encodedBodySize, 0)]"""
+    )
+    assert 10_000 < size < 100_000
+    assert painted < 1000
+
+
+def test_the_answer_follows_the_stroke(visit):
+    page = visit()
+    box = page.locator("#question").bounding_box()
+    page.mouse.move(box["x"] + 30, box["y"] + 30)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 60, box["y"] + 30, steps=3)
+    started = time.perf_counter()
+    page.mouse.up()
+    page.wait_for_function("Number(document.body.dataset.renders) >= 2")
+    assert time.perf_counter() - started < 3  # 0.24 s of it waits for another stroke
