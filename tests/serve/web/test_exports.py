@@ -35,15 +35,15 @@ def told(visit):
 
 def test_the_model_answers_as_the_page(told, tmp_path):
     from fastadapt import load_predictor
+    from fastadapt.data.images import ImageRecipe
 
     page, image, expected = told
     with zipfile.ZipFile(taken(page, "Adapted model", tmp_path / "model.zip")) as archive:
         archive.extractall(tmp_path / "model")
     (manifest,) = (tmp_path / "model").rglob("predictor.json")
     predictor = load_predictor(manifest.parent)
-    from fastadapt.data.images import ImageRecipe, decode_image
-
-    x = decode_image(ImageRecipe(**predictor.input), io.BytesIO(base64.b64decode(image.partition(",")[2])))
+    recipe = ImageRecipe(**predictor.details["input"])
+    x = recipe.decode(base64.b64decode(image.partition(",")[2]), "the question")
     with torch.no_grad():
         chances = predictor(x.unsqueeze(0)).softmax(-1)[0]
     np.testing.assert_allclose(chances, expected, atol=1e-5)

@@ -46,14 +46,16 @@ export class Session {
     this.#timer = setTimeout(() => this.#go(), pause);
   }
 
-  /** Return a file made of the adapted model; adapt first if the drawings are newer or the server forgot them. */
+  /** Return `{blob, name}`, a file made of the adapted model; adapt first if the drawings are newer or the server forgot them. */
   async file(format) {
     for (let attempt = 0; ; attempt += 1) {
       if (this.board.stale || !this.#remote) await this.#go();
       if (!this.board.run?.done || !this.#remote) throw new Error(this.board.trouble?.text ?? "There is nothing adapted yet.");
       const query = new URLSearchParams({ format, method: this.board.run.method });
       try {
-        return await (await call(`/api/tasks/${this.#remote.id}/export?${query}`)).blob();
+        const response = await call(`/api/tasks/${this.#remote.id}/export?${query}`);
+        const [, name] = /filename\*=UTF-8''([^;]+)/.exec(response.headers.get("Content-Disposition") ?? "") ?? [];
+        return { blob: await response.blob(), name: name ? decodeURIComponent(name) : `fastadapt-${format}` };
       } catch (error) {
         if (attempt || ![404, 409].includes(error.status)) throw error;
         this.#remote = null;

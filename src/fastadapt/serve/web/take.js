@@ -4,7 +4,6 @@ import { pick } from "./pick.js";
 import { notice } from "./status.js";
 
 const archive = () => import("./archive.js"); // fetched when it is first wanted
-const FILES = { model: "fastadapt-model.zip", onnx: "fastadapt-model.onnx", snippet: "use_model.py" };
 
 function download(blob, name) {
   const url = URL.createObjectURL(blob);
@@ -35,7 +34,8 @@ export function mountTake(task, board, session) {
       button.setAttribute("aria-busy", "true");
       tell("");
       try {
-        download(await session.file(format), FILES[format]);
+        const { blob, name } = await session.file(format);
+        download(blob, name);
       } catch (error) {
         tell(`The file could not be made. ${error.message}`);
       } finally {
