@@ -34,6 +34,7 @@ function nameField(task, row, tell) {
 
 function card(task, board, session, camera) {
   return (row) => {
+    let blamed = false;
     const trouble = h("p", { class: "trouble", role: "status" });
     const tell = (text) => (trouble.textContent = text ?? "");
     const canvas = h("canvas", { class: "pad", tabindex: 0, role: "application", "aria-roledescription": "drawing area" });
@@ -78,8 +79,8 @@ function card(task, board, session, camera) {
       updatePad(sample);
       keyed(thumbs, row.samples.length > 1 ? row.samples : [], () => thumb(task, row));
       if (board.trouble?.row === row.id) tell(board.trouble.text);
-      else if (trouble.fromBoard) tell("");
-      trouble.fromBoard = board.trouble?.row === row.id;
+      else if (blamed) tell("");
+      blamed = board.trouble?.row === row.id;
       const at = board.run?.classes.findIndex((other) => other.id === row.id) ?? -1;
       const chances = at >= 0 ? board.chances(task.asked, board.line()) : null;
       meter.hidden = !chances;

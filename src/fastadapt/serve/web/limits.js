@@ -5,7 +5,7 @@ const here = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
 
 function accuracy(model) {
   const said = (model.accuracy ?? []).map(
-    ({ ways, shots, mean, ci95 }) => `${(100 * mean).toFixed(1)} ± ${(100 * ci95).toFixed(1)} % with ${ways} classes and ${shots} ${shots === 1 ? "drawing" : "drawings"} each`,
+    ({ ways, shots, mean, ci95, alone }) => `${(100 * mean).toFixed(1)} ± ${(100 * ci95).toFixed(1)} % with ${ways} classes and ${shots} ${shots === 1 ? "drawing" : "drawings"} each${alone === false ? ", questions judged together" : ""}`,
   );
   return said.length ? `On characters it had never seen, it was right in ${said.join(", ")}.` : "";
 }

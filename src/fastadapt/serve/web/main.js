@@ -40,7 +40,7 @@ async function meetServer() {
       board.set({ models: pictures, limits });
       const model = board.model(task.settings.model);
       task.settings.model = model.name;
-      task.settings.steps ??= usualSteps(model);
+      task.settings.steps = Math.min(task.settings.steps ?? usualSteps(model), model.steps.most);
       session.soon(0);
       return;
     } catch (error) {

@@ -17,7 +17,7 @@ export class Pad {
   #keys = false;
   #image = null;
 
-  /** `on.change(content)` takes an edit; `on.begin()` hears that one starts; `on.undo()` and `on.redo()` undo. */
+  /** `on.sample()` is the newest sample, `on.change(content)` edits it, `on.begin()` hears that an edit starts. */
   constructor(canvas, on) {
     this.canvas = canvas;
     this.on = on;
@@ -52,6 +52,7 @@ export class Pad {
   clear() {
     this.#drop();
     this.on.change(blank());
+    this.show(this.on.sample());
   }
 
   paint() {
@@ -65,8 +66,18 @@ export class Pad {
     const colour = this.#image ? "#111" : getComputedStyle(canvas).color;
     const strokes = [...(this.#rubbed ?? this.#sample.strokes), ...(this.#stroke ? [this.#stroke] : [])];
     ink(context, strokes, ([x, y]) => [x * side, y * side], WIDTH * side, colour);
-    canvas.dataset.empty = String(!strokes.length && !this.#sample.image);
+    const empty = !strokes.length && !this.#sample.image;
+    canvas.dataset.empty = String(empty);
+    if (empty) this.#invite(context, side);
     if (this.#keys && document.activeElement === canvas) this.#cross(context, side);
+  }
+
+  #invite(context, side) {
+    const { fontFamily, color } = getComputedStyle(this.canvas);
+    context.font = `${Math.round(side * 0.075)}px ${fontFamily}`;
+    context.fillStyle = color;
+    context.textAlign = "center";
+    context.fillText("Draw here", side / 2, side * 0.52);
   }
 
   #cross(context, side) {
@@ -93,6 +104,7 @@ export class Pad {
 
   #start(point, erasing) {
     this.on.begin();
+    this.show(this.on.sample());
     if (erasing) this.#rubbed = this.#sample.strokes;
     else this.#stroke = [];
     this.#to(point);
@@ -112,6 +124,7 @@ export class Pad {
     const strokes = this.#rubbed ?? [...this.#sample.strokes, this.#stroke];
     this.#drop();
     this.on.change({ strokes });
+    this.show(this.on.sample()); // the views follow in the next frame; another stroke may begin before
   }
 
   #at(event) {

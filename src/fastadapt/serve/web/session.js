@@ -146,7 +146,7 @@ export class Session {
     const again = (ms) => (this.#timer = setTimeout(() => this.#go(), ms));
     if (error.status === 404) {
       this.#remote = null; // the server forgets a task after a while; the drawings are here
-      return void again(0);
+      return void again(100);
     }
     if (error.code === "offline") {
       board.set({ link: "offline" });

@@ -42,7 +42,7 @@ export function mountSettings(task, board) {
     const known = current.methods.some(({ name }) => name === task.settings.method);
     options(method, current.methods.map(({ name, title }) => [name, title]), known ? task.settings.method : current.methods[0].name);
     $("method-about").textContent = current.methods.find(({ name }) => name === method.value).about;
-    const counts = [...new Set([...STEPS, current.steps.default])].filter((count) => count <= current.steps.most).sort((a, b) => a - b);
+    const counts = [...new Set([...STEPS, current.steps.default, usualSteps(current)])].filter((count) => count <= current.steps.most).sort((a, b) => a - b);
     options(steps, counts.map((count) => [count, String(count)]), task.settings.steps ?? usualSteps(current));
     if (document.activeElement !== rate) rate.value = task.settings.rate ?? "";
     if (board.trouble?.field === "rate") $("rate-trouble").textContent = board.trouble.text;

@@ -15,6 +15,7 @@ export function padWithTools(task, session, canvas, current) {
     canvas.dataset.erasing = String(pad.erasing);
   };
   const pad = new Pad(canvas, {
+    sample: () => task.sample(current()),
     begin: () => session.hold(),
     change: (content) => edit(task, current(), content),
     undo: () => undo(task, current()),
