@@ -11,7 +11,9 @@ export function askToken(again) {
     dialog.addEventListener("cancel", (event) => event.preventDefault());
     dialog.querySelector("form").addEventListener(
       "submit",
-      () => {
+      (event) => {
+        event.preventDefault(); // the content policy allows no form to be sent
+        dialog.close();
         asking = null;
         resolve($("token-value").value.trim());
       },
