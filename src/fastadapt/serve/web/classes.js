@@ -108,7 +108,7 @@ export function mountClasses(task, board, session, camera) {
     list.dataset.stale = String(board.stale);
     keyed(list, task.classes, create);
     add.setAttribute("aria-disabled", String(task.classes.length >= most));
-    $("teach-trouble").textContent = board.trouble && !board.trouble.row ? board.trouble.text : "";
+    $("teach-trouble").textContent = board.trouble && !board.trouble.row && board.trouble.field !== "rate" ? board.trouble.text : "";
   });
   add.addEventListener("click", () => {
     if (add.getAttribute("aria-disabled") === "true") {

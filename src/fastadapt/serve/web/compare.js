@@ -15,7 +15,8 @@ function panel(task, board) {
       node.dataset.waiting = String(!line);
       list.hidden = !chances;
       if (chances) bars(list, run, chances, board.chances(task.asked, run.lines[0], run), tones(task));
-      word.textContent = line ? (chances ? `${sureness(chances)}, loss ${line.loss.toFixed(2)}` : `loss ${line.loss.toFixed(2)}`) : "Waiting for its turn…";
+      if (run?.trouble) word.textContent = `It went astray: ${run.trouble}.`;
+      else word.textContent = line ? (chances ? `${sureness(chances)}, loss ${line.loss.toFixed(2)}` : `loss ${line.loss.toFixed(2)}`) : "Waiting for its turn…";
       if (!line) return;
       const values = run.lines.map((each) => each.loss);
       const top = Math.max(0.1, ...values.filter(Number.isFinite));

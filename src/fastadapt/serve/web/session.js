@@ -80,7 +80,7 @@ export class Session {
       const { signal } = this.#abort;
       const [method, ...others] = this.#methods(model);
       await this.#adapt(remote, method, sequence, signal, (run) => board.set({ run, at: null, stale: false, others: new Map([[method, run]]) }));
-      for (const other of others) await this.#adapt(remote, other, sequence, signal, (run) => board.others.set(other, run));
+      for (const other of others) await this.#beside(remote, other, sequence, signal);
       if (!fresh()) return;
       this.#pause = 1000;
       board.set({ link: "ready" });
@@ -119,6 +119,18 @@ export class Session {
     if (!this.#remote) return;
     call(`/api/tasks/${this.#remote.id}`, { method: "DELETE", keepalive: leaving }).catch(() => {});
     this.#remote = null;
+  }
+
+  /** Adapt by a method that is only compared: its trouble is a line in its panel. */
+  async #beside(remote, method, sequence, signal) {
+    const { board } = this;
+    try {
+      await this.#adapt(remote, method, sequence, signal, (run) => board.others.set(method, run));
+    } catch (error) {
+      if (error.code !== "diverged") throw error;
+      const run = board.others.get(method) ?? { method, classes: remote.classes, queries: [], lines: [] };
+      board.others.set(method, Object.assign(run, { trouble: error.message }));
+    }
   }
 
   /** Stream one adaptation; `begun(run)` is called with its first line. */

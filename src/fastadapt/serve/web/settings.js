@@ -34,6 +34,7 @@ export function mountSettings(task, board) {
   });
   compare.addEventListener("click", () => task.set({ compare: !task.settings.compare }));
 
+  let told = false;
   const draw = inFrame(() => {
     const current = board.model(task.settings.model);
     if (!current) return;
@@ -45,7 +46,9 @@ export function mountSettings(task, board) {
     const counts = [...new Set([...STEPS, current.steps.default, usualSteps(current)])].filter((count) => count <= current.steps.most).sort((a, b) => a - b);
     options(steps, counts.map((count) => [count, String(count)]), task.settings.steps ?? usualSteps(current));
     if (document.activeElement !== rate) rate.value = task.settings.rate ?? "";
-    if (board.trouble?.field === "rate") $("rate-trouble").textContent = board.trouble.text;
+    const blamed = board.trouble?.field === "rate";
+    if (blamed || told) $("rate-trouble").textContent = blamed ? board.trouble.text : "";
+    told = blamed;
     compare.setAttribute("aria-checked", String(task.settings.compare));
     $("compare-field").hidden = current.methods.length < 2;
   });
