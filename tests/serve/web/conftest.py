@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from serve.web.hand import until
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 _FLAGS = [
     "--no-sandbox",
@@ -96,7 +98,7 @@ def visit(browser, request):
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(url)
         if wait:
-            page.wait_for_function("Number(document.body.dataset.renders) >= 1")
+            until(page, "Number(document.body.dataset.renders) >= 1")
         return page
 
     go.forgive = forgiven.append

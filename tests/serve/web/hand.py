@@ -1,6 +1,7 @@
 """What a visitor does: draw by mouse, by finger and by keys, and read the answer."""
 
 import contextlib
+import time
 
 FISH = [(0.75, 0.5), (0.5, 0.33), (0.2, 0.45), (0.16, 0.52), (0.3, 0.64), (0.55, 0.66), (0.75, 0.5), (0.9, 0.36), (0.88, 0.66), (0.75, 0.5)]  # fmt: skip
 HOUSE = [(0.2, 0.85), (0.2, 0.45), (0.5, 0.15), (0.8, 0.45), (0.8, 0.85), (0.2, 0.85)]
@@ -66,7 +67,7 @@ def answered(page):
     """Wait at the end for the result of what was done inside."""
     before = renders(page)
     yield
-    page.wait_for_function("n => Number(document.body.dataset.renders) > n", arg=before)
+    until(page, "n => Number(document.body.dataset.renders) > n", arg=before)
     page.evaluate("() => new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(r)))")
 
 
@@ -87,3 +88,12 @@ def new_class(page, name):
     field.fill(name)
     field.press("Enter")
     return page.locator(".card").last.locator("canvas")
+
+
+def until(page, condition, arg=None, seconds=20):
+    """Wait for an expression, or a function of `arg`, to be true; Playwright's own wait needs `eval`, which the page forbids."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(condition, arg):
+        if time.monotonic() > end:
+            raise TimeoutError(f"not within {seconds} seconds: {condition}")
+        page.wait_for_timeout(15)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from serve.web.hand import answered
+from serve.web.hand import answered, until
 
 SIZES = [(1280, 800), (360, 740)]
 SMALLEST = 44
@@ -21,7 +21,7 @@ def menus(page):
 
 def empty(page):
     page.locator(".card").first.get_by_role("button", name="Clear", exact=True).click()
-    page.wait_for_function("document.querySelector('.card .trouble').textContent !== ''")
+    until(page, "document.querySelector('.card .trouble').textContent !== ''")
 
 
 def compared(page):
@@ -39,7 +39,7 @@ def camera(page):
     page.evaluate("navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('no', 'NotFoundError'); }")
     page.locator("summary[aria-label^='Add a sample']").first.click()
     page.locator(".card").first.get_by_role("button", name="Camera").click()
-    page.wait_for_function("document.querySelector('#camera-words').textContent.includes('No camera')")
+    until(page, "document.querySelector('#camera-words').textContent.includes('No camera')")
 
 
 def told(page):
@@ -72,7 +72,7 @@ def test_axe_finds_nothing_while_the_server_is_away_or_wants_a_token(visit, own_
     page.route("**/api/**", lambda route: route.abort())
     page.locator(".card").first.get_by_role("button", name="Clear", exact=True).click()
     page.locator(".card").first.get_by_role("button", name="Undo", exact=True).click()
-    page.wait_for_function("document.querySelector('#link').dataset.link === 'offline'")
+    until(page, "document.querySelector('#link').dataset.link === 'offline'")
     assert violations(page) == []
 
 

@@ -8,7 +8,7 @@ def test_it_is_small_and_painted_within_a_second(visit, server):
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     page.reload()
-    page.wait_for_function("Number(document.body.dataset.renders) >= 1")
+    until(page, "Number(document.body.dataset.renders) >= 1")
     assert all(url.startswith((server.url, "data:", "blob:")) for url in asked)
     painted, size = page.evaluate(
         """() => [performance.getEntriesByName('first-contentful-paint')[0].startTime,
@@ -27,5 +27,5 @@ def test_the_answer_follows_the_stroke(visit):
     page.mouse.move(box["x"] + 60, box["y"] + 30, steps=3)
     started = time.perf_counter()
     page.mouse.up()
-    page.wait_for_function("Number(document.body.dataset.renders) >= 2")
+    until(page, "Number(document.body.dataset.renders) >= 2")
     assert time.perf_counter() - started < 3  # 0.24 s of it waits for another stroke

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from serve.web.hand import answered, mouse
+from serve.web.hand import answered, mouse, until
 
 
 def taken(page, name, path):
@@ -71,4 +71,4 @@ def test_an_export_without_a_model_says_so(visit):
     page = visit()
     page.locator(".card").first.get_by_role("button", name="Clear", exact=True).click()
     page.locator("#take").get_by_role("button", name="Adapted model").click()
-    page.wait_for_function("document.querySelector('#take-trouble').textContent.includes('could not be made')")
+    until(page, "document.querySelector('#take-trouble').textContent.includes('could not be made')")

@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from serve.web.hand import answered, mouse, pad, shares, strokes
+from serve.web.hand import answered, mouse, pad, shares, strokes, until
 
 
 def names(page):
@@ -40,7 +40,7 @@ def test_a_reload_keeps_the_drawings(visit):
     rename(page, "fish", "my fish")
     drawn = strokes(page, pad(page, "star"))
     page.reload()
-    page.wait_for_function("Number(document.body.dataset.renders) >= 1")
+    until(page, "Number(document.body.dataset.renders) >= 1")
     assert names(page) == ["my fish", "house", "star"]
     assert strokes(page, pad(page, "star")) == drawn
     assert "my fish" in shares(page)
@@ -79,7 +79,7 @@ def test_classes_are_moved_renamed_and_removed(visit):
     card.locator("summary[aria-label^='More']").click()
     card.get_by_role("button", name="Remove the class").click()
     assert names(page) == ["fish", "star"]
-    page.wait_for_function("document.querySelector('#teach-trouble').textContent.includes('One more class')")
+    until(page, "document.querySelector('#teach-trouble').textContent.includes('One more class')")
     assert not page.locator("#verdict").is_visible()
     with answered(page):
         page.locator("#notice").get_by_role("button", name="Undo").click()
@@ -90,7 +90,7 @@ def test_an_empty_drawing_is_named_beside_its_class(visit):
     page = visit()
     card = page.locator(".card", has=pad(page, "house"))
     card.get_by_role("button", name="Clear", exact=True).click()
-    page.wait_for_function("document.querySelectorAll('.card')[1].querySelector('.trouble').textContent.includes('house')")
+    until(page, "document.querySelectorAll('.card')[1].querySelector('.trouble').textContent.includes('house')")
     assert not card.locator(".meter").is_visible()
 
 
@@ -120,7 +120,7 @@ def test_a_zip_of_image_folders_opens_too(visit, tmp_path):
                 new.writestr(f"deep/{name}", old.read(name))
     with answered(page):
         open_task(page, again)
-        page.wait_for_function("document.querySelectorAll('.card').length === 3")
+        until(page, "document.querySelectorAll('.card').length === 3")
     assert names(page) == ["fish", "house", "star"]
 
 
@@ -130,5 +130,5 @@ def test_what_is_no_task_is_refused_in_words(content, visit, tmp_path):
     path = tmp_path / "bad.zip"
     path.write_bytes(content)
     open_task(page, path)
-    page.wait_for_function("document.querySelector('#take-trouble').textContent.includes('was not opened')")
+    until(page, "document.querySelector('#take-trouble').textContent.includes('was not opened')")
     assert names(page) == ["fish", "house", "star"]

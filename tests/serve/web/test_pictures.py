@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from serve.web.hand import answered, mouse, pad
+from serve.web.hand import answered, mouse, pad, until
 
 
 def sent(page, act):
@@ -94,7 +94,7 @@ def test_files_that_are_no_images_are_named(visit, tmp_path):
     broken.write_bytes(b"\x89PNG nothing")
     text.write_text("notes")
     upload(page, "fish", broken, text)
-    page.wait_for_function("document.querySelector('.card .trouble').textContent.includes('notes.txt')")
+    until(page, "document.querySelector('.card .trouble').textContent.includes('notes.txt')")
     assert "broken.png" in page.locator(".card .trouble").first.inner_text()
     assert page.locator(".card").first.locator(".thumb").count() == 0
 
@@ -124,11 +124,11 @@ def test_the_camera_counts_down_takes_a_burst_and_stops(visit):
     card = page.locator(".card").first
     card.locator("summary[aria-label^='Add a sample']").click()
     card.get_by_role("button", name="Camera").click()
-    page.wait_for_function("document.querySelector('#camera-view').videoWidth > 0")
+    until(page, "document.querySelector('#camera-view').videoWidth > 0")
     with answered(page):
         page.get_by_role("button", name="Take pictures").click()
-        page.wait_for_function("document.querySelector('#camera-count').textContent === '2'")
-        page.wait_for_function("document.querySelector('#camera-words').textContent.includes('pictures added')")
+        until(page, "document.querySelector('#camera-count').textContent === '2'")
+        until(page, "document.querySelector('#camera-words').textContent.includes('pictures added')")
         page.evaluate("window.kept = document.querySelector('#camera-view').srcObject.getTracks()[0]")
         page.get_by_role("button", name="Stop").click()
     assert page.evaluate("window.kept.readyState") == "ended"
@@ -147,7 +147,7 @@ def test_the_other_camera_and_a_refusal(visit):
         }"""
     )
     page.locator("#ask").get_by_role("button", name="Ask with the camera").click()
-    page.wait_for_function("document.querySelector('#camera-words').textContent.includes('not allowed')")
+    until(page, "document.querySelector('#camera-words').textContent.includes('not allowed')")
     page.get_by_role("button", name="Other camera").click()
-    page.wait_for_function("window.wanted.length === 2")
+    until(page, "window.wanted.length === 2")
     assert page.evaluate("window.wanted") == ["environment", "user"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from serve.web.hand import CROSS, FISH, HOUSE, RING, TREE, answer, answered, finger, mouse, new_class, pad, shares, strokes
+from serve.web.hand import CROSS, FISH, HOUSE, RING, TREE, answer, answered, finger, mouse, new_class, pad, shares, strokes, until
 
 
 def test_it_opens_solved_with_a_live_result(visit):
@@ -42,7 +42,7 @@ def test_by_mouse(visit):
     assert answer(page) == "tree"
     assert page.locator(".question").count() == 2
     page.get_by_role("button", name="Question 1").click()
-    page.wait_for_function("document.querySelector('#verdict b').textContent === 'star'")
+    until(page, "document.querySelector('#verdict b').textContent === 'star'")
 
 
 def test_by_finger_on_a_phone(visit):
@@ -107,7 +107,7 @@ def test_by_keys_alone(visit):
     house = strokes(page, pad(page, "house"))
     assert house > 0
     page.keyboard.press("Control+z")
-    page.wait_for_function("n => true", arg=0)
+    until(page, "n => true", arg=0)
     with answered(page):
         page.keyboard.press("Control+y")
     assert strokes(page, pad(page, "house")) >= house * 0.9
@@ -123,7 +123,7 @@ def test_by_keys_alone(visit):
     tab_to("#play")
     page.keyboard.press("Tab")
     page.keyboard.press("Home")
-    page.wait_for_function("document.querySelector('#step').getAttribute('aria-valuetext').startsWith('step 0 of')")
+    until(page, "document.querySelector('#step').getAttribute('aria-valuetext').startsWith('step 0 of')")
 
 
 def test_eraser_undo_and_redo(visit):

@@ -3,7 +3,7 @@
 import re
 import urllib.request
 
-from serve.web.hand import answer, answered, mouse, renders
+from serve.web.hand import answer, answered, mouse, renders, until
 
 
 def finished(server):
@@ -18,7 +18,7 @@ def test_five_quick_strokes_are_rendered_once(visit, server):
     page = visit()
     shown, done = renders(page), finished(server)
     mouse(page, page.locator("#question"), *[[(0.1 + 0.15 * k, 0.1), (0.2 + 0.15 * k, 0.2)] for k in range(5)])
-    page.wait_for_function("n => Number(document.body.dataset.renders) > n", arg=shown)
+    until(page, "n => Number(document.body.dataset.renders) > n", arg=shown)
     page.wait_for_timeout(800)
     assert renders(page) == shown + 1
     assert finished(server) - done <= 2
@@ -29,7 +29,7 @@ def test_an_answer_to_an_older_question_is_dropped(visit):
     held = []
     page.route("**/adapt", lambda route: held.append(route) if not held else route.continue_())
     mouse(page, page.locator("#question"), [(0.1, 0.1), (0.2, 0.1)])
-    page.wait_for_function("document.querySelector('#link').dataset.link === 'learning'")
+    until(page, "document.querySelector('#link').dataset.link === 'learning'")
     while not held:
         page.wait_for_timeout(20)
     with answered(page):
@@ -50,16 +50,16 @@ def test_steps_are_looked_at_without_computing_them_again(visit, server):
     slider = page.locator("#step")
     slider.focus()
     slider.press("Home")
-    page.wait_for_function("document.querySelector('#step-now').textContent.startsWith('step 0')")
+    until(page, "document.querySelector('#step-now').textContent.startsWith('step 0')")
     before = page.locator("#bars .now").all_inner_texts()
     assert before != after
     assert "Before the first step" in page.locator("#story").inner_text()
     slider.press("End")
-    page.wait_for_function("document.querySelector('#step').value === document.querySelector('#step').max")
+    until(page, "document.querySelector('#step').value === document.querySelector('#step').max")
     page.wait_for_timeout(50)
     assert page.locator("#bars .now").all_inner_texts() == after
     page.get_by_role("button", name="Play the steps").click()
-    page.wait_for_function("document.querySelector('#step').value === '3'")
+    until(page, "document.querySelector('#step').value === '3'")
     page.get_by_role("button", name="Pause").click()
     assert finished(server) == done
 
@@ -105,7 +105,7 @@ def test_the_page_outlives_its_server(visit, own_server):
     page = visit(url=server.url)
     server.stop()
     mouse(page, page.locator("#question"), [(0.1, 0.1), (0.2, 0.1)])
-    page.wait_for_function("document.querySelector('#link').dataset.link === 'offline'")
+    until(page, "document.querySelector('#link').dataset.link === 'offline'")
     assert "safe" in page.locator("#link").inner_text()
     with answered(page):
         server.start()
@@ -130,7 +130,7 @@ def test_a_busy_server_is_asked_again(visit):
     page.route("**/adapt", lambda route: route.fulfill(status=429, json=busy, headers={"Retry-After": "1"}), times=1)
     with answered(page):
         mouse(page, page.locator("#question"), [(0.1, 0.1), (0.2, 0.1)])
-        page.wait_for_function("document.querySelector('#link').dataset.link === 'busy'")
+        until(page, "document.querySelector('#link').dataset.link === 'busy'")
     assert answer(page) == "fish"
 
 
@@ -140,10 +140,10 @@ def test_a_token_is_asked_for_once(visit, own_server):
     page = visit(url=server.url, wait=False)
     page.get_by_label("Token").fill("wrong")
     page.get_by_role("button", name="Go on").click()
-    page.wait_for_function("document.querySelector('#token-trouble').textContent.includes('not accepted')")
+    until(page, "document.querySelector('#token-trouble').textContent.includes('not accepted')")
     with answered(page):
         page.get_by_label("Token").fill("open sesame")
         page.get_by_role("button", name="Go on").click()
     page.reload()
-    page.wait_for_function("Number(document.body.dataset.renders) >= 1")
+    until(page, "Number(document.body.dataset.renders) >= 1")
     assert not page.locator("#token").is_visible()
