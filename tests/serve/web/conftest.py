@@ -34,10 +34,11 @@ class Running:
     def start(self):
         uvicorn = pytest.importorskip("uvicorn")
         from fastadapt.serve.app import create_app
+        from fastadapt.serve.limits import Limits
         from fastadapt.serve.served import load_served
 
-        app = create_app([load_served("drawing")], **self.options)
-        self.server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=self.port, log_level="error"))
+        app = create_app([load_served("drawing")], limits=Limits(seconds=60), **self.options)  # a busy machine is no failure
+        self.server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=self.port, log_level="error", timeout_graceful_shutdown=1))
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
         for _ in range(600):
@@ -48,7 +49,6 @@ class Running:
 
     def stop(self):
         self.server.should_exit = True
-        self.server.force_exit = True
         self.thread.join(20)
 
 

@@ -83,7 +83,9 @@ def shares(page):
 
 
 def new_class(page, name):
+    count = page.locator(".card").count()
     page.locator("#add-class").click()
+    page.locator(".card").nth(count).wait_for()
     field = page.locator(".card").last.locator("input.name")
     field.fill(name)
     field.press("Enter")

@@ -66,7 +66,7 @@ def test_axe_finds_nothing_while_the_server_is_away_or_wants_a_token(visit, own_
     visit.forgive("401")
     visit.forgive("Failed to load")
     page = visit(url=own_server(token="open sesame").url, wait=False)
-    page.get_by_label("Token").wait_for()
+    page.locator("#token-value").wait_for()
     assert violations(page) == []
     page = visit()
     page.route("**/api/**", lambda route: route.abort())

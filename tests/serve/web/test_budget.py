@@ -2,6 +2,8 @@
 
 import time
 
+from serve.web.hand import until
+
 
 def test_it_is_small_and_painted_within_a_second(visit, server):
     page = visit(wait=False)

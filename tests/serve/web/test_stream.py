@@ -138,11 +138,11 @@ def test_a_token_is_asked_for_once(visit, own_server):
     server = own_server(token="open sesame")
     visit.forgive("401")
     page = visit(url=server.url, wait=False)
-    page.get_by_label("Token").fill("wrong")
+    page.locator("#token-value").fill("wrong")
     page.get_by_role("button", name="Go on").click()
     until(page, "document.querySelector('#token-trouble').textContent.includes('not accepted')")
     with answered(page):
-        page.get_by_label("Token").fill("open sesame")
+        page.locator("#token-value").fill("open sesame")
         page.get_by_role("button", name="Go on").click()
     page.reload()
     until(page, "Number(document.body.dataset.renders) >= 1")

@@ -3,9 +3,9 @@ import { h, keyed } from "./element.js";
 
 /** Percent as it is spoken of: never "100 %" for what is not certain. */
 export function percent(p) {
-  if (p > 0.99 && p < 1) return "> 99 %";
-  if (p < 0.01 && p > 0) return "< 1 %";
-  return `${Math.round(p * 100)} %`;
+  if (p > 0.99 && p < 1) return "> 99\u202f%";
+  if (p < 0.01 && p > 0) return "< 1\u202f%";
+  return `${Math.round(p * 100)}\u202f%`;
 }
 
 /** Return how sure probabilities are, by their entropy as a share of the largest one possible. */

@@ -37,7 +37,7 @@ function question(task, board) {
     show(image, query);
     label(button, `Question ${index + 1}`);
     button.setAttribute("aria-pressed", String(task.asked === query.id));
-    const chances = board.chances(query.id, board.line());
+    const chances = board.chances(query.id, board.line(board.run), board.run);
     const neighbour = closest(board, query.id);
     near.hidden = !neighbour;
     if (neighbour) {
@@ -46,7 +46,7 @@ function question(task, board) {
     }
     who.textContent = chances ? sureness(chances) : inked(query) ? "…" : "empty";
     list.hidden = !chances;
-    if (chances) bars(list, board.run, chances, board.chances(query.id, board.run.lines[0]), tones(task));
+    if (chances) bars(list, board.run, chances, board.chances(query.id, board.run.lines[0], board.run), tones(task));
   };
   return { node, update };
 }
@@ -58,7 +58,7 @@ function announce(task, board) {
     const { run } = board;
     if (!run?.done || board.stale || told === run) return;
     told = run;
-    const chances = board.chances(task.asked, run.lines.at(-1));
+    const chances = board.chances(task.asked, run.lines.at(-1), board.run);
     if (chances) say(spoken(chances, run.classes));
   };
 }
@@ -95,14 +95,14 @@ export function mountAsk(task, board, session, camera) {
     update(query);
     drop.hidden = task.queries.length < 2;
     $("ask").dataset.stale = String(board.stale);
-    const chances = board.chances(task.asked, board.line());
+    const chances = board.chances(task.asked, board.line(board.run), board.run);
     $("answer").hidden = !chances;
     $("verdict").hidden = !chances;
     $("no-answer").hidden = Boolean(chances);
     $("no-answer").textContent = board.trouble ? "No answer until each class has a drawing." : inked(query) ? "Thinking…" : "Draw something here, and it says which class it is.";
     if (chances) {
       verdict($("verdict"), board, task, chances);
-      bars($("bars"), board.run, chances, board.chances(task.asked, board.run.lines[0]), tones(task));
+      bars($("bars"), board.run, chances, board.chances(task.asked, board.run.lines[0], board.run), tones(task));
     }
     const neighbour = closest(board, task.asked);
     $("closest").hidden = !neighbour || !chances;

@@ -26,13 +26,13 @@ class Board extends Told {
   }
 
   /** The line of `run` for the step that is looked at. */
-  line(run = this.run) {
+  line(run) {
     if (!run?.lines.length) return null;
     return run.lines[Math.min(this.at ?? Infinity, run.lines.length - 1)];
   }
 
   /** The probabilities that `run` gives a question at a line, or null. */
-  chances(query, line, run = this.run) {
+  chances(query, line, run) {
     const row = run?.queries.indexOf(query) ?? -1;
     return (row >= 0 && line?.probabilities?.[row]) || null;
   }

@@ -82,7 +82,7 @@ function card(task, board, session, camera) {
       else if (blamed) tell("");
       blamed = board.trouble?.row === row.id;
       const at = board.run?.classes.findIndex((other) => other.id === row.id) ?? -1;
-      const chances = at >= 0 ? board.chances(task.asked, board.line()) : null;
+      const chances = at >= 0 ? board.chances(task.asked, board.line(board.run), board.run) : null;
       meter.hidden = !chances;
       node.dataset.won = String(Boolean(chances) && ranked(chances)[0] === at);
       if (!chances) return;

@@ -43,6 +43,7 @@ export function keyed(parent, items, create) {
   const after = new Map();
   for (const item of items) after.set(item.id, before.get(item.id) ?? create(item));
   for (const [id, view] of before) if (!after.has(id)) view.node.remove();
+  kept.set(parent, after); // before updates, one of which may fail
   let place = parent.firstChild;
   items.forEach((item, index) => {
     const { node, update } = after.get(item.id);
@@ -50,7 +51,6 @@ export function keyed(parent, items, create) {
     else parent.insertBefore(node, place);
     update?.(item, index);
   });
-  kept.set(parent, after);
 }
 
 /** Return a function that runs `draw` once in the next frame, however often it is called. */

@@ -28,11 +28,11 @@ function player(board, last) {
 
 function story(board, task) {
   const { run } = board;
-  const first = board.chances(task.asked, run.lines[0]);
-  const now = board.chances(task.asked, board.line());
+  const first = board.chances(task.asked, run.lines[0], board.run);
+  const now = board.chances(task.asked, board.line(board.run), board.run);
   if (!first) return "Draw a question above to see how the answer changes.";
   const [a, b] = [ranked(first)[0], ranked(now)[0]];
-  const step = board.line().step;
+  const step = board.line(board.run).step;
   const guess = `Before the first step it guesses ${run.classes[a].name}, ${percent(first[a])}.`;
   return step ? `${guess} After ${step} ${step === 1 ? "step" : "steps"}: ${run.classes[b].name}, ${percent(now[b])}.` : guess;
 }
@@ -42,7 +42,8 @@ function held(run, model) {
     return `Leave-one-out: ${percent(run.heldOut)} of your drawings are recognised when the network has not seen them.`;
   }
   const many = run.classes.some((row) => row.samples.length > 1);
-  return many || !model ? "" : "Give each class a second drawing, and each is tested in turn on a network that has not seen it.";
+  if (many) return run.done ? "The server had no time to leave each drawing out in turn." : "";
+  return !model ? "" : "Give each class a second drawing, and each is tested in turn on a network that has not seen it.";
 }
 
 export function mountWatch(task, board) {
@@ -60,7 +61,7 @@ export function mountWatch(task, board) {
 
   const draw = inFrame(() => {
     const { run } = board;
-    const line = board.line();
+    const line = board.line(board.run);
     $("watch").dataset.empty = String(!line);
     if (!line) return;
     const sign = playing() ? "pause" : "play";
@@ -85,9 +86,9 @@ export function mountWatch(task, board) {
     const colours = tones(task);
     const series = run.classes.map((row, index) => ({
       tone: colours.get(row.id) ?? 0,
-      values: run.lines.map((each) => board.chances(task.asked, each)?.[index] ?? 0),
+      values: run.lines.map((each) => board.chances(task.asked, each, board.run)?.[index] ?? 0),
     }));
-    $("belief").hidden = !board.chances(task.asked, line);
+    $("belief").hidden = !board.chances(task.asked, line, board.run);
     chart($("belief-chart"), { series, steps, at: line.step, top: 1, format: (v) => `${Math.round(100 * v)}` });
   });
   new ResizeObserver(draw).observe($("loss-chart"));
