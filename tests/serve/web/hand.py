@@ -92,7 +92,7 @@ def new_class(page, name):
     return page.locator(".card").last.locator("canvas")
 
 
-def until(page, condition, arg=None, seconds=20):
+def until(page, condition, arg=None, seconds=60):
     """Wait for an expression, or a function of `arg`, to be true; Playwright's own wait needs `eval`, which the page forbids."""
     end = time.monotonic() + seconds
     while not page.evaluate(condition, arg):

@@ -25,8 +25,10 @@ function nameField(task, row, tell) {
   field.addEventListener("change", () => {
     const name = field.value.trim().replace(/\s+/g, " ");
     const taken = task.classes.some((other) => other !== row && other.name === name);
-    tell(taken ? `There is a class “${name}” already: names tell classes apart.` : "");
-    if (!name || taken) field.value = row.name;
+    const wrong = /[\/\\\p{C}]/u.test(name);
+    if (taken) tell(`There is a class “${name}” already: names tell classes apart.`);
+    else tell(wrong ? "A name can't hold slashes or characters that are not seen." : "");
+    if (!name || taken || wrong) field.value = row.name;
     else if (name !== row.name) task.rename(row.id, name);
   });
   return field;
