@@ -25,7 +25,7 @@ function nameField(task, row, tell) {
   field.addEventListener("change", () => {
     const name = field.value.trim().replace(/\s+/g, " ");
     const taken = task.classes.some((other) => other !== row && other.name === name);
-    const wrong = /[\/\\\p{C}]/u.test(name);
+    const wrong = /[/\\]|[^\P{C}\u200d]/u.test(name); // the joiner holds emoji together
     if (taken) tell(`There is a class “${name}” already: names tell classes apart.`);
     else tell(wrong ? "A name can't hold slashes or characters that are not seen." : "");
     if (!name || taken || wrong) field.value = row.name;
