@@ -69,7 +69,7 @@ def test_classes_are_moved_renamed_and_removed(visit):
     card = page.locator(".card", has=pad(page, "house"))
     with answered(page):
         card.locator("summary[aria-label^='More']").click()
-        card.get_by_role("button", name="Move forward").click()
+        card.get_by_role("button", name="Move earlier").click()
     assert names(page) == ["house", "fish", "star"]
     field = page.locator("input.name").first
     field.fill("star")

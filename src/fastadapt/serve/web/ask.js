@@ -99,7 +99,7 @@ export function mountAsk(task, board, session, camera) {
     $("answer").hidden = !chances;
     $("verdict").hidden = !chances;
     $("no-answer").hidden = Boolean(chances);
-    $("no-answer").textContent = board.trouble ? "No answer until each class has a drawing." : inked(query) ? "Thinking…" : "Draw something here, and it says which class it is.";
+    $("no-answer").textContent = board.trouble ? "No answer yet: the network needs more drawings." : inked(query) ? "Thinking…" : "Draw something here, and it says which class it is.";
     if (chances) {
       verdict($("verdict"), board, task, chances);
       bars($("bars"), board.run, chances, board.chances(task.asked, board.run.lines[0], board.run), tones(task));

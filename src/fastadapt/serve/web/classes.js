@@ -54,8 +54,8 @@ function card(task, board, session, camera) {
       { text: "Camera…", icon: "camera", act: () => camera.open(row.name, most() - row.samples.length, add) },
     ]);
     const rest = menu("more", "", [
-      { text: "Move forward", icon: "left", act: () => task.moveClass(row.id, -1) },
-      { text: "Move back", icon: "right", act: () => task.moveClass(row.id, 1) },
+      { text: "Move earlier", icon: "left", act: () => task.moveClass(row.id, -1) },
+      { text: "Move later", icon: "right", act: () => task.moveClass(row.id, 1) },
       { text: "Remove this drawing", icon: "clear", act: () => undoable("Drawing removed.", () => task.removeSample(row, row.open)) },
       { text: "Remove the class", icon: "close", act: () => undoable(`“${row.name}” removed.`, () => (task.removeClass(row.id), $("add-class").focus())) },
     ]);

@@ -6,7 +6,7 @@ const points = (text) =>
   text.split("/").map((stroke) => stroke.trim().split(/\s+/).map((pair) => pair.split(",").map((value) => Number(value) / 100)));
 
 const ring = (x, y, r, from = 0) =>
-  Array.from({ length: 17 }, (_, k) => {
+  Array.from({ length: 19 }, (_, k) => {
     const angle = ((from + k * 22.5) * Math.PI) / 180;
     const wobble = r * (1 + 0.035 * Math.sin(2 * angle + from));
     return `${Math.round(10 * (x + wobble * Math.cos(angle))) / 10},${Math.round(10 * (y + wobble * Math.sin(angle))) / 10}`;

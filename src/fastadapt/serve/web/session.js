@@ -141,7 +141,7 @@ export class Session {
     const queries = await Promise.all(asked.map(seen));
     const body = { method, steps, rate, queries, sequence };
     const response = await call(`/api/tasks/${remote.id}/adapt`, { method: "POST", body, signal });
-    const run = { method, classes: remote.classes, queries: asked.map((query) => query.id), lines: [], nearest: null, heldOut: null, seconds: null, done: false };
+    const run = { method, steps, classes: remote.classes, queries: asked.map((query) => query.id), lines: [], nearest: null, heldOut: null, seconds: null, done: false };
     for await (const line of lines(response)) {
       if (line.sequence !== this.#sequence) return;
       if (line.error) throw new Trouble(line.error, 500);

@@ -75,12 +75,12 @@ export function mountWatch(task, board) {
     slider.disabled = last() === 0;
     slider.style.setProperty("--p", last() ? line.step / last() : 1);
     slider.setAttribute("aria-valuetext", `step ${line.step} of ${last()}, loss ${line.loss.toFixed(2)}`);
-    $("step-now").textContent = `step ${line.step} of ${last()}`;
+    const steps = Math.max(1, run.done ? last() : run.steps);
+    $("step-now").textContent = `step ${line.step} of ${run.done ? last() : steps}`;
     $("story").textContent = story(board, task);
     $("held-out").textContent = held(run, board.model(task.settings.model));
     const losses = run.lines.map((each) => each.loss);
     const top = Math.max(0.1, ...losses.filter(Number.isFinite));
-    const steps = Math.max(1, last());
     chart($("loss-chart"), { series: [{ values: losses, tone: "loss" }], steps, at: line.step, top, format: (v) => v.toFixed(1) });
     $("loss-now").textContent = line.loss.toFixed(2);
     const colours = tones(task);
