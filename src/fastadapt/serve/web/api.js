@@ -1,5 +1,4 @@
 /** Requests to the server, and what can go wrong with them. */
-import { askToken } from "./token.js";
 
 const KEY = "fastadapt-token";
 
@@ -33,6 +32,7 @@ export async function call(path, { method = "GET", body, signal, keepalive } = {
     throw new Trouble({ code: "offline", message: "The server can't be reached." });
   }
   if (response.status === 401) {
+    const { askToken } = await import("./token.js");
     sessionStorage.setItem(KEY, await askToken(Boolean(token)));
     return call(path, { method, body, signal, keepalive });
   }

@@ -1,5 +1,7 @@
 /** A task as a zip of PNGs (`CLASS/N.png`, for any program) with `task.json` (the strokes, so that they can be edited). */
+import { $ } from "./element.js";
 import { seen } from "./picture.js";
+import { notice } from "./status.js";
 import { inked } from "./task.js";
 import { squares } from "./upload.js";
 import { unzipped, zipped } from "./zip.js";
@@ -46,7 +48,7 @@ function described(text) {
 }
 
 /** Return the task in a zip: from its `task.json`, else a class for each folder of images. */
-export async function opened(blob, model) {
+async function opened(blob, model) {
   const entries = await unzipped(blob);
   const text = entries.find(({ name }) => name === "task.json");
   if (text) return described(new TextDecoder().decode(text.bytes));
@@ -65,4 +67,17 @@ export async function opened(blob, model) {
     classes.push({ name: name.slice(0, 40), samples: pictures.map((image) => ({ strokes: [], image })) });
   }
   return { classes, queries: [] };
+}
+
+/** Put the task of an archive on the page; what was there can be brought back. */
+export async function open(file, task, board) {
+  try {
+    const found = await opened(file, board.model(task.settings.model));
+    const before = task.snapshot();
+    task.replace(found);
+    $("take-trouble").textContent = "";
+    notice(`“${file.name}” opened in place of your drawings.`, () => task.replace(before));
+  } catch (error) {
+    $("take-trouble").textContent = `“${file.name}” was not opened. ${error.message}`;
+  }
 }

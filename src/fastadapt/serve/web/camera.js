@@ -3,6 +3,22 @@ import { $, h } from "./element.js";
 import { square } from "./upload.js";
 
 const BURST = 5;
+const button = (id, kind, text) => h("button", { type: "button", class: kind, id }, text);
+
+function dialog() {
+  const view = h("video", { id: "camera-view", playsinline: true });
+  view.muted = true;
+  return h(
+    "dialog",
+    { id: "camera", "aria-labelledby": "camera-title" },
+    h("h2", { id: "camera-title" }),
+    h("div", { class: "view" }, view, h("span", { id: "camera-count", "aria-hidden": "true" })),
+    h("p", { id: "camera-words", role: "status" }),
+    h("p", { class: "taken", id: "camera-taken" }),
+    h("p", { class: "actions" }, button("camera-burst", "strong", "Take pictures"), button("camera-flip", "quiet", "Other camera"), button("camera-stop", "quiet", "Stop")),
+  );
+}
+
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const REFUSALS = {
   NotAllowedError: "The browser was not allowed to use the camera. Allow it in the address bar, or upload images instead.",
@@ -20,7 +36,8 @@ export class Camera {
   /** `model()` returns the model that the pictures are for. */
   constructor(model) {
     this.model = model;
-    this.dialog = $("camera");
+    this.dialog = dialog();
+    document.body.append(this.dialog);
     $("camera-burst").addEventListener("click", () => this.#burst());
     $("camera-flip").addEventListener("click", () => this.#flip());
     $("camera-stop").addEventListener("click", () => this.dialog.close());

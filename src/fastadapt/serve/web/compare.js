@@ -37,4 +37,5 @@ export function mountCompare(task, board) {
   });
   task.on(draw);
   board.on(draw);
+  draw();
 }

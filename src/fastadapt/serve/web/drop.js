@@ -1,13 +1,12 @@
 /** Files dropped or pasted anywhere: an archive opens, images join the class (or the questions) under the pointer. */
 import { $ } from "./element.js";
 import { addFiles } from "./pick.js";
-import { open } from "./take.js";
 
 const isArchive = (file) => file.name.toLowerCase().endsWith(".zip") || file.type.includes("zip");
 
 async function take(files, node, task, board) {
   const archive = files.find(isArchive);
-  if (archive) return open(archive, task, board);
+  if (archive) return (await import("./archive.js")).open(archive, task, board);
   const card = node?.closest?.(".card");
   const row = card ? task.classes.find((other) => other.id === card.dataset.row) : null;
   const trouble = card ? card.querySelector(".trouble") : $("ask-trouble");

@@ -3,7 +3,6 @@ import { mountAsk } from "./ask.js";
 import { board } from "./board.js";
 import { call } from "./api.js";
 import { mountClasses } from "./classes.js";
-import { mountCompare } from "./compare.js";
 import { mountDrop } from "./drop.js";
 import { $, h } from "./element.js";
 import { example, names } from "./examples.js";
@@ -72,7 +71,12 @@ mountClasses(task, board, session, camera);
 mountAsk(task, board, session, camera);
 mountWatch(task, board);
 mountSettings(task, board);
-mountCompare(task, board);
+let compared = null; // its code is fetched when it is first wanted
+const compare = () => {
+  if (task.settings.compare) compared ??= import("./compare.js").then(({ mountCompare }) => mountCompare(task, board));
+};
+task.on(compare);
+compare();
 mountTake(task, board, session);
 mountDrop(task, board);
 mountLimits(task, board);

@@ -1,7 +1,6 @@
 /** "Take it with you": downloads of the adapted model, and the task as a file that opens here again. */
 import { $ } from "./element.js";
 import { pick } from "./pick.js";
-import { notice } from "./status.js";
 
 const archive = () => import("./archive.js"); // fetched when it is first wanted
 
@@ -10,20 +9,6 @@ function download(blob, name) {
   const link = Object.assign(document.createElement("a"), { href: url, download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(url), 10000);
-}
-
-/** Put the task of an archive on the page; what was there can be brought back. */
-export async function open(file, task, board) {
-  try {
-    const { opened } = await archive();
-    const found = await opened(file, board.model(task.settings.model));
-    const before = task.snapshot();
-    task.replace(found);
-    $("take-trouble").textContent = "";
-    notice(`“${file.name}” opened in place of your drawings.`, () => task.replace(before));
-  } catch (error) {
-    $("take-trouble").textContent = `“${file.name}” was not opened. ${error.message}`;
-  }
 }
 
 export function mountTake(task, board, session) {
@@ -49,6 +34,6 @@ export function mountTake(task, board, session) {
   });
   $("open-task").addEventListener("click", async () => {
     const [file] = await pick(".zip,application/zip");
-    if (file) await open(file, task, board);
+    if (file) await (await archive()).open(file, task, board);
   });
 }
