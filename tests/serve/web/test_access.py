@@ -36,7 +36,7 @@ def questions(page):
 
 
 def camera(page):
-    page.evaluate("navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('no', 'NotFoundError'); }")
+    page.evaluate("() => { navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('no', 'NotFoundError'); }; }")
     page.locator("summary[aria-label^='Add a sample']").first.click()
     page.locator(".card").first.get_by_role("button", name="Camera").click()
     until(page, "document.querySelector('#camera-words').textContent.includes('No camera')")
