@@ -37,8 +37,10 @@ class Running:
         from fastadapt.serve.limits import Limits
         from fastadapt.serve.served import load_served
 
-        app = create_app([load_served("drawing")], limits=Limits(seconds=60), **self.options)  # a busy machine is no failure
-        self.server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=self.port, log_level="error", timeout_graceful_shutdown=1))
+        # a minute for each job: a busy machine is no failure
+        app = create_app([load_served("drawing")], limits=Limits(seconds=60), **self.options)
+        here = {"host": "127.0.0.1", "port": self.port}
+        self.server = uvicorn.Server(uvicorn.Config(app, **here, log_level="error", timeout_graceful_shutdown=1))
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
         for _ in range(600):

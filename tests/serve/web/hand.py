@@ -1,12 +1,19 @@
 """What a visitor does: draw by mouse, by finger and by keys, and read the answer."""
 
 import contextlib
+import itertools
 import time
 
-FISH = [(0.75, 0.5), (0.5, 0.33), (0.2, 0.45), (0.16, 0.52), (0.3, 0.64), (0.55, 0.66), (0.75, 0.5), (0.9, 0.36), (0.88, 0.66), (0.75, 0.5)]  # fmt: skip
+FISH = [
+    *[(0.75, 0.5), (0.5, 0.33), (0.2, 0.45), (0.16, 0.52), (0.3, 0.64), (0.55, 0.66)],
+    *[(0.75, 0.5), (0.9, 0.36), (0.88, 0.66), (0.75, 0.5)],
+]
 HOUSE = [(0.2, 0.85), (0.2, 0.45), (0.5, 0.15), (0.8, 0.45), (0.8, 0.85), (0.2, 0.85)]
 CROSS = ([(0.2, 0.2), (0.8, 0.8)], [(0.8, 0.2), (0.2, 0.8)])
-RING = [(0.5, 0.2), (0.72, 0.28), (0.8, 0.5), (0.72, 0.72), (0.5, 0.8), (0.28, 0.72), (0.2, 0.5), (0.28, 0.28), (0.5, 0.2)]  # fmt: skip
+RING = [
+    *[(0.5, 0.2), (0.72, 0.28), (0.8, 0.5), (0.72, 0.72)],
+    *[(0.5, 0.8), (0.28, 0.72), (0.2, 0.5), (0.28, 0.28), (0.5, 0.2)],
+]
 TREE = ([(0.5, 0.1), (0.5, 0.9)], [(0.5, 0.4), (0.2, 0.2)], [(0.5, 0.4), (0.8, 0.2)], [(0.5, 0.6), (0.25, 0.5)])
 
 
@@ -44,7 +51,7 @@ def finger(page, canvas, *strokes):
     for stroke in strokes:
         places = _places(canvas, stroke)
         send("touchStart", places[0])
-        for (ax, ay), (bx, by) in zip(places, places[1:], strict=False):
+        for (ax, ay), (bx, by) in itertools.pairwise(places):
             for k in range(1, 5):
                 send("touchMove", (ax + (bx - ax) * k / 4, ay + (by - ay) * k / 4))
         send("touchEnd")
@@ -52,9 +59,10 @@ def finger(page, canvas, *strokes):
 
 
 def strokes(page, canvas):
-    """Return how many dark pixels the canvas shows: ink in the theme's colour."""
+    """Return how many pixels of the canvas have ink."""
     return canvas.evaluate(
-        "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((v, i) => i % 4 === 3 && v > 128).length"
+        """c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data
+            .filter((value, place) => place % 4 === 3 && value > 128).length"""
     )
 
 
@@ -93,7 +101,7 @@ def new_class(page, name):
 
 
 def until(page, condition, arg=None, seconds=60):
-    """Wait for an expression, or a function of `arg`, to be true; Playwright's own wait needs `eval`, which the page forbids."""
+    """Wait until an expression is true. Playwright's own way of waiting needs `eval`, which the page forbids."""
     end = time.monotonic() + seconds
     while not page.evaluate(condition, arg):
         if time.monotonic() > end:

@@ -13,7 +13,7 @@ from serve.web.hand import answered, mouse, pad, until
 
 def sent(page, act):
     """Return the images of the next task, by class, as arrays."""
-    with page.expect_request(lambda request: request.method == "POST" and request.url.endswith("/api/tasks")) as waiting:
+    with page.expect_request(lambda asked: asked.method == "POST" and asked.url.endswith("/api/tasks")) as waiting:
         act()
     found = {}
     for row in json.loads(waiting.value.post_data)["classes"]:
@@ -112,7 +112,8 @@ def test_pictures_are_dropped_and_pasted(kind, visit, tmp_path):
                 data.items.add(new File([bytes], "a.png", {type: "image/png"}));
                 node.focus();
                 const options = {bubbles: true, cancelable: true, dataTransfer: data, clipboardData: data};
-                node.dispatchEvent(kind === "drop" ? new DragEvent("drop", options) : new ClipboardEvent("paste", options));
+                const Kind = kind === "drop" ? DragEvent : ClipboardEvent;
+                node.dispatchEvent(new Kind(kind, options));
             }""",
             [kind, content],
         )

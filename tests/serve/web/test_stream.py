@@ -1,4 +1,4 @@
-"""One answer for many strokes, stale answers dropped, steps looked at again, methods compared, a server that goes away."""
+"""One answer for many strokes, stale ones dropped, steps looked at again, methods compared, a server that goes away."""
 
 import re
 import urllib.request
@@ -35,7 +35,7 @@ def test_an_answer_to_an_older_question_is_dropped(visit):
     with answered(page):
         mouse(page, page.locator("#question"), [(0.1, 0.2), (0.2, 0.2)])
     shown, said = renders(page), page.locator("#bars").inner_text()
-    late = '{"sequence": 1, "step": 0, "loss": 9, "support_accuracy": 0, "probabilities": [[0, 0, 1]], "held_out": null}\n'
+    late = '{"sequence": 1, "step": 0, "loss": 9, "support_accuracy": 0, "probabilities": [[0, 0, 1]]}\n'
     try:
         held[0].fulfill(body=late, content_type="application/x-ndjson")
     except Exception as error:  # the page has given the request up, which is as good
@@ -117,7 +117,8 @@ def test_a_forgotten_task_is_sent_again(visit, server):
     visit.forgive("404")
     seen = []
     page.on("request", lambda request: seen.append((request.method, request.url)))
-    page.route("**/adapt", lambda route: route.fulfill(status=404, json={"error": {"code": "unknown", "message": "gone", "field": None}}), times=1)  # fmt: skip
+    gone = {"error": {"code": "unknown_task", "message": "there is no such task", "field": None}}
+    page.route("**/adapt", lambda route: route.fulfill(status=404, json=gone), times=1)
     with answered(page):
         mouse(page, page.locator("#question"), [(0.1, 0.1), (0.2, 0.1)])
     assert ("POST", f"{server.url}/api/tasks") in seen
