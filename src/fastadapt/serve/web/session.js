@@ -25,6 +25,7 @@ export class Session {
   #timer = 0;
   #remote = null; // {id, version, classes}: the task as the server has it
   #pause = 1000; // before the next attempt to reach the server
+  #slow = 0; // adaptations in a row that took the server too long
 
   constructor(task, board) {
     this.task = task;
@@ -83,6 +84,7 @@ export class Session {
       for (const other of others) await this.#beside(remote, other, sequence, signal);
       if (!fresh()) return;
       this.#pause = 1000;
+      this.#slow = 0;
       board.set({ link: "ready" });
       document.body.dataset.renders = Number(document.body.dataset.renders ?? 0) + 1;
     } catch (error) {
@@ -166,9 +168,10 @@ export class Session {
       this.#pause = Math.min(8000, 2 * this.#pause);
       return;
     }
-    if (error.status === 429 || error.status === 503) {
+    const slow = error.code === "too_slow" && (this.#slow += 1) <= 2; // a loaded machine; a task too large stays so
+    if (error.status === 429 || error.status === 503 || slow) {
       board.set({ link: "busy" });
-      return void again(1000 * Math.max(1, error.wait));
+      return void again(1000 * Math.max(slow ? 3 : 1, error.wait));
     }
     const row = /^classes\[(\d+)\]/.exec(error.field ?? "");
     const full = this.task.classes.filter((other) => other.samples.some(inked));
