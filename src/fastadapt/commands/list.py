@@ -51,6 +51,7 @@ def main(argv: Sequence[str]) -> int:
         print(json.dumps({"presets": {name: text for name, (text, _) in PRESETS.items()}, "runs": runs}, indent=2))
         return 0
     print("presets (fastadapt train PRESET):")
+    print(f"  {'--data FOLDER':<28} your own images, one folder for each class; fastadapt check FOLDER first")
     for name, (text, config) in PRESETS.items():
         print(f"  {name:<28} {text}; {config.training.steps:,} steps")
     print(f"\nruns in {settings.runs}/:" if runs else f"\nno runs in {settings.runs}/")
