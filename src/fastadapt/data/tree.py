@@ -122,7 +122,8 @@ def _sort_in(walk: _Walk, tree: Tree, path: Path) -> None:
             walk.add("loose", file, "lies beside the class folders; move it into one of them")
     elif path in walk.groups:
         if images:
-            walk.add("loose", path, f"has {len(images)} images beside its sub-folders; move them into one of these")
+            has = f"has {len(images)} image{'s' * (len(images) > 1)} beside its sub-folders"
+            walk.add("loose", path, f"{has}; move what is there into one of these")
     elif images:
         tree.classes[tree.name(path)] = files
     elif files:
