@@ -19,7 +19,7 @@ PACKAGE = ROOT / "src" / "fastadapt"
 HEAVY = ("matplotlib", "rich", "tyro", "PIL", "scipy", "tensorboard")
 
 # A name appears or disappears here on purpose, with a line in CHANGELOG.md.
-FROZEN_COMMANDS = ["train", "evaluate", "adapt", "predict", "report", "list", "doctor"]
+FROZEN_COMMANDS = ["train", "check", "evaluate", "adapt", "predict", "report", "list", "doctor"]
 FROZEN_PRESETS = [
     "anil-omniglot-20w1s",
     "anil-omniglot-20w5s",
