@@ -41,9 +41,9 @@ def draw(folder, kinds, count, rng):
 
 
 def main():
-    args = parser.parse_args()
+    args, rng = parser.parse_args(), np.random.default_rng(0)
+    out = args.out
     torch.set_num_threads(1)  # a network this small is faster on one thread
-    rng, out = np.random.default_rng(0), args.out
     draw(out / "shapes", [kind for kind in KINDS if kind not in NEW], 12, rng)
     draw(out / "new", NEW, 2, rng)
     draw(out / "asked", NEW, 2, rng)

@@ -13,6 +13,7 @@ from fastadapt.data.files import complain, shown
 from fastadapt.data.folder_images import Bad, FolderImages, load_folder
 from fastadapt.data.folder_split import folder_split
 from fastadapt.data.images import Fit, ImageRecipe
+from fastadapt.data.settings import Part
 from fastadapt.data.survey import few_images
 from fastadapt.errors import ConfigError, DataError
 from fastadapt.losses import CrossEntropy, Loss
@@ -107,8 +108,8 @@ class FolderData:
         self._check(images)
         return replace(self, digest=self._digest(images))
 
-    def load(self, root: Path | None = None, download: bool = False) -> FolderImages:
-        """Read the images once; pass the result to `source`.
+    def load(self, root: Path | None = None, download: bool = False) -> Any:
+        """Read the images once; pass the result, `FolderImages`, to `source`.
 
         Args:
             root: the folder; None takes the one named when the run began.
@@ -130,7 +131,7 @@ class FolderData:
             logger.warning("%s no longer has the images that this run was trained on: its tasks differ", shown(place))
         return images
 
-    def source(self, part: Literal["train", "val", "test"], loaded: FolderImages | None = None) -> TaskSource:
+    def source(self, part: Part, loaded: Any = None) -> TaskSource:
         """Return the source of training, validation or test tasks, over the classes that the run recorded.
 
         Raises:
