@@ -5,7 +5,6 @@
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +53,7 @@ def main():
     for words in (f"check {out}/shapes", train, adapt, f"predict {out}/adapted {asked}"):
         print(f"\n$ fastadapt {words}", flush=True)
         if code := fastadapt(words.split()):
-            sys.exit(code)
+            raise SystemExit(code)
 
 
 if __name__ == "__main__":
