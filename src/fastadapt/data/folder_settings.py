@@ -161,18 +161,19 @@ class FolderData:
 
     def _check(self, images: FolderImages) -> None:
         """Raise for classes that are missing or have too few images, all of them at once."""
-        counts, problems = images.counts, []
+        counts = images.counts
+        missing: list[str] = []
+        few: list[str] = []
         for part, names in self.split.items():
-            missing = [name for name in names if name not in counts]
-            problems += [f"class {shown(name)!r} of the {part} part is missing; put it back" for name in missing]
+            gone = [name for name in names if name not in counts]
+            missing += [f"class {shown(name)!r} of the {part} part is missing; put it back" for name in gone]
             shots, queries = (
                 (self.train_shots, self.train_queries) if part == "train" else (self.shots, self.queries)
             )
             present = {name: counts[name] for name in names if name in counts}
-            problems += [finding.text for finding in few_images(present, shots, queries)]
-        if problems:
-            listed = complain(problems, "the folder")
-            few = any("take" in problem for problem in problems)
+            few += [finding.text for finding in few_images(present, shots, queries)]
+        if missing or few:
+            listed = complain([*missing, *few], "the folder")
             hint = "\nor lower --shots or --queries, or leave out such classes with --min-images" if few else ""
             raise DataError(f"{listed}{hint}")
 
