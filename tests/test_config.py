@@ -32,7 +32,7 @@ def test_a_preset_builds_a_learner_that_trains(name: str) -> None:
         tasks = Tasks((x, y), (x, y))
     else:
         labels = torch.arange(config.data.ways or 0).repeat(2, 2)
-        x = torch.rand(2, labels.shape[1], 1, 28, 28)
+        x = torch.rand(2, labels.shape[1], shape["channels"], shape["size"], shape["size"])
         tasks = Tasks((x, labels), (x, labels))
     learner(tasks).loss.backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in learner.parameters())

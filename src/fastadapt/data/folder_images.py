@@ -137,7 +137,7 @@ def _decode(survey: Survey, recipe: ImageRecipe, left_out: list[str], path: Path
         try:
             if problem := room_for(path.parent, int(np.prod(shape))):
                 raise OSError(problem)
-            with closing(decode_blocks(keys, recipe.pixels_of, where)) as blocks:
+            with closing(decode_blocks(keys, recipe.read_pixels, where)) as blocks:
                 write_decoded(path, blocks, shape, facts)
             if (copy := _read_copy(path)) is not None:
                 return copy
@@ -151,7 +151,7 @@ def _decode(survey: Survey, recipe: ImageRecipe, left_out: list[str], path: Path
             )
     images = torch.empty(shape, dtype=torch.uint8)
     array, first = images.numpy(), 0
-    with closing(decode_blocks(keys, recipe.pixels_of, where)) as blocks:
+    with closing(decode_blocks(keys, recipe.read_pixels, where)) as blocks:
         for block in blocks:
             array[first : first + len(block)] = block
             first += len(block)
