@@ -70,7 +70,7 @@ def _reptile(data: FolderData, training: Training, name: str, small: bool, few: 
         net = Conv4Net(pooled="flatten", affine="both")
         method = ReptileMethod(steps=5 if few else 10, batch=10 if few else 20, test_batch=5 if few else 10)
     else:
-        net = Conv4Net(width=32, down="max", pooled="flatten", affine="both")
+        net = Conv4Net(width=32, down="max_same", pooled="flatten", affine="both")
         method = ReptileMethod(steps=8, batch=10, test_batch=5 if data.shots == 1 else 15)
     return RunConfig(
         data=data,

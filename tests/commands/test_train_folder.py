@@ -107,7 +107,7 @@ def test_reptile_colour_and_bad_files_left_out(here: Path, capsys: pytest.Captur
     config = read_config(here / "runs" / "reptile-photos-3w1s")
     assert isinstance(config.data, FolderData) and isinstance(config.method, ReptileMethod)
     assert (config.data.size, config.data.channels, config.data.rotation) == (36, 3, "per_class")
-    assert isinstance(config.net, Conv4Net) and config.net.down == "max"
+    assert isinstance(config.net, Conv4Net) and config.net.down == "max_same"
     assert config.protocol.name == (
         "custom (folder-3w1s-reptile-v1 with protocol.tasks, protocol.steps, data.rotation changed)"
     )
@@ -134,7 +134,7 @@ def test_a_nested_tree_has_classes_named_by_their_paths(here: Path) -> None:
         (["--size", "33"], ("Conv4Net", 32, "max", 5)),
         ([], ("Conv4Net", 32, "max", 5)),
         (["--size", "28", "--method", "reptile"], ("Conv4Net", 64, "stride", 5)),
-        (["--size", "84", "--method", "reptile"], ("Conv4Net", 32, "max", 8)),
+        (["--size", "84", "--method", "reptile"], ("Conv4Net", 32, "max_same", 8)),
     ],
 )
 def test_the_configuration_follows_from_size_and_method(words: list[str], net: tuple[str, int, str, int]) -> None:
