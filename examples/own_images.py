@@ -1,7 +1,7 @@
 """Draw polygons and stars, train on their folders, and adapt to three kinds that were kept from the training.
 
-    python examples/own_images.py              # about a minute
-    python examples/own_images.py --steps 5 --tasks 20
+python examples/own_images.py              # about a minute
+python examples/own_images.py --steps 5 --tasks 20
 """
 
 import argparse

@@ -76,7 +76,7 @@ def spoil(root: Path) -> Path:
         put(root / "class0" / name, make())
     (root / "class1" / "back").symlink_to("back")
     (root / "class1" / "gone.png").symlink_to("nowhere.png")
-    (root / "up").symlink_to(root)
+    (root / "up").symlink_to(root.absolute())
     (root / "class2" / "copy.png").write_bytes((root / "class2" / "0.png").read_bytes())
     (root / "class3" / "same.png").write_bytes((root / "class4" / "1.png").read_bytes())
     (root / "bare").mkdir()

@@ -182,8 +182,8 @@ def seal(config: RunConfig, images: FolderImages, run: Path) -> RunConfig:
     sealed = data.sealed(images)
     if before is not None and before.split == sealed.split and before.digest != sealed.digest:
         raise ConfigError(
-            f"the images in {shown(data.folder)} are not those that {shown(run)} began with (digest {before.digest}, now "
-            f"{sealed.digest}); put the files back, or choose another --run"
+            f"the images in {shown(data.folder)} are not those that {shown(run)} began with "
+            f"(digest {before.digest}, now {sealed.digest}); put the files back, or choose another --run"
         )
     return replace(config, data=sealed)
 

@@ -153,7 +153,8 @@ def test_queries_are_what_the_smallest_class_has_left(here: Path, images: int, q
 
 
 def test_both_spellings_of_an_option_mean_the_same() -> None:
-    plain, rest = parse_wishes("--data d --ways 3 --min-images 4 --val 0.3 --split-seed 2 --training.lr 1".split())
+    words = "--data d --ways 3 --min-images 4 --val 0.3 --split-seed 2 --training.lr 1"
+    plain, rest = parse_wishes(words.split())
     dotted = "--data d --data.ways 3 --data.min_images 4 --data.val-fraction 0.3 --data.split-seed=2 --training.lr 1"
     assert parse_wishes(dotted.split()) == (plain, rest) and rest == ["--training.lr", "1"]
 

@@ -90,7 +90,9 @@ def test_the_split_depends_on_names_and_seed_and_not_on_what_the_images_are(numb
 
 def plain_tree(root: Path) -> Path:
     """Write the drawings of three alphabets of the real Omniglot where it is at hand, else made-up ones."""
-    archives = [f / "images_background.zip" for f in data_folders("omniglot")] if os.environ.get("FASTADAPT_DATA") else []
+    archives = (
+        [f / "images_background.zip" for f in data_folders("omniglot")] if os.environ.get("FASTADAPT_DATA") else []
+    )
     archive = next((path for path in archives if path.is_file()), None)
     if archive is not None:
         with zipfile.ZipFile(archive) as opened:
@@ -211,7 +213,9 @@ def test_a_recorded_split_is_kept_when_classes_come_and_missed_when_they_go(numb
 def test_changed_images_are_told_and_a_folder_may_move(numbered, caplog):
     data, _ = ready(numbered)
     moved = numbered.rename(numbered.with_name("moved"))
-    with pytest.raises(DataError, match="there is no folder .*numbered any more; give the place of the images with --data"):
+    with pytest.raises(
+        DataError, match=r"there is no folder .*numbered any more; give the place of the images with --data"
+    ):
         data.load()
     data.load(moved)
     assert "no longer" not in caplog.text
@@ -235,7 +239,7 @@ def test_settings_that_contradict_themselves_are_refused():
 
 def test_a_part_without_classes_and_a_run_without_a_split_are_refused(numbered):
     data, images = ready(numbered, val_fraction=0.0)
-    with pytest.raises(ConfigError, match="the split has no val classes; set training.validate_every to 0"):
+    with pytest.raises(ConfigError, match=r"the split has no val classes; set training\.validate_every to 0"):
         data.source("val", images)
     with pytest.raises(ConfigError, match="no split of its classes"):
         replace(SETTINGS, folder=str(numbered)).load()

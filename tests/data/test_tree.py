@@ -31,7 +31,8 @@ def test_a_class_is_a_folder_with_images_at_any_depth(tmp_path):
 
 
 def test_hidden_files_and_clutter_are_ignored(tmp_path):
-    tree = scan_tree(tree_of(tmp_path, "a/1.png", "a/.DS_Store", "a/Thumbs.db", ".git/1.png", "__MACOSX/a/1.png", "README"))
+    names = ("a/1.png", "a/.DS_Store", "a/Thumbs.db", ".git/1.png", "__MACOSX/a/1.png", "README")
+    tree = scan_tree(tree_of(tmp_path, *names))
     assert list(tree.classes) == ["a"] and len(tree.classes["a"]) == 1 and tree.findings == []
 
 
@@ -42,7 +43,7 @@ def test_every_oddity_of_a_tree_has_a_sentence(tmp_path):
         "ROOT/empty has no images; add some or remove the folder",
         "ROOT/group has 1 image beside its sub-folders; move what is there into one of these",
         "ROOT/loose.png lies beside the class folders; move it into one of them",
-        "ROOT/notes has 1 file, none with the name of an image (.png, .jpg, .webp, .gif); add images or remove the folder",
+        "ROOT/notes has 1 file, none with the name of an image (.png, .jpg, .webp, .gif); add images or remove it",
     ]
 
 

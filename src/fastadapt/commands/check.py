@@ -134,5 +134,3 @@ def _what_next(settings: CheckSettings, counts: dict[str, int], problems: list[F
     ways = min(most["ways"], max(settings.ways, _USUAL_WAYS))
     words = f"fastadapt train --data {shlex.quote(shown(settings.folder))} --ways {ways} --shots {min(settings.shots, one)}{skip}"
     return [f"can be trained: up to {most['ways']} ways, {shots} for each class", f"  {words}"]
-
-

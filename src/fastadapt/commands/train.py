@@ -32,7 +32,7 @@ class TrainSettings:
     run: Path | None = None
     """Folder of the run; default runs/PRESET, or a name made of the folder of images."""
     data: Path | None = None
-    """Folder that holds the data set; default FASTADAPT_DATA, then the user's cache. Without PRESET: your own images."""
+    """Folder that holds the data set; default FASTADAPT_DATA, then the cache. Without PRESET: your own images."""
     download: bool = False
     """Fetch the data set from its official home if it is not found."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

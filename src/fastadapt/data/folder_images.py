@@ -110,7 +110,9 @@ def _judge(left_out: list[str], count: int, tree: Tree, bad: Bad) -> None:
     """Refuse the folder or say how much is left out."""
     if left_out and bad == "fail":
         listed = complain(left_out, shown(tree.root))
-        raise DataError(f"{listed}\nmend them (fastadapt check {shown(tree.root)} lists all), or leave them out: --bad skip")
+        raise DataError(
+            f"{listed}\nmend them (fastadapt check {shown(tree.root)} lists all), or leave them out: --bad skip"
+        )
     if left_out:
         logger.warning(
             "%s: %d problem%s left out, of %d files; the first: %s",

@@ -121,7 +121,9 @@ class FolderData:
         if root is None and not self.folder:
             raise DataError("the run does not say where its images are; give their folder with --data")
         if root is None and not Path(self.folder).is_dir():
-            raise DataError(f"there is no folder {shown(self.folder)} any more; give the place of the images with --data")
+            raise DataError(
+                f"there is no folder {shown(self.folder)} any more; give the place of the images with --data"
+            )
         place = Path(self.folder) if root is None else root
         images = load_folder(place, self.recipe, bad=self.bad)
         if not self.train_classes:
@@ -167,9 +169,7 @@ class FolderData:
         for part, names in self.split.items():
             gone = [name for name in names if name not in counts]
             missing += [f"class {shown(name)!r} of the {part} part is missing; put it back" for name in gone]
-            shots, queries = (
-                (self.train_shots, self.train_queries) if part == "train" else (self.shots, self.queries)
-            )
+            shots, queries = (self.train_shots, self.train_queries) if part == "train" else (self.shots, self.queries)
             present = {name: counts[name] for name in names if name in counts}
             few += [finding.text for finding in few_images(present, shots, queries)]
         if missing or few:

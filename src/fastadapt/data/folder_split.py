@@ -32,7 +32,7 @@ def folder_split(names: Iterable[str], *, ways: int, val: float = 0.16, test: fl
     """
     if not (0 <= val < 1 and 0 < test < 1 and val + test < 1):
         raise ConfigError(
-            f"the shares of validation and test classes must be 0 <= val, 0 < test, val + test < 1; got {val} and {test}"
+            f"the shares of val and test classes must be 0 <= val, 0 < test, val + test < 1; got {val} and {test}"
         )
     shuffled = sorted(names)
     count = len(shuffled)

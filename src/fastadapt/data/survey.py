@@ -156,7 +156,9 @@ def _inspect(tree: Tree, findings: list[Finding]) -> dict[str, dict[Path, ImageF
                     findings.append(Finding("file", tree.name(path), str(facts)))
                     continue
                 images[name][path] = facts
-                findings += [Finding(kind, tree.name(path), f"{shown(path)} {words}", False) for kind, words in facts.notes]
+                findings += [
+                    Finding(kind, tree.name(path), f"{shown(path)} {words}", False) for kind, words in facts.notes
+                ]
     return images
 
 

@@ -128,7 +128,7 @@ def _sort_in(walk: _Walk, tree: Tree, path: Path) -> None:
         tree.classes[tree.name(path)] = files
     elif files:
         has = f"has {len(files)} file{'s' * (len(files) > 1)}, none with the name of an image"
-        walk.add("no images", path, f"{has} (.png, .jpg, .webp, .gif); add images or remove the folder")
+        walk.add("no images", path, f"{has} (.png, .jpg, .webp, .gif); add images or remove it")
     else:
         walk.add("no images", path, "has no images; add some or remove the folder")
 
