@@ -17,7 +17,7 @@ from fastadapt.run_files import load_run, read_config
 
 SMALL = [
     "--net.width", "4", "--training.meta-batch", "2", "--training.checkpoint-every", "2", "--protocol.tasks", "4",
-    "--validation-tasks", "3", "--quiet",
+    "--validation-tasks", "2", "--method.route", "loop", "--quiet",
 ]  # fmt: skip
 GIVEN = os.environ.get("FASTADAPT_DATA")
 
@@ -30,9 +30,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def train(*words: str, steps: int = 4, validate: int = 2) -> int:
+def train(*words: str, steps: int = 4, validate: int = 2, test_steps: int = 3) -> int:
     """Train on the folder `photos` for a moment."""
-    length = ["--training.steps", str(steps), "--training.validate-every", str(validate)]
+    length = [
+        "--training.steps",
+        str(steps),
+        "--training.validate-every",
+        str(validate),
+        "--protocol.steps",
+        str(test_steps),
+    ]
     return main(["train", "--data", "photos", "--ways", "3", "--shots", "1", *SMALL, *length, *words])
 
 
@@ -103,7 +110,7 @@ def test_another_split_is_another_run(here: Path, capsys: pytest.CaptureFixture[
 def test_reptile_colour_and_bad_files_left_out(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spoil(make_folder(here / "photos", classes=9, side=40, mode="RGB"))
     words = ["--method", "reptile", "--size", "36", "--bad", "skip", "--data.rotation", "per_class"]
-    assert train(*words, "--protocol.steps", "2") == 0
+    assert train(*words, test_steps=2) == 0
     config = read_config(here / "runs" / "reptile-photos-3w1s")
     assert isinstance(config.data, FolderData) and isinstance(config.method, ReptileMethod)
     assert (config.data.size, config.data.channels, config.data.rotation) == (36, 3, "per_class")

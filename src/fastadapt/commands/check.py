@@ -1,4 +1,4 @@
-"""`fastadapt check FOLDER`: everything that is wrong with a folder of images, in one pass, and what it is enough for."""
+"""`fastadapt check FOLDER`: all that is wrong with a folder of images, in one pass, and what it is enough for."""
 
 import json
 import shlex
@@ -126,11 +126,12 @@ def _as_text(settings: CheckSettings, survey: Survey, counts: dict[str, int], pr
 def _what_next(settings: CheckSettings, counts: dict[str, int], problems: list[Finding]) -> list[str]:
     most = trainable(counts)
     if most is None:
-        return ["nothing can be trained: a task of 2 classes takes 6 classes in all (2 each for training, validation and "
-                "test), with 2 images or more"]  # fmt: skip
+        need = "a task of 2 classes takes 6 classes in all (2 each for training, validation and test)"
+        return [f"nothing can be trained: {need}, with 2 images or more"]
     one, many = most["shots with 1 query"], most[f"shots with {_USUAL_QUERIES} queries"]
     shots = f"up to {one} shot{'s' * (one != 1)} with 1 query" + (f", {many} with {_USUAL_QUERIES}" if many else "")
     skip = " --bad skip" if any(finding.kind not in ("few images", "few classes") for finding in problems) else ""
     ways = min(most["ways"], max(settings.ways, _USUAL_WAYS))
-    words = f"fastadapt train --data {shlex.quote(shown(settings.folder))} --ways {ways} --shots {min(settings.shots, one)}{skip}"
+    words = f"fastadapt train --data {shlex.quote(shown(settings.folder))} --ways {ways}"
+    words += f" --shots {min(settings.shots, one)}{skip}"
     return [f"can be trained: up to {most['ways']} ways, {shots} for each class", f"  {words}"]
