@@ -120,7 +120,10 @@ def _parser() -> argparse.ArgumentParser:
 def first_guess(wishes: Wishes) -> RunConfig:
     """Return a configuration without a look at the images, to find mistakes in the other words before it."""
     size = wishes.size or LARGE
-    return folder_preset(wishes.method, _data(wishes, size, wishes.channels or 3, wishes.queries or MOST_QUERIES, 99))
+    data = _data(wishes, size, wishes.channels or 3, wishes.queries or MOST_QUERIES, REPTILE_SHOTS)
+    guess = folder_preset(wishes.method, data)
+    # the number of steps that is reported follows from the size, and a guess must not refuse what is right
+    return replace(guess, protocol=replace(guess.protocol, report=None))
 
 
 def resolve(wishes: Wishes, run: Path) -> tuple[RunConfig, FolderImages]:

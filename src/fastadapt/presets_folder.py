@@ -59,7 +59,7 @@ def _maml(data: FolderData, training: Training, name: str, small: bool, few: boo
         net=net,
         method=method,
         training=replace(training, meta_batch=16 if small else 4, lr=1e-3),
-        protocol=Protocol(f"{name}-v1", tasks=600, steps=10, report=method.test_steps),
+        protocol=Protocol(f"{name}-v1", tasks=600, steps=10, report=method.test_steps if small else None),
         validation_tasks=100,
     )
 
