@@ -250,7 +250,9 @@ def test_omniglot_as_a_plain_folder_trains_as_the_preset_does(
         with zipfile.ZipFile(archive) as opened:
             for info in opened.infolist():
                 if info.filename.endswith(".png"):
-                    put(here / "photos" / Path(*Path(info.filename).parts[1:]), opened.read(info))
+                    # one character has the same drawing twice, which a folder would use once: a byte tells them apart
+                    twin = b"\0" if info.filename.endswith("Braille/character01/0192_19.png") else b""
+                    put(here / "photos" / Path(*Path(info.filename).parts[1:]), opened.read(info) + twin)
     budget = [
         "--training.steps", "100", "--training.validate-every", "50", "--validation-tasks", "20",
         "--protocol.tasks", "100", "--threads", "1", "--method.compile", "off", "--quiet",
