@@ -111,8 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     say(*both("fit"), choices=get_args(Fit), default="crop", help="images that are not square (default: %(default)s)")
     say(*both("bad"), choices=get_args(Bad), default="fail", help="what can't be used: refused or left out")
     say(*both("min-images"), type=int, default=0, metavar="M", help="leave out classes with fewer images")
-    say("--val", "--data.val-fraction", "--data.val_fraction", type=float, default=0.16, help="share of classes that validate")
-    say("--test", "--data.test-fraction", "--data.test_fraction", type=float, default=0.2, help="share of classes to test on")
+    say("--val", *both("val-fraction")[1:], type=float, default=0.16, help="share of the classes that validate")
+    say("--test", *both("test-fraction")[1:], type=float, default=0.2, help="share of the classes to test on")
     say(*both("split-seed"), type=int, default=1, help="seed of the division of the classes (default: %(default)s)")
     return parser
 
