@@ -12,15 +12,18 @@ class Conv4(nn.Module):
     """Stack four blocks of 3x3 convolution, batch norm and ReLU, and a linear head.
 
     MAML's Omniglot network is `Conv4(1, 64, ways)`: stride 2, the 2x2 map averaged, batch norm with a shift only.
-    Reptile's is the same with `pooled="flatten"` and `affine="both"`. The mini-ImageNet networks are
-    `Conv4(3, 32, ways, size=84, down="max", pooled="flatten")`.
+    Reptile's is the same with `pooled="flatten"` and `affine="both"`. MAML's mini-ImageNet network is
+    `Conv4(3, 32, ways, size=84, down="max", pooled="flatten")`: 84, 42, 21, 10, 5. Reptile's is the same with
+    `down="max_same"` and `affine="both"`: 84, 42, 21, 11, 6; its code pools before the ReLU, which gives the same maps,
+    as the ReLU keeps the order of values.
 
     Args:
         channels: channels of the input, `C`.
         width: filters of each block.
         ways: outputs.
         size: side of the square input in pixels, at least 16.
-        down: how each block halves the map: "stride" (convolution of stride 2) or "max" (2x2 max-pool).
+        down: how each block halves the map: "stride" (convolution of stride 2), "max" (2x2 max-pool; the last row and
+            column of an odd map are dropped) or "max_same" (they are pooled by themselves).
         pooled: what the head sees: "mean" over the last map, or the "flatten"ed map.
         affine: learned parameters of the batch norm: "shift" (MAML) or "both" scale and shift (Reptile).
         head_std: standard deviation of the head's normal initialisation (MAML's code: 1.0); None is Glorot.
@@ -45,7 +48,7 @@ class Conv4(nn.Module):
         ways: int,
         *,
         size: int = 28,
-        down: Literal["stride", "max"] = "stride",
+        down: Literal["stride", "max", "max_same"] = "stride",
         pooled: Literal["mean", "flatten"] = "mean",
         affine: Literal["shift", "both"] = "shift",
         head_std: float | None = None,
@@ -55,7 +58,8 @@ class Conv4(nn.Module):
             raise ConfigError(
                 f"Conv4 needs channels, width, ways >= 1 and size >= 16, got {channels}, {width}, {ways}, {size}"
             )
-        if down not in ("stride", "max") or pooled not in ("mean", "flatten") or affine not in ("shift", "both"):
+        known = down in ("stride", "max", "max_same") and pooled in ("mean", "flatten") and affine in ("shift", "both")
+        if not known:
             raise ConfigError(f"Conv4 does not know down={down!r}, pooled={pooled!r}, affine={affine!r}")
         self.pooled = pooled
         blocks = []
@@ -65,8 +69,10 @@ class Conv4(nn.Module):
             nn.init.xavier_uniform_(conv.weight)
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
             layers = [conv, shift_only(norm) if affine == "shift" else norm, nn.ReLU()]
-            blocks.append(nn.Sequential(*layers, *([nn.MaxPool2d(2)] if down == "max" else [])))
-            size = -(-size // 2) if down == "stride" else size // 2
+            if down != "stride":
+                layers.append(nn.MaxPool2d(2, ceil_mode=down == "max_same"))
+            blocks.append(nn.Sequential(*layers))
+            size = size // 2 if down == "max" else -(-size // 2)
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Linear(width if pooled == "mean" else width * size * size, ways)
         if head_std is None:

@@ -39,8 +39,8 @@ class Conv4Net:
 
     width: int = 64
     """Filters of each block."""
-    down: Literal["stride", "max"] = "stride"
-    """Halve the map by stride 2 or by max-pooling."""
+    down: Literal["stride", "max", "max_same"] = "stride"
+    """Halve the map by stride 2 or by max-pooling; max_same keeps the last row and column of an odd map."""
     pooled: Literal["mean", "flatten"] = "mean"
     """What the linear head sees of the last map."""
     affine: Literal["shift", "both"] = "shift"
