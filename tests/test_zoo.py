@@ -144,7 +144,11 @@ ZOO = {
     "relu_mlp_with_norm": (lambda: MLP(3, (5,), 2, norm=True, init_std=None), (3,), False),
     "conv4_stride": (lambda: Conv4(1, 3, 2, size=16), (1, 16, 16), False),
     "conv4_max": (lambda: Conv4(1, 3, 2, size=16, down="max", affine="both", pooled="flatten"), (1, 16, 16), False),
-    "conv4_max_same": (lambda: Conv4(1, 3, 2, size=18, down="max_same", affine="both", pooled="flatten"), (1, 18, 18), False),
+    "conv4_max_same": (
+        lambda: Conv4(1, 3, 2, size=18, down="max_same", affine="both", pooled="flatten"),
+        (1, 18, 18),
+        False,
+    ),
     "resnet12": (lambda: ResNet12(1, 2, widths=(2, 2, 3, 3)), (1, 16, 16), False),
     "gru": (lambda: Recurrent(nn.GRU), (4, 3), True),
     "lstm": (lambda: Recurrent(nn.LSTM), (4, 3), True),

@@ -29,7 +29,9 @@ def test_the_maps_are_halved_as_in_the_papers(settings, sides):
 
 def test_the_mini_imagenet_networks_have_the_published_number_of_features():
     assert Conv4(3, 32, 5, size=84, down="max", pooled="flatten").head.in_features == 800  # MAML
-    assert Conv4(3, 32, 5, size=84, down="max_same", pooled="flatten", affine="both").head.in_features == 1152  # Reptile
+    assert (
+        Conv4(3, 32, 5, size=84, down="max_same", pooled="flatten", affine="both").head.in_features == 1152
+    )  # Reptile
 
 
 def test_pooling_as_tensorflow_pads_before_or_after_the_relu_is_the_same(double):

@@ -1,4 +1,4 @@
-"""Many images decoded at once: blocks in their order, a few of them in memory, everything that is wrong said together."""
+"""Many images decoded at once: in their order, a few blocks of them in memory, all that is wrong said together."""
 
 import os
 from collections import deque
@@ -20,8 +20,8 @@ def decode_blocks(
 ) -> Generator[np.ndarray, None, None]:
     """Yield the images of `keys` in their order, 64 at a time, decoded by several threads.
 
-    Two blocks for each thread are in memory, and the one in use. Decoders written in C let other threads run, so the threads
-    share the work; the result does not depend on their number.
+    Two blocks for each thread are in memory, and the one in use. Decoders written in C let other threads run, so the
+    threads share the work; the result does not depend on their number.
 
     Args:
         keys: one for each image.

@@ -1,7 +1,7 @@
 """A decoded copy of many images: one file of raw bytes that is mapped into memory, and an index beside it.
 
-Pages are read from the disk when an image on them is first drawn, and processes share them. The index comes last and has
-a checksum of every block, so a copy is complete or it is not used; opening one looks at a few blocks, not at all of it.
+Pages are read from the disk when an image on them is first drawn, and processes share them. The index comes last and
+has a checksum of every block, so a copy is complete or it is not used; opening one looks at a few blocks, not at all.
 """
 
 import json
@@ -54,7 +54,7 @@ def write_decoded(path: Path, blocks: Iterable[np.ndarray], shape: tuple[int, ..
     try:
         with draft.open("wb") as file:
             for block in blocks:
-                content = memoryview(np.ascontiguousarray(block)).cast("B")
+                content = np.ascontiguousarray(block).data.cast("B")
                 file.write(content)
                 sums.append(zlib.crc32(content))
                 sizes.append(len(content))

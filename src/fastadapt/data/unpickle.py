@@ -1,6 +1,6 @@
 """Pickles of arrays from people one doesn't know, read without running anything they hold.
 
-A pickle is a program: what it names, the ordinary reader imports and calls. This reader knows six names and none of
+A pickle is a program: what it names, the ordinary reader imports and calls. This reader knows seven names and none of
 them leads to numpy, codecs or any other code but the few functions below, which check what they are given:
 
 * a name that is not in the table is refused before anything is imported;
@@ -177,6 +177,11 @@ def _encode(text: Any, encoding: Any = None) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    """Return empty bytes, which the same protocols write as a call of their type."""
+    return b""
+
+
 def _text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("latin1")
@@ -221,6 +226,7 @@ _KNOWN: dict[tuple[str, str], _Inert] = {
     ("numpy", "ndarray"): _NDARRAY,
     ("numpy", "dtype"): _Maker(_Type),
     ("_codecs", "encode"): _Maker(_encode),
+    ("__builtin__", "bytes"): _Maker(_no_bytes),
     **{(f"{core}.multiarray", "_reconstruct"): _Maker(_reconstruct) for core in _CORES},
     **{(f"{core}.multiarray", "scalar"): _Maker(_scalar) for core in _CORES},
     **{(f"{core}.numeric", "_frombuffer"): _Maker(_from_buffer) for core in _CORES},
