@@ -46,8 +46,8 @@ def main():
     draw(out / "shapes", [kind for kind in KINDS if kind not in NEW], 12, rng)
     draw(out / "new", NEW, 2, rng)
     draw(out / "asked", NEW, 2, rng)
-    small = f"--net.width 16 --method.route loop --training.meta-batch 8 --protocol.steps 3 --training.steps {args.steps} --protocol.tasks {args.tasks}"
-    train = f"train --data {out}/shapes --ways 3 --shots 2 --run {out}/run --validation-tasks 20 {small}"
+    train = f"train --data {out}/shapes --ways 3 --shots 2 --run {out}/run --net.width 16 --method.route loop"
+    train += f" --training.steps {args.steps} --protocol.tasks {args.tasks} --protocol.steps 3 --validation-tasks 20"
     asked = " ".join(map(str, sorted((out / "asked").rglob("*.png"))))
     adapt = f"adapt {out}/run {out}/new --out {out}/adapted --overwrite"
     for words in (f"check {out}/shapes", train, adapt, f"predict {out}/adapted {asked}"):
