@@ -10,7 +10,7 @@ import types
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from fastadapt.data.settings import OmniglotData, SinusoidData
+from fastadapt.data.settings import MiniImageNetData, OmniglotData, SinusoidData
 from fastadapt.errors import ConfigError
 from fastadapt.evaluate import Protocol
 from fastadapt.learner import Learner
@@ -23,7 +23,7 @@ from fastadapt.training import Training
 class RunConfig:
     """Everything a run depends on."""
 
-    data: SinusoidData | OmniglotData = field(default_factory=SinusoidData)
+    data: SinusoidData | OmniglotData | MiniImageNetData = field(default_factory=SinusoidData)
     """Where tasks come from."""
     net: MLPNet | Conv4Net | ResNet12Net = field(default_factory=MLPNet)
     """The network."""

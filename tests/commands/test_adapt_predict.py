@@ -12,7 +12,16 @@ from fastadapt.checkpoint import Checkpoint, save_checkpoint
 from fastadapt.commands import adapt, predict
 from fastadapt.commands.adapt import AdaptSettings
 from fastadapt.commands.predict import PredictSettings
-from fastadapt.config import Conv4Net, MAMLMethod, MLPNet, OmniglotData, ReptileMethod, RunConfig, SinusoidData
+from fastadapt.config import (
+    Conv4Net,
+    MAMLMethod,
+    MiniImageNetData,
+    MLPNet,
+    OmniglotData,
+    ReptileMethod,
+    RunConfig,
+    SinusoidData,
+)
 from fastadapt.data.images import ImageRecipe
 from fastadapt.errors import CheckpointError, ConfigError, DataError, DivergenceError, FastadaptError
 from fastadapt.run_files import LoadedRun, export_model
@@ -124,13 +133,35 @@ def test_json_and_python_agree_and_an_answer_stands_alone(drawings, tmp_path, ca
     assert sum(together[3]["probabilities"].values()) == pytest.approx(1)
 
 
+def test_a_run_on_photographs_reads_colours_as_its_training_did(tmp_path, capsys):
+    data = MiniImageNetData(ways=3, normalise="imagenet")
+    trained = loaded(
+        RunConfig(data, Conv4Net(width=8, down="max", affine="both"), MAMLMethod(test_steps=5, inner_lr=0.05))
+    )
+    for name, colour in (("blue", (20, 30, 200)), ("green", (30, 180, 40)), ("red", (210, 20, 30))):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i, side in enumerate((84, 130)):
+            Image.new("RGB", (side, side), tuple(v + 9 * i for v in colour)).save(
+                tmp_path / "photos" / name / f"{i}.png"
+            )
+    do_adapt(trained, tmp_path / "photos", tmp_path / "adapted")
+    assert "on these samples: 6 of 6 right" in capsys.readouterr().out
+    predictor = load_predictor(tmp_path / "adapted")
+    assert predictor.details["input"]["normalise"] == "imagenet" and predictor.details["input"]["channels"] == 3
+    x = ImageRecipe(**predictor.details["input"]).read(tmp_path / "photos" / "red" / "0.png")
+    assert x.shape == (3, 84, 84) and float(x[0, 0, 0]) == pytest.approx((210 / 255 - 0.485) / 0.229, abs=1e-5)
+    do_predict(tmp_path / "adapted", tmp_path / "photos" / "red" / "1.png")
+    assert capsys.readouterr().out.splitlines()[1].split("\t")[1] == "red"
+
+
 def test_settings_are_kept_in_the_predictor(drawings, tmp_path, capsys):
     do_adapt(image_run(), drawings, tmp_path / "a", steps=1, norm="support", shots=1, fit="pad")
     said = capsys.readouterr().out
     assert "from 1 image each in 1 step\n" in said and "batch norm, support: " in said and "note:" not in said
     details = load_predictor(tmp_path / "a").details
     assert details["input"] == {
-        "size": 28, "channels": 1, "invert": True, "resize": "lanczos", "fit": "pad", "kind": "image"
+        "size": 28, "channels": 1, "invert": True, "resize": "lanczos", "fit": "pad", "kind": "image",
+        "normalise": "none",
     }  # fmt: skip
     assert details["run"] == "trained" and details["steps"] == 1 and details["norm"] == "support"
     assert details["support"] == {"bars": 1, "cross": 1, "ring": 1}

@@ -124,6 +124,18 @@ def test_doctor_goes_on_where_the_data_is_missing(capsys: pytest.CaptureFixture[
     assert main(["doctor", "--data", "nowhere"]) == 0
     out = capsys.readouterr().out
     assert "ok   gradients" in out and "note omniglot: the data folder nowhere does not exist" in out
+    assert "note mini-imagenet: the data folder nowhere does not exist" in out
+
+
+def test_doctor_says_which_parts_of_mini_imagenet_are_there(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for part in ("train", "val"):
+        (here / f"{part}.zip").write_bytes(b"")
+    assert main(["doctor", "--data", "."]) == 0
+    assert "note mini-imagenet: test not found; looked for test/ or test.zip" in capsys.readouterr().out
+    (here / "mini-imagenet-cache-test.pkl").write_bytes(b"")
+    assert main(["doctor", "--data", "."]) == 0
+    out = capsys.readouterr().out
+    assert "ok   mini-imagenet: train in train.zip, val in val.zip, test in mini-imagenet-cache-test.pkl" in out
 
 
 def test_help_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:

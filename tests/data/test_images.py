@@ -312,6 +312,15 @@ def test_a_failing_disk(tmp_path, monkeypatch):
         RECIPE.read(path)
 
 
+def test_colours_are_normalised_after_they_are_inverted():
+    red = encoded(Image.new("RGB", (40, 40), (255, 0, 51)))
+    for invert, values in ((False, (1, 0, 0.2)), (True, (0, 1, 0.8))):
+        x = ImageRecipe(28, channels=3, invert=invert, normalise="imagenet").decode(red, "red.png")
+        pairs = zip(values, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)
+        expected = torch.tensor([(value - mean) / std for value, mean, std in pairs])
+        torch.testing.assert_close(x, expected.view(3, 1, 1).expand(3, 28, 28))
+
+
 def test_names_can_not_forge_a_message(tmp_path):
     path = tmp_path / "a\x1b[31m\nerror: b.png"
     path.write_bytes(b"text")
@@ -328,6 +337,8 @@ def test_names_can_not_forge_a_message(tmp_path):
         ({"size": 28, "channels": 2}, r"1 channel \(grey\) or 3 \(RGB\), got 2"),
         ({"size": 28, "resize": "cubic"}, "'lanczos' or 'nearest', got 'cubic'"),
         ({"size": 28, "fit": "stretch"}, "'refuse', 'pad' or 'crop', got 'stretch'"),
+        ({"size": 28, "channels": 3, "normalise": "zscore"}, "normalise must be 'none', or 'imagenet'"),
+        ({"size": 28, "normalise": "imagenet"}, "'imagenet' for images of 3 channels, got 'imagenet' for 1"),
         ({"size": 28, "kind": "points"}, "not the recipe of an image but of 'points'"),
     ],
 )

@@ -12,8 +12,10 @@ import torch
 import tyro
 
 from fastadapt.data.download import cache_folder
+from fastadapt.data.mini_imagenet import PARTS
+from fastadapt.data.mini_imagenet_files import find_part, wanted
 from fastadapt.data.omniglot import load_omniglot
-from fastadapt.errors import FastadaptError
+from fastadapt.errors import DataError, FastadaptError
 from fastadapt.methods.maml import MAML
 from fastadapt.methods.reptile import Reptile
 from fastadapt.rules import SGD
@@ -76,6 +78,14 @@ def check_omniglot(root: Path | None) -> str:
     return f"{len(data.images):,} images of {len(data.class_names):,} characters"
 
 
+def check_mini_imagenet(root: Path | None) -> str:
+    """Say where the parts of mini-ImageNet are found; decoding them to see that they are whole would take a while."""
+    places = {part: find_part(part, root) for part in PARTS}
+    if missing := [part for part, place in places.items() if place is None]:
+        raise DataError(f"{', '.join(missing)} not found; looked for {wanted(missing[0])}")
+    return ", ".join(f"{part} in {place}" for part, place in places.items()) + " (not opened)"
+
+
 def main(argv: Sequence[str]) -> int:
     """Parse the command line, run every check and return 0 if all that must pass do."""
     settings = tyro.cli(DoctorSettings, args=list(argv), prog="fastadapt doctor")
@@ -91,6 +101,7 @@ def main(argv: Sequence[str]) -> int:
         ("speed", check_speed, True),
         ("cache", check_cache, False),
         ("omniglot", lambda: check_omniglot(settings.data), False),
+        ("mini-imagenet", lambda: check_mini_imagenet(settings.data), False),
     ]
     failed = False
     for name, check, needed in checks:

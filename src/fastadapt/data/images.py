@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 Fit = Literal["refuse", "pad", "crop"]
+Normalise = Literal["none", "imagenet"]
+
+NORMALISATIONS: dict[str, tuple[tuple[float, ...] | None, tuple[float, ...] | None]] = {
+    "none": (None, None),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+"""Mean and standard deviation of each channel, in units of values 0..1."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 MOST_PIXELS = 16_000_000
@@ -48,6 +55,8 @@ class ImageRecipe:
             at mid-grey (Reptile's).
         fit: what becomes of an image that is not square: "refuse" it, "pad" it with the median colour
             of its border, or "crop" its centre.
+        normalise: "imagenet" brings the channels to the mean 0 and deviation 1 that they have over ImageNet; "none"
+            leaves values 0..1.
         kind: always "image"; it tells recipes apart in a predictor's JSON.
 
     Raises:
@@ -66,6 +75,7 @@ class ImageRecipe:
     invert: bool = False
     resize: Literal["lanczos", "nearest"] = "lanczos"
     fit: Fit = "refuse"
+    normalise: Normalise = "none"
     kind: Literal["image"] = "image"
 
     def __post_init__(self) -> None:
@@ -77,11 +87,16 @@ class ImageRecipe:
             raise ConfigError(f"resize must be 'lanczos' or 'nearest', got {self.resize!r}")
         if self.fit not in get_args(Fit):
             raise ConfigError(f"fit must be 'refuse', 'pad' or 'crop', got {self.fit!r}")
+        if self.normalise not in get_args(Normalise) or (self.normalise != "none" and self.channels == 1):
+            raise ConfigError(
+                f"normalise must be 'none', or 'imagenet' for images of 3 channels, got {self.normalise!r} "
+                f"for {self.channels}"
+            )
         if self.kind != "image":
             raise ConfigError(f"this is not the recipe of an image but of {self.kind!r}")
 
     def read(self, path: str | Path) -> Tensor:
-        """Return the image in a file as `[C, size, size]`, values 0..1.
+        """Return the image in a file as `[C, size, size]`, values 0..1 before they are normalised.
 
         Args:
             path: a PNG, JPEG, WebP or GIF file of at most 10 MB and 16 million pixels.
@@ -104,7 +119,7 @@ class ImageRecipe:
         if len(content) > MOST_BYTES:
             raise DataError(f"{name} is larger than {MOST_BYTES / 1e6:g} MB, the limit for an image; make it smaller")
         try:
-            picture = _opaque(_upright(_open(content, name)))
+            picture = _opaque(_upright(open_image(content, name)))
             small = self._fitted(picture.convert("L" if self.channels == 1 else "RGB"), name)
         except DataError:
             raise
@@ -112,7 +127,11 @@ class ImageRecipe:
             raise DataError(f"can't decode {name}: the image is damaged or cut off ({error}); save it again") from error
         pixels = torch.from_numpy(np.array(small, dtype=np.float32)).div_(255)
         pixels = pixels.unsqueeze(0) if self.channels == 1 else pixels.permute(2, 0, 1).contiguous()
-        return torch.sub(1.0, pixels) if self.invert else pixels
+        pixels = torch.sub(1.0, pixels) if self.invert else pixels
+        mean, std = NORMALISATIONS[self.normalise]
+        if mean is not None and std is not None:
+            pixels = (pixels - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1)
+        return pixels
 
     def _fitted(self, picture: "Picture", name: str) -> "Picture":
         from PIL import Image
@@ -142,8 +161,12 @@ class ImageRecipe:
         return _padded(picture.resize(shape, kind).convert("L" if self.channels == 1 else "RGB"), self.size)
 
 
-def _open(content: bytes, name: str) -> "Picture":
-    """Return the decoded first frame, after the size in the header was found acceptable."""
+def open_image(content: bytes, name: str) -> "Picture":
+    """Return the decoded first frame, after the size in the header was found acceptable.
+
+    Raises:
+        DataError: if it is no image of a known format, or too large; a decoder may raise anything else.
+    """
     from PIL import Image, UnidentifiedImageError
 
     try:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from fastadapt.data.classes import Rotation
+from fastadapt.data.images import Normalise
+from fastadapt.data.mini_imagenet import MiniImageNetParts, mini_imagenet_tasks
 from fastadapt.data.omniglot import Resize, load_omniglot, omniglot_tasks
 from fastadapt.data.omniglot_splits import OmniglotSplit
 from fastadapt.data.sinusoid import Sinusoid
@@ -122,3 +124,50 @@ class OmniglotData:
     def input(self) -> dict[str, Any]:
         """What one input is, for reading a user's own data."""
         return {"kind": "image", "size": 28, "channels": 1, "invert": self.invert, "resize": self.resize}
+
+
+@dataclass(frozen=True)
+class MiniImageNetData:
+    """Photographs of 100 classes, 600 each, 84x84 pixels."""
+
+    ways: int = 5
+    """Classes of a task, N."""
+    train_shots: int = 1
+    """Support images for each class of a training task."""
+    train_queries: int = 15
+    """Query images for each class of a training task."""
+    shots: int = 1
+    """Support images for each class of a test task, K."""
+    queries: int = 15
+    """Query images for each class of a test task."""
+    normalise: Normalise = "none"
+    """Values 0..1 (MAML, Reptile), or each channel with ImageNet's mean 0 and deviation 1."""
+
+    def __post_init__(self) -> None:
+        _check_queries(self.queries)
+
+    def load(self, root: Path | None = None, download: bool = False) -> MiniImageNetParts:
+        """Return the parts, each of which is read when `source` first asks for it; there is nothing to download."""
+        return MiniImageNetParts(root)
+
+    def source(self, part: Part, loaded: MiniImageNetParts | None = None) -> TaskSource:
+        """Return the source of training, validation or test tasks."""
+        training = part == "train"
+        return mini_imagenet_tasks(
+            part,
+            (MiniImageNetParts() if loaded is None else loaded)[part],
+            ways=self.ways,
+            shots=self.train_shots if training else self.shots,
+            queries=self.train_queries if training else self.queries,
+            normalise=self.normalise,
+        )
+
+    @property
+    def loss(self) -> Loss:
+        """Cross-entropy."""
+        return CrossEntropy()
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """What one input is, for reading a user's own data."""
+        return {"kind": "image", "size": 84, "channels": 3, "normalise": self.normalise}
