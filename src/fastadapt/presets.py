@@ -7,6 +7,7 @@ from fastadapt.data.settings import OmniglotData, SinusoidData
 from fastadapt.evaluate import Protocol
 from fastadapt.methods.settings import MAMLMethod, PretrainMethod, ReptileMethod
 from fastadapt.nets.settings import Conv4Net, MLPNet
+from fastadapt.presets_images import mini_imagenet_presets
 from fastadapt.training import Training
 
 
@@ -147,5 +148,5 @@ def _omniglot() -> dict[str, tuple[str, RunConfig]]:
     return presets
 
 
-PRESETS: dict[str, tuple[str, RunConfig]] = {**_sinusoid(), **_omniglot()}
+PRESETS: dict[str, tuple[str, RunConfig]] = {**_sinusoid(), **_omniglot(), **mini_imagenet_presets()}
 """Name -> (what it is, its configuration)."""
