@@ -135,12 +135,15 @@ def test_json_and_python_agree_and_an_answer_stands_alone(drawings, tmp_path, ca
 
 def test_a_run_on_photographs_reads_colours_as_its_training_did(tmp_path, capsys):
     data = MiniImageNetData(ways=3, normalise="imagenet")
-    method = MAMLMethod(inner_lr=0.1, loss_reduction="sum_over_classes", test_steps=5)
-    trained = loaded(RunConfig(data, Conv4Net(width=4, down="max", pooled="flatten", affine="both"), method))
+    trained = loaded(
+        RunConfig(data, Conv4Net(width=8, down="max", affine="both"), MAMLMethod(test_steps=5, inner_lr=0.05))
+    )
     for name, colour in (("blue", (20, 30, 200)), ("green", (30, 180, 40)), ("red", (210, 20, 30))):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for i, side in enumerate((84, 130)):
-            Image.new("RGB", (side, side), tuple(v + 9 * i for v in colour)).save(tmp_path / "photos" / name / f"{i}.png")
+            Image.new("RGB", (side, side), tuple(v + 9 * i for v in colour)).save(
+                tmp_path / "photos" / name / f"{i}.png"
+            )
     do_adapt(trained, tmp_path / "photos", tmp_path / "adapted")
     assert "on these samples: 6 of 6 right" in capsys.readouterr().out
     predictor = load_predictor(tmp_path / "adapted")

@@ -85,9 +85,7 @@ class MiniImageNetParts:
         return self._loaded[part]
 
 
-def load_mini_imagenet(
-    root: str | Path | None = None, *, part: str = "train", complete: bool = True
-) -> MiniImageNet:
+def load_mini_imagenet(root: str | Path | None = None, *, part: str = "train", complete: bool = True) -> MiniImageNet:
     """Load one part of mini-ImageNet from class folders, archives, lists or pickles, or from the decoded copy of them.
 
     Of images that are not 84x84 pixels the size is changed with a Lanczos filter; the others stay as they are. The
@@ -205,7 +203,9 @@ def _check_classes(counts: dict[str, int], named: bool, source: PartSource, comp
             source.part,
         )
         if len(counts) != len(wants):
-            problems.append(f"{source} has {len(counts)} classes, the {source.part} part has {len(wants)}; get it again")
+            problems.append(
+                f"{source} has {len(counts)} classes, the {source.part} part has {len(wants)}; get it again"
+            )
     else:
         missing = [name for name in wants if name not in counts]
         problems += [f"{source} lacks class {name}; add its {IMAGES_PER_CLASS} images" for name in missing]
@@ -265,8 +265,8 @@ def _decode(listing: Listing, source: PartSource, path: Path | None) -> Tensor:
                 return copy[0]
         except OSError as error:
             logger.warning(
-                "can't keep the decoded mini-ImageNet in %s (%s): it is held in memory, and each start decodes it anew; "
-                "free some space, or set FASTADAPT_CACHE to another folder",
+                "can't keep the decoded mini-ImageNet in %s (%s): it is held in memory, and each start decodes it "
+                "anew; free some space, or set FASTADAPT_CACHE to another folder",
                 shown(path.parent),
                 error.strerror or error,
             )

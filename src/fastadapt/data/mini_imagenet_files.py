@@ -196,7 +196,9 @@ def _listed(source: PartSource, stack: ExitStack) -> Listing:
     names = _read_list(source.path)
     missing = [name for files in names.values() for name in files if name not in there]
     if missing:
-        problems = [f"{shown(name)}, which {source} lists, is not in {shown(source.images)}; add it" for name in missing]
+        problems = [
+            f"{shown(name)}, which {source} lists, is not in {shown(source.images)}; add it" for name in missing
+        ]
         raise complain(problems, str(source))
     return Listing(str(source), {label: [there[name] for name in names[label]] for label in sorted(names)}, read)
 
