@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -39,3 +40,19 @@ def test_the_sinusoid_example_runs_and_goes_on(tmp_path):
 
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert shown in again.stdout and "going on from step 20" in again.stderr
+
+
+def test_the_example_with_own_images_runs_and_goes_on(tmp_path):
+    words = [str(FOLDER / "own_images.py"), "--steps", "4", "--tasks", "6", "--out", str(tmp_path / "shapes")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "FASTADAPT_CACHE": str(tmp_path / "cache")}
+    first, again = (
+        subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, env=environment)
+        for _ in range(2)
+    )
+    assert first.returncode == 0, first.stderr
+    assert "396 usable images of 33 classes, to be trained on at 28x28 pixels in grey" in first.stdout
+    assert "95 % CI, 6 tasks" in first.stdout and "adapted run to 3 classes" in first.stdout
+    assert sum("corners" in line.split("\t")[-3] for line in first.stdout.splitlines() if line.count("\t") == 3) == 6
+    split = json.loads((tmp_path / "shapes" / "run" / "split.json").read_text())
+    assert [len(split[part]) for part in ("train", "val", "test")] == [21, 5, 7]
+    assert again.returncode == 0 and "going on from step 4" in again.stderr

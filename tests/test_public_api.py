@@ -19,7 +19,19 @@ PACKAGE = ROOT / "src" / "fastadapt"
 HEAVY = ("matplotlib", "rich", "tyro", "PIL", "scipy", "tensorboard", "fastapi", "starlette", "pydantic", "uvicorn")
 
 # A name appears or disappears here on purpose, with a line in CHANGELOG.md.
-FROZEN_COMMANDS = ["train", "evaluate", "reproduce", "adapt", "predict", "report", "serve", "demo", "list", "doctor"]
+FROZEN_COMMANDS = [
+    "train",
+    "check",
+    "evaluate",
+    "reproduce",
+    "adapt",
+    "predict",
+    "report",
+    "serve",
+    "demo",
+    "list",
+    "doctor",
+]
 FROZEN_PRESETS = [
     "anil-omniglot-20w1s",
     "anil-omniglot-20w5s",

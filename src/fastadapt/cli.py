@@ -1,8 +1,8 @@
 """The command line: `fastadapt COMMAND ...`.
 
-Exit codes: 0 done; 1 numbers failed (training diverged, adapted weights are not finite, a check of doctor failed);
-2 a setting, file or folder can't be used (one sentence says which and why); 130 and 143 stopped by Ctrl-C or
-SIGTERM, with a checkpoint.
+Exit codes: 0 done; 1 numbers failed (training diverged, adapted weights are not finite, a check of doctor failed), or
+`check` found what training would refuse; 2 a setting, file or folder can't be used (one sentence says which and why);
+130 and 143 stopped by Ctrl-C or SIGTERM, with a checkpoint.
 """
 
 import importlib
@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from fastadapt.errors import DivergenceError, FastadaptError
 
 COMMANDS = {
-    "train": "meta-train a preset, or go on with a run",
+    "train": "meta-train a preset or on your own images, or go on with a run",
+    "check": "list what is wrong with a folder of images, and what it is enough for",
     "evaluate": "measure a run on new tasks, with intervals",
     "reproduce": "train published runs and compare with the papers' numbers",
     "adapt": "adapt a run to your own samples and save the predictor",

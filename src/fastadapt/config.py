@@ -10,6 +10,7 @@ import types
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from fastadapt.data.folder_settings import FolderData
 from fastadapt.data.settings import MiniImageNetData, OmniglotData, SinusoidData
 from fastadapt.errors import ConfigError
 from fastadapt.evaluate import Protocol
@@ -25,12 +26,14 @@ from fastadapt.methods.settings import (
 from fastadapt.nets.settings import Conv4Net, MLPNet, ResNet12Net, build_net
 from fastadapt.training import Training
 
+_LONGEST = 60  # characters of a value in a message
+
 
 @dataclass(frozen=True)
 class RunConfig:
     """Everything a run depends on."""
 
-    data: SinusoidData | OmniglotData | MiniImageNetData = field(default_factory=SinusoidData)
+    data: SinusoidData | OmniglotData | MiniImageNetData | FolderData = field(default_factory=SinusoidData)
     """Where tasks come from."""
     net: MLPNet | Conv4Net | ResNet12Net = field(default_factory=MLPNet)
     """The network."""
@@ -125,9 +128,16 @@ def differences(old: RunConfig, new: RunConfig) -> list[str]:
     What only decides how long, how often and how loudly may change between the lives of a run.
     """
     a, b = _flat(_to_plain(old)), _flat(_to_plain(new))
-    outside = [key for key in sorted(a | b) if not key.startswith("training.") and key != "export"]
-    changed = [f"{key}: {a.get(key)} -> {b.get(key)}" for key in outside if a.get(key) != b.get(key)]
+    free = {"export", "data.folder"}  # a folder of images may move; a digest says that it is still the same
+    outside = [key for key in sorted(a | b) if not key.startswith("training.") and key not in free]
+    changed = [f"{key}: {_short(a.get(key))} -> {_short(b.get(key))}" for key in outside if a.get(key) != b.get(key)]
     return changed + [f"training.{line}" for line in new.training.conflicts(dataclasses.asdict(old.training))]
+
+
+def _short(value: Any) -> str:
+    """Return a value for a message; a thousand names of classes would not be one."""
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A run on disk, and the exported model that other commands and machines need.
 
 runs/<name>/config.json          complete: with it the run can be repeated
+runs/<name>/split.json           which classes train, validate and test, where they are your own
 runs/<name>/metrics.jsonl        what was logged
 runs/<name>/checkpoints/step-N/  what a resume needs
 runs/<name>/model/               the learner: weights, configuration, what an input is
@@ -19,6 +20,8 @@ from safetensors.torch import load_file, save_file
 from fastadapt.atomic import write_folder, write_text
 from fastadapt.checkpoint import best_checkpoint, latest_checkpoint, saved_steps, verify, write_manifest
 from fastadapt.config import RunConfig, differences
+from fastadapt.data.folder_settings import FolderData
+from fastadapt.data.omniglot_splits import ClassSplit
 from fastadapt.errors import CheckpointError, ConfigError
 from fastadapt.evaluate import Evaluation
 from fastadapt.learner import Learner
@@ -127,6 +130,22 @@ def save_evaluation(folder: Path, step: int, result: Evaluation) -> None:
     """
     record = {"step": step, **json.loads(result.to_json())}
     write_text(folder / "evaluation.json", json.dumps(record, indent=2) + "\n")
+
+
+def save_split(folder: Path, data: FolderData) -> None:
+    """Write `folder/split.json`: the classes of each part, how they were divided, and a digest of the images.
+
+    Raises:
+        CheckpointError: if it can't be written.
+    """
+    record = {
+        "folder": data.folder,
+        "seed": data.split_seed,
+        "sha256": ClassSplit("folder", data.train_classes, data.val_classes, data.test_classes).sha256,
+        "images": data.digest,
+        **{part: list(names) for part, names in data.split.items()},
+    }
+    write_text(folder / "split.json", json.dumps(record, indent=2) + "\n")
 
 
 def read_config(folder: Path) -> RunConfig:

@@ -47,8 +47,8 @@ class AdaptSettings:
     """Batch-norm mode of the predictor; by default the run's, but support+query for a transductive one."""
     shots: int | None = None
     """Samples to take (of each class), the first by name; by default all."""
-    fit: Fit = "refuse"
-    """What to do with an image that is not square: refuse it, pad it, or crop its centre."""
+    fit: Fit | None = None
+    """What to do with an image that is not square: refuse it, pad it, or crop its centre; by default as in training."""
     overwrite: bool = False
     """Replace the predictor that OUT holds."""
 
@@ -117,7 +117,8 @@ def run(settings: AdaptSettings, load: "Callable[[Path], LoadedRun] | None" = No
 
 
 def _images(settings: AdaptSettings, trained: "LoadedRun") -> _Samples:
-    recipe = ImageRecipe(**{**trained.input, "fit": settings.fit})
+    fit = {} if settings.fit is None else {"fit": settings.fit}
+    recipe = ImageRecipe(**{**trained.input, **fit})
     support, labels = read_class_folders(
         settings.data, recipe, ways=trained.ways, fewest=trained.fewest_ways, shots=settings.shots
     )

@@ -22,7 +22,7 @@ class EvaluateSettings:
     run: tyro.conf.Positional[Path]
     """Folder of the run."""
     data: Path | None = None
-    """Folder that holds the data set; default FASTADAPT_DATA, then the user's cache."""
+    """Folder that holds the data set; default FASTADAPT_DATA, then the user's cache; own images: where they were."""
     tasks: int | None = None
     """How many test tasks."""
     steps: int | None = None

@@ -64,6 +64,7 @@ def main(argv: Sequence[str]) -> int:
         print(json.dumps({"presets": presets, "published": published, "runs": runs}, indent=2))
         return 0
     print("presets (fastadapt train PRESET):")
+    print(f"  {'--data FOLDER':<28} your own images, one folder for each class; fastadapt check FOLDER first")
     for name, (text, config) in PRESETS.items():
         print(f"  {name:<28} {text}; {config.training.steps:,} steps")
     print("\npublished runs (fastadapt reproduce NAME):")

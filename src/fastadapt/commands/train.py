@@ -1,19 +1,21 @@
-"""`fastadapt train PRESET`: meta-train, validate, checkpoint, export, evaluate and draw."""
+"""`fastadapt train PRESET`, or `--data FOLDER`: meta-train, validate, checkpoint, export, evaluate and draw."""
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
 
 from fastadapt.config import RunConfig
+from fastadapt.data.folder_settings import FolderData
 from fastadapt.errors import ConfigError, MissingExtraError
 from fastadapt.evaluate import evaluate
+from fastadapt.folder_run import Wishes, first_guess, parse_wishes, resolve, seal
 from fastadapt.presets import PRESETS
-from fastadapt.run_files import export_model, load_run, save_evaluation, settle
+from fastadapt.run_files import export_model, load_run, save_evaluation, save_split, settle
 from fastadapt.train import meta_train
 
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
@@ -26,9 +28,9 @@ class TrainSettings:
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
     """What is trained, and how."""
     run: Path | None = None
-    """Folder of the run; default runs/PRESET."""
+    """Folder of the run; default runs/PRESET, or a name made of the folder of images."""
     data: Path | None = None
-    """Folder that holds the data set; default FASTADAPT_DATA, then the user's cache."""
+    """Folder that holds the data set; default FASTADAPT_DATA, then the cache. Without PRESET: your own images."""
     download: bool = False
     """Fetch the data set from its official home if it is not found."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -54,6 +56,10 @@ def choose_device(name: str) -> torch.device:
 
 def main(argv: Sequence[str]) -> int:
     """Parse the command line and train."""
+    if list(argv) in (["--help"], ["-h"]):
+        print("fastadapt train --data FOLDER --ways N --shots K trains on your own images (--data FOLDER --help).\n")
+    elif argv and argv[0].startswith("-"):
+        return train_folder(argv)
     presets = {
         name: (text, TrainSettings(config=config, run=Path("runs") / name)) for name, (text, config) in PRESETS.items()
     }
@@ -68,6 +74,28 @@ def main(argv: Sequence[str]) -> int:
     settings = tyro.extras.overridable_config_cli(presets, args=list(argv), prog="fastadapt train")
     config = honestly_named(settings.config, PRESETS[argv[0]][1])
     return run(dataclasses.replace(settings, config=config))
+
+
+def train_folder(argv: Sequence[str]) -> int:
+    """Train on a folder of the user's own images."""
+    wishes, rest = parse_wishes(argv)
+    settings = _folder_settings(rest, first_guess(wishes), wishes)  # a mistake is told before the images are read
+    place = settings.run or Path("runs") / wishes.name
+    config, images = resolve(wishes, place)
+    settings = _folder_settings(rest, config, wishes)
+    chosen = seal(honestly_named(settings.config, config), images, place)
+    return run(dataclasses.replace(settings, config=chosen, data=wishes.data, run=place), images)
+
+
+def _folder_settings(words: Sequence[str], config: RunConfig, wishes: Wishes) -> TrainSettings:
+    default = TrainSettings(config=config, run=Path("runs") / wishes.name)
+    return tyro.cli(
+        TrainSettings,
+        args=list(words),
+        prog="fastadapt train --data FOLDER",
+        default=default,
+        config=(tyro.conf.AvoidSubcommands,),
+    )
 
 
 def honestly_named(config: RunConfig, preset: RunConfig) -> RunConfig:
@@ -86,19 +114,27 @@ def honestly_named(config: RunConfig, preset: RunConfig) -> RunConfig:
     return dataclasses.replace(config, protocol=dataclasses.replace(config.protocol, name=name))
 
 
-def run(settings: TrainSettings) -> int:
-    """Train as the settings say and return the exit code."""
+def run(settings: TrainSettings, loaded_data: Any = None) -> int:
+    """Train as the settings say and return the exit code.
+
+    Args:
+        settings: what the user asked for.
+        loaded_data: what `settings.config.data.load` returned, if it was asked already.
+    """
     config, folder = settings.config, Path(settings.run or "runs/custom")
     device = choose_device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    loaded_data = config.data.load(settings.data, settings.download)
+    if loaded_data is None:
+        loaded_data = config.data.load(settings.data, settings.download)
     training_tasks = config.data.source("train", loaded_data)
     validation = config.data.source("val", loaded_data) if config.training.validate_every else None
     test_tasks = config.data.source("test", loaded_data)
     torch.manual_seed(config.training.seed)
     learner = config.build().to(device)  # before anything is written: what can't be built leaves no trace
     settle(folder, config)
+    if isinstance(config.data, FolderData):
+        save_split(folder, config.data)
     trained = meta_train(
         learner,
         training_tasks,

@@ -116,16 +116,7 @@ class ImageRecipe:
         Raises:
             DataError: as `read`.
         """
-        if len(content) > MOST_BYTES:
-            raise DataError(f"{name} is larger than {MOST_BYTES / 1e6:g} MB, the limit for an image; make it smaller")
-        try:
-            picture = _opaque(_upright(open_image(content, name)))
-            small = self._fitted(picture.convert("L" if self.channels == 1 else "RGB"), name)
-        except DataError:
-            raise
-        except Exception as error:  # on broken bytes decoders raise anything, from EOFError to IndexError
-            raise DataError(f"can't decode {name}: the image is damaged or cut off ({error}); save it again") from error
-        pixels = torch.from_numpy(np.array(small, dtype=np.float32)).div_(255)
+        pixels = torch.from_numpy(self.pixels(content, name).astype(np.float32)).div_(255)
         pixels = pixels.unsqueeze(0) if self.channels == 1 else pixels.permute(2, 0, 1).contiguous()
         pixels = torch.sub(1.0, pixels) if self.invert else pixels
         mean, std = NORMALISATIONS[self.normalise]
@@ -133,20 +124,54 @@ class ImageRecipe:
             pixels = (pixels - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1)
         return pixels
 
-    def _fitted(self, picture: "Picture", name: str) -> "Picture":
-        from PIL import Image
+    def read_pixels(self, path: str | Path) -> np.ndarray:
+        """Return the pixels of the image in a file, as `pixels` does.
 
-        width, height = picture.size
+        Raises:
+            DataError: as `read`.
+        """
+        return self.pixels(read_file(path, limit=MOST_BYTES, kind="an image"), shown(path))
+
+    def pixels(self, content: bytes, name: str) -> np.ndarray:
+        """Return the image in `content` as it is kept: `[size, size]` or `[size, size, 3]`, uint8, not yet inverted.
+
+        Args:
+            content: the bytes of an image file.
+            name: what to call it in a message.
+
+        Raises:
+            DataError: as `read`.
+        """
+        if len(content) > MOST_BYTES:
+            raise DataError(f"{name} is larger than {MOST_BYTES / 1e6:g} MB, the limit for an image; make it smaller")
+        try:
+            picture = on_white(upright(open_image(content, name)))
+            return np.array(self._fitted(picture.convert("L" if self.channels == 1 else "RGB"), name))
+        except DataError:
+            raise
+        except Exception as error:  # on broken bytes decoders raise anything, from EOFError to IndexError
+            raise damaged(name, error) from error
+
+    def misfit(self, width: int, height: int, name: str) -> str | None:
+        """Return a sentence on why an image of `width` times `height` pixels can't be used, or None if it can."""
         if width != height and self.fit == "refuse":
-            raise DataError(
+            return (
                 f"{name} is {width}x{height} pixels and the model takes square images; fill it up with --fit pad, "
                 "or take its centre with --fit crop"
             )
         if (max if self.fit == "pad" else min)(width, height) < self.size:
-            raise DataError(
+            return (
                 f"{name} is {width}x{height} pixels, the model needs at least {self.size}x{self.size}; "
                 "use a larger image"
             )
+        return None
+
+    def _fitted(self, picture: "Picture", name: str) -> "Picture":
+        from PIL import Image
+
+        width, height = picture.size
+        if problem := self.misfit(width, height, name):
+            raise DataError(problem)
         if self.fit == "crop":
             side = min(width, height)
             left, top = (width - side) // 2, (height - side) // 2
@@ -159,6 +184,11 @@ class ImageRecipe:
         shape = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         kind = Image.Resampling.LANCZOS if self.resize == "lanczos" else Image.Resampling.NEAREST
         return _padded(picture.resize(shape, kind).convert("L" if self.channels == 1 else "RGB"), self.size)
+
+
+def damaged(name: str, error: Exception) -> DataError:
+    """Return the error for an image that a decoder could make nothing of."""
+    return DataError(f"can't decode {name}: the image is damaged or cut off ({error}); save it again")
 
 
 def open_image(content: bytes, name: str) -> "Picture":
@@ -189,7 +219,7 @@ def _too_many(name: str, found: str) -> str:
     return f"{name} has {found} pixels, the most allowed are {MOST_PIXELS // 1_000_000} million; make it smaller"
 
 
-def _upright(picture: "Picture") -> "Picture":
+def upright(picture: "Picture") -> "Picture":
     """Return the picture turned as its EXIF data say; unreadable EXIF data are no reason to refuse it."""
     from PIL import Image
 
@@ -209,7 +239,7 @@ def _upright(picture: "Picture") -> "Picture":
     return picture if orientation is None else picture.transpose(orientation)
 
 
-def _opaque(picture: "Picture") -> "Picture":
+def on_white(picture: "Picture") -> "Picture":
     """Return the picture in 8 bits a channel, without transparency: it is laid on white."""
     from PIL import Image
 

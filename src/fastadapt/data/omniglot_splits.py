@@ -120,7 +120,7 @@ class ClassSplit:
     def sha256(self) -> str:
         """The digest of the class lists, to quote beside a result: equal digests, equal splits."""
         lines = [f"{part}\t{name}" for part in ("train", "val", "test") for name in getattr(self, part)]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def omniglot_classes() -> tuple[str, ...]:
