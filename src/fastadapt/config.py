@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from fastadapt.data.settings import OmniglotData, SinusoidData
+from fastadapt.data.table_settings import TableData
 from fastadapt.errors import ConfigError
 from fastadapt.evaluate import Protocol
 from fastadapt.learner import Learner
@@ -23,7 +24,7 @@ from fastadapt.training import Training
 class RunConfig:
     """Everything a run depends on."""
 
-    data: SinusoidData | OmniglotData = field(default_factory=SinusoidData)
+    data: SinusoidData | OmniglotData | TableData = field(default_factory=SinusoidData)
     """Where tasks come from."""
     net: MLPNet | Conv4Net | ResNet12Net = field(default_factory=MLPNet)
     """The network."""
@@ -85,7 +86,10 @@ def _from_plain(value: Any, kind: Any) -> Any:
         if unknown:
             raise ConfigError(f"{chosen.__name__} has no setting {', '.join(sorted(unknown))}")
         return chosen(**{name: _from_plain(item, hints[name]) for name, item in value.items() if name != "kind"})
-    return tuple(value) if isinstance(value, list) else value
+    if isinstance(value, list):
+        item = next((get_args(option)[0] for option in options if get_origin(option) is tuple), None)
+        return tuple(_from_plain(entry, item) for entry in value)
+    return value
 
 
 def _is_union(kind: Any) -> bool:
@@ -99,8 +103,13 @@ def differences(old: RunConfig, new: RunConfig) -> list[str]:
     """
     a, b = _flat(_to_plain(old)), _flat(_to_plain(new))
     outside = [key for key in sorted(a | b) if not key.startswith("training.") and key != "export"]
-    changed = [f"{key}: {a.get(key)} -> {b.get(key)}" for key in outside if a.get(key) != b.get(key)]
+    changed = [f"{key}: {_short(a.get(key))} -> {_short(b.get(key))}" for key in outside if a.get(key) != b.get(key)]
     return changed + [f"training.{line}" for line in new.training.conflicts(dataclasses.asdict(old.training))]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

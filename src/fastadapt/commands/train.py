@@ -1,4 +1,4 @@
-"""`fastadapt train PRESET`: meta-train, validate, checkpoint, export, evaluate and draw."""
+"""`fastadapt train PRESET`, or on your own table (`train_table`): meta-train, validate, checkpoint, export, evaluate and draw."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -75,6 +75,10 @@ def settle(folder: Path, config: RunConfig) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Parse the command line and train."""
+    from fastadapt.commands import train_table  # which builds on this module
+
+    if train_table.is_asked_for(argv):
+        return train_table.main(argv)
     presets = {
         name: (text, TrainSettings(config=config, run=Path("runs") / name)) for name, (text, config) in PRESETS.items()
     }

@@ -27,8 +27,8 @@ class MLPNet:
     def describe(self, data: Any) -> dict[str, Any]:
         """Return name and arguments of the network for `data`."""
         shape = data.input
-        inputs = shape["inputs"] if shape["kind"] == "points" else shape["size"] ** 2 * shape["channels"]
-        outputs = shape["outputs"] if shape["kind"] == "points" else data.ways
+        inputs = shape["inputs"] if "inputs" in shape else shape["size"] ** 2 * shape["channels"]
+        outputs = shape["outputs"] if "outputs" in shape else data.ways
         rest = {"activation": self.activation, "norm": self.norm, "init_std": self.init_std}
         return {"name": "MLP", "arguments": {"inputs": inputs, "hidden": list(self.hidden), "outputs": outputs, **rest}}
 
