@@ -1,4 +1,4 @@
-"""`fastadapt train PRESET`, or on your own table (`train_table`): meta-train, validate, checkpoint, export, evaluate and draw."""
+"""`fastadapt train PRESET`, or a table of your own: meta-train, validate, checkpoint, export, evaluate and draw."""
 
 import dataclasses
 from collections.abc import Sequence

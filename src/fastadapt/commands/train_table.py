@@ -26,7 +26,7 @@ from fastadapt.data.files import shown
 from fastadapt.data.table import write_split
 from fastadapt.data.table_settings import PreparedTable, prepare_table
 from fastadapt.errors import ConfigError, MissingExtraError
-from fastadapt.evaluate import Protocol
+from fastadapt.evaluate import Protocol, json_values
 from fastadapt.methods.gradient import GradientLearner
 from fastadapt.methods.settings import MAMLMethod, ReptileMethod
 from fastadapt.nets.settings import MLPNet
@@ -226,7 +226,7 @@ def run(settings: TableSettings) -> int:
         comparison = compare(
             {name: loaded.learner}, table, data, draws=settings.draws, boosting=boosting, refit=refit, say=say
         )
-        write_text(folder / "comparison.json", json.dumps(comparison, indent=1) + "\n")
+        write_text(folder / "comparison.json", json.dumps(json_values(comparison), indent=1) + "\n")
         told = comparison_markdown(comparison)
         write_text(folder / "report" / "comparison.md", told)
         print(f"\n{told}\nwrote {folder / 'comparison.json'} and {folder / 'report' / 'comparison.md'}")
@@ -256,7 +256,7 @@ def _describe(prepared: PreparedTable) -> None:
     """Say what was made of the table, so that a mistake shows before the training."""
     data, split = prepared.data, prepared.loaded.split
     preparation = data.preparation
-    kinds = [column.kind for column in preparation.columns]
+    kinds = [column.holds for column in preparation.columns]
     numbers, categories = kinds.count("number"), kinds.count("category")
     columns = f"{numbers} number column{'s' * (numbers != 1)}, {categories} of categories: {preparation.inputs} inputs"
     target = (

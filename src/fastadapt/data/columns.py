@@ -30,7 +30,7 @@ class Column:
 
     Args:
         name: the name in the header.
-        kind: "number" or "category".
+        holds: "number" or "category".
         mean: subtracted from a number; what stands for a missing one.
         std: what a number is divided by.
         categories: the known categories; all others share one further place.
@@ -38,7 +38,7 @@ class Column:
     """
 
     name: str
-    kind: Literal["number", "category"] = "number"
+    holds: Literal["number", "category"] = "number"
     mean: float = 0.0
     std: float = 1.0
     categories: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class Column:
     @property
     def width(self) -> int:
         """How many inputs the column becomes."""
-        return (1 if self.kind == "number" else len(self.categories) + 1) + self.missing
+        return (1 if self.holds == "number" else len(self.categories) + 1) + self.missing
 
     def encode(self, rows: Rows) -> tuple[np.ndarray, list[str]]:
         """Return `[n, width]` in float64, and a sentence for each value that can't be used."""
@@ -56,7 +56,7 @@ class Column:
         absent = np.array([is_missing(cell) for cell in cells], dtype=bool)
         if self.missing:
             out[absent, -1] = 1.0
-        if self.kind == "number":
+        if self.holds == "number":
             values, problems = read_numbers(rows, self.name)
             scaled = (values - self.mean) / self.std
             for row in np.flatnonzero(np.abs(np.nan_to_num(scaled)) > _LARGEST):
@@ -216,9 +216,9 @@ def read_numbers(rows: Rows, name: str) -> tuple[np.ndarray, list[str]]:
 def missing_columns(rows: Rows, names: Sequence[str]) -> list[str]:
     """Return a sentence for each name that the header lacks."""
     listed = ", ".join(map(shown, rows.header[:10])) + (" and more" if len(rows.header) > 10 else "")
-    return [
-        f"{rows.name} has no column {shown(name)!r}; it has {listed}" for name in names if name not in rows.header
-    ]
+    hint = "; columns are separated by commas, semicolons or tabs" if len(rows.header) == 1 else ""
+    absent = [name for name in dict.fromkeys(names) if name not in rows.header]
+    return [f"{rows.name} has no column {shown(name)!r}; it has {listed}{hint}" for name in absent]
 
 
 def raise_problems(problems: Sequence[str], rows: Rows) -> None:

@@ -137,8 +137,6 @@ def _delimiter(text: str) -> str:
 def _header_problems(header: tuple[str, ...], where: str) -> list[str]:
     if len(header) > MOST_COLUMNS:
         return [f"{where} names {len(header):,} columns, at most {MOST_COLUMNS:,} are read; leave some out"]
-    if len(header) == 1:
-        return [f"{where} has one column, {shown(header[0])!r}; separate columns by commas, semicolons or tabs"]
     if all(_is_number(cell) for cell in header):
         return [f"{where} holds numbers where the header should be; add a first line with the columns' names"]
     twice = sorted({name for name in header if name and header.count(name) > 1})

@@ -144,7 +144,9 @@ def _row(measured: Measured, learned: bool) -> dict[str, Any]:
     row: dict[str, Any] = {"method": measured.name, "meta-learned": learned, "mean": mean, "ci95": half}
     if measured.judged.metric == "mse":
         row["explained variance"], row["explained variance ci95"] = explained_variance(measured.judged)
-    return row | {"chosen": measured.setting, "per task": measured.judged.per_task.tolist()}
+    judged = measured.judged
+    kept = {"per task": judged.per_task, "squares": judged.squares, "spread": judged.spread}
+    return row | {"chosen": measured.setting, **{name: values.tolist() for name, values in kept.items() if values.size}}
 
 
 def comparison_markdown(comparison: Mapping[str, Any]) -> str:
