@@ -24,6 +24,7 @@ import torch
 
 import fastadapt as fa
 from fastadapt.atomic import write_text
+from fastadapt.checkpoint import best_checkpoint
 from fastadapt.commands.train_table import MOST_STEPS, TableSettings, TableTraining, configure, prepare
 from fastadapt.evaluate import json_values
 from fastadapt.methods.gradient import GradientLearner
@@ -37,7 +38,9 @@ BEGIN, END = "<!-- school -->", "<!-- /school -->"
 HELD_OUT = 30
 
 
-def train(method: str, options: argparse.Namespace, split_seed: int) -> tuple[GradientLearner, Any, Any, dict[str, Any]]:
+def train(
+    method: str, options: argparse.Namespace, split_seed: int
+) -> tuple[GradientLearner, Any, Any, dict[str, Any]]:
     """Train one learner as the command does, and return it with the table and what was chosen."""
     steps = options.steps if method == "maml" else options.reptile_steps
     settings = TableSettings(
@@ -68,8 +71,6 @@ def train(method: str, options: argparse.Namespace, split_seed: int) -> tuple[Gr
         folder=folder,
         quiet=True,
     )
-    from fastadapt.checkpoint import best_checkpoint
-
     best = best_checkpoint(folder / "checkpoints")
     assert best is not None
     learner.load_state_dict(best.learner)
@@ -105,11 +106,16 @@ def together(splits: list[dict[str, Any]]) -> list[dict[str, Any]]:
             gain, gain_half = interval(methods[best].per_task - judged.per_task)
             rows.append(
                 {
-                    "method": name, "meta-learned": name in learned, "mean": mean, "ci95": half,
-                    "explained variance": ev, "explained variance ci95": ev_half,
-                    "gain over the best baseline": gain, "gain ci95": gain_half,
+                    "method": name,
+                    "meta-learned": name in learned,
+                    "mean": mean,
+                    "ci95": half,
+                    "explained variance": ev,
+                    "explained variance ci95": ev_half,
+                    "gain over the best baseline": gain,
+                    "gain ci95": gain_half,
                     "verdict": verdict(gain, gain_half),
-                }  # fmt: skip
+                }
             )
         count = len(methods[best].per_task)
         results.append({"shots": first["shots"], "schools": count, "best baseline": best, "methods": rows})
@@ -134,8 +140,8 @@ def section() -> str:
     lines = [
         BEGIN,
         f"Mean squared error and explained variance on {few['schools']} schools held out in {len(content['splits'])} "
-        f"splits of {HELD_OUT}, from {few['shots']} and {many['shots']} labelled pupils; intervals are 95 % of Student's t "
-        "over schools (a jackknife for the explained variance). `benchmarks/school.py`:",
+        f"splits of {HELD_OUT}, from {few['shots']} and {many['shots']} labelled pupils; intervals are 95 % of Student's "
+        "t over schools (a jackknife for the explained variance). `benchmarks/school.py`:",
         "",
         f"| method | mse, {few['shots']} pupils | explained (%) | mse, {many['shots']} pupils | explained (%) |",
         "|:---|---:|---:|---:|---:|",
@@ -187,7 +193,8 @@ def main() -> None:
         splits.append(one_split(options, seed))
         print(f"split {seed} done after {time.monotonic() - began:.0f} s", file=sys.stderr)
         content = {
-            "command": "python benchmarks/school.py " + " ".join(
+            "command": "python benchmarks/school.py "
+            + " ".join(
                 f"--{name.replace('_', '-')} {getattr(options, name)}" for name in ("splits", "steps", "reptile_steps")
             ),
             "versions": {"fastadapt": fa.__version__, "torch": torch.__version__, "numpy": np.__version__},
@@ -195,7 +202,7 @@ def main() -> None:
             "seconds": round(time.monotonic() - began, 1),
             "together": together(splits),
             "splits": splits,
-        }  # fmt: skip
+        }
         write_text(options.out, json.dumps(json_values(rounded(content)), indent=1) + "\n")
     return None
 

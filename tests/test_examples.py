@@ -42,7 +42,16 @@ def test_the_sinusoid_example_runs_and_goes_on(tmp_path):
 
 
 def test_the_table_example_runs(tmp_path):
-    command = [sys.executable, "-W", "error::UserWarning", str(FOLDER / "own_table.py"), "--steps", "20", "--shops", "12"]
+    command = [
+        sys.executable,
+        "-W",
+        "error::UserWarning",
+        str(FOLDER / "own_table.py"),
+        "--steps",
+        "20",
+        "--shops",
+        "12",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "sales for a new shop" in done.stdout and "**MAML**" in done.stdout and "ridge towards" in done.stdout

@@ -1,4 +1,4 @@
-"""Every number of the school table in the documentation comes from the committed file, and the real data are as said."""
+"""Every number of the school table in the docs comes from the committed file, and the real data are as said."""
 
 import importlib.util
 import json

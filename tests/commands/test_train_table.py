@@ -1,6 +1,7 @@
 """The command on a user's table: from a CSV to a comparison, a predictor and answers."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -33,7 +34,14 @@ def test_from_a_table_to_answers(here, capsys):
     assert "for new tasks, as chosen on the validation tasks:" in said
     assert "## 3 support rows" in said and "against the best baseline here" in said
     run = here / "runs" / "maml-t"
-    names = ("config.json", "split.json", "evaluation.json", "comparison.json", "report/comparison.md", "model/model.json")
+    names = (
+        "config.json",
+        "split.json",
+        "evaluation.json",
+        "comparison.json",
+        "report/comparison.md",
+        "model/model.json",
+    )
     for name in names:
         assert (run / name).stat().st_size > 0
 
@@ -67,7 +75,7 @@ def test_from_a_table_to_answers(here, capsys):
     assert lines[0] == "file\tline\tanswer" and lines[1] == f"ask.csv\t2\t{wanted[0]:.6g}"
 
     assert main(["evaluate", str(run), "--data", str(path)]) == 0
-    assert f"mse {evaluation['mean'][-1]:.4f}" not in "" and "held-out tasks, K=3, 5 draws each" in capsys.readouterr().out
+    assert "held-out tasks, K=3, 5 draws each" in capsys.readouterr().out
     assert main(["evaluate", str(run), "--data", str(path), "--tasks", "3"]) == 2
     assert "leave --tasks and --norm out" in capsys.readouterr().err
     assert main(["list"]) == 0
@@ -155,8 +163,8 @@ def test_what_was_left_out_is_said(here, capsys):
 
 
 def test_without_scikit_learn_the_comparison_is_made_without_boosting(here, capsys, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "sklearn", None)
-    monkeypatch.setitem(__import__("sys").modules, "sklearn.ensemble", None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
     assert train(regression(here / "t.csv"), "--shots", "5") == 0
     said = capsys.readouterr().out
     assert "note: gradient boosting needs scikit-learn: pip install 'fastadapt[tables]'; the comparison will be" in said

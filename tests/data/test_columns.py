@@ -141,7 +141,9 @@ def test_what_can_not_be_fitted(text, settings, sentence):
         fit(rows_of(text), **settings)
 
 
-@pytest.mark.parametrize("settings", [{"ignore": ["y"]}, {"categorical": ["g"]}, {"categorical": ["a"], "ignore": ["a"]}])
+@pytest.mark.parametrize(
+    "settings", [{"ignore": ["y"]}, {"categorical": ["g"]}, {"categorical": ["a"], "ignore": ["a"]}]
+)
 def test_a_column_has_one_role(settings):
     with pytest.raises(ConfigError, match="is named for two things"):
         fit(rows_of("g,a,y\n1,1,2\n2,2,3"), **settings)
@@ -160,7 +162,7 @@ def test_all_values_that_can_not_be_used_come_at_once():
         "line 5: '1e99' in column 'a' is far too large",
     ):
         assert part in said
-    with pytest.raises(DataError, match="has 2 problems:\n.*no column 'a'.*\n.*no column 'b'"):
+    with pytest.raises(DataError, match=r"has 2 problems:\n.*no column 'a'.*\n.*no column 'b'"):
         prepared.features(rows_of("c\n1"))
 
 

@@ -111,9 +111,7 @@ def test_poisoned_held_out_tasks_change_nothing_that_is_learned(tmp_path):
     clean = prepare_table(path, task="group", target="y", shots=(5,))
     rows = read_rows(path)
     held_out = set(clean.loaded.split.test)
-    poisoned = [
-        [name, "1e6", "POISON", "-1e6"] if name in held_out else [name, *rest] for name, *rest in rows.cells
-    ]
+    poisoned = [[name, "1e6", "POISON", "-1e6"] if name in held_out else [name, *rest] for name, *rest in rows.cells]
     other = prepare_table(write(tmp_path / "p.csv", rows.header, poisoned), task="group", target="y", shots=(5,))
     assert other.data.preparation == clean.data.preparation and other.loaded.split == clean.loaded.split
     kept = torch.from_numpy(np.concatenate([clean.loaded.all_rows(part) for part in ("train", "val")]))
@@ -148,7 +146,7 @@ def test_another_file_is_refused(prepared, tmp_path):
     regression(tmp_path / "other.csv", seed=1)
     with pytest.raises(DataError, match=r"other.csv is not the t.csv that this run was trained on"):
         prepared.data.load(tmp_path / "other.csv")
-    with pytest.raises(DataError, match="this run was trained on t.csv; give that file with --data"):
+    with pytest.raises(DataError, match=r"this run was trained on t.csv; give that file with --data"):
         prepared.data.load()
 
 
@@ -163,10 +161,10 @@ def test_labels_are_global(tmp_path):
 
 def test_missing_columns_and_tasks_come_at_once(tmp_path):
     path = write(tmp_path / "t.csv", ("a", "b"), [(1, 2)])
-    with pytest.raises(DataError, match="has 2 problems:\n.*no column 'group'.*\n.*no column 'y'"):
+    with pytest.raises(DataError, match=r"has 2 problems:\n.*no column 'group'.*\n.*no column 'y'"):
         prepare_table(path, task="group", target="y")
     path = write(tmp_path / "u.csv", ("g", "a", "y"), [("", 1, 2), ("s", 1, 2), ("NA", 1, 2)])
-    with pytest.raises(DataError, match="has 2 problems:\n.*line 2: the task 'g' is missing.*\n.*line 4"):
+    with pytest.raises(DataError, match=r"has 2 problems:\n.*line 2: the task 'g' is missing.*\n.*line 4"):
         prepare_table(path, task="g", target="y")
 
 
@@ -176,7 +174,9 @@ def test_a_support_set_is_of_one_task(prepared, tmp_path):
     one = read_rows(write(tmp_path / "one.csv", header, [("new", 4, "red", 110), ("new", 5, "blue", 112)]))
     x, y = read_support(one, preparation)
     assert x.shape == (2, preparation.inputs)
-    torch.testing.assert_close(y[:, 0].double() * preparation.std + preparation.mean, torch.tensor([110.0, 112.0]).double(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        y[:, 0].double() * preparation.std + preparation.mean, torch.tensor([110.0, 112.0]).double(), rtol=1e-5, atol=0
+    )
     assert len(read_support(one, preparation, shots=1)[0]) == 1
     with pytest.raises(DataError, match="has 2 of the 3 rows asked for; add 1"):
         read_support(one, preparation, shots=3)
@@ -194,6 +194,8 @@ def test_a_changed_preparation_is_another_run(prepared):
     column = dataclasses.replace(prepared.data.preparation.columns[0], mean=0.0)
     rest = prepared.data.preparation.columns[1:]
     other = dataclasses.replace(prepared.data.preparation, columns=(column, *rest))
-    changed = differences(config, dataclasses.replace(config, data=dataclasses.replace(prepared.data, preparation=other)))
+    changed = differences(
+        config, dataclasses.replace(config, data=dataclasses.replace(prepared.data, preparation=other))
+    )
     assert len(changed) == 1 and changed[0].startswith("data.preparation.columns: ") and len(changed[0]) < 200
     assert json.loads(config.to_json())["data"]["preparation"]["columns"][0]["kind"] == "Column"

@@ -26,7 +26,11 @@ def learner_of(prepared):
 
 def test_the_difference_is_paired_and_from_the_best_baseline():
     level = np.array([1.0, 5.0, 9.0, 2.0])
-    ours, poor, good = measured("ours", level), measured("poor", level + 3), measured("good", level + [1, 1.1, 0.9, 1])
+    ours, poor, good = (
+        measured("ours", level),
+        measured("poor", level + 3),
+        measured("good", level + np.array([1, 1.1, 0.9, 1])),
+    )
     told = tell([ours], [poor, good])
     assert told["best baseline"] == "good"
     [difference] = told["differences"]

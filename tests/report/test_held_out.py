@@ -74,9 +74,7 @@ def test_errors_are_in_the_units_of_the_target(prepared):
     guess = 103.0
     scores = [np.full((len(d.query), 1), (guess - preparation.mean) / preparation.std) for d in draws]
     judged = judge(scores, table, data, draws)
-    wanted = [
-        np.mean([((y[d.query] - guess) ** 2).mean() for d in draws if d.task == task]) for task in range(3)
-    ]
+    wanted = [np.mean([((y[d.query] - guess) ** 2).mean() for d in draws if d.task == task]) for task in range(3)]
     np.testing.assert_allclose(judged.per_task, wanted, rtol=1e-5)
     value, _ = explained_variance(judged)
     every = np.concatenate([y[d.query] for d in draws])

@@ -162,6 +162,7 @@ def _table(settings: AdaptSettings, trained: "LoadedRun") -> _Samples:
     words = f"{count} row{'s' * (count != 1)} of {shown(settings.data)}"
     return _Samples(support, details, words, hints, scale=preparation.std)
 
+
 @torch.no_grad()
 def _achieved(predictor: Predictor, support: tuple[Tensor, Tensor], samples: _Samples) -> str:
     """Say how well the support set itself is fitted, its statistics being those of the inner loop."""

@@ -207,7 +207,9 @@ def read_numbers(rows: Rows, name: str) -> tuple[np.ndarray, list[str]]:
         if value is None:
             problems.append(f"{rows.where(row)}: {shown(cell)!r} in column {word!r} is not a number; write it as 12.5")
         elif not math.isfinite(value):
-            problems.append(f"{rows.where(row)}: {cell!r} in column {word!r} is not finite; correct it or leave it empty")
+            problems.append(
+                f"{rows.where(row)}: {cell!r} in column {word!r} is not finite; correct it or leave it empty"
+            )
         else:
             values[row] = value
     return values, problems

@@ -1,7 +1,7 @@
 r"""The rows of a CSV file, as text: read within limits, and all that is wrong with the file said at once.
 
-    school,hours,score        school;hours;score        (commas, semicolons or tabs)
-    a,1.5,17                  a;1,5;17                  (a decimal comma where semicolons separate)
+school,hours,score        school;hours;score        (commas, semicolons or tabs)
+a,1.5,17                  a;1,5;17                  (a decimal comma where semicolons separate)
 """
 
 import csv
@@ -119,8 +119,10 @@ def _decoded(content: bytes, encoding: Encoding, name: str) -> str:
     return text
 
 
-def _reader(text: str, delimiter: str):  # noqa: ANN202 - the reader's class has no public name
-    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=delimiter != "\t")
+def _reader(text: str, delimiter: str):
+    return csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=delimiter != "\t"
+    )
 
 
 def _delimiter(text: str) -> str:

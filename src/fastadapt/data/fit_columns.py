@@ -149,9 +149,7 @@ def _category_column(rows: Rows, name: str, tasks: Sequence[str]) -> Column | st
     return Column(name, "category", categories=tuple(sorted(known)), missing=missing)
 
 
-def _target(
-    rows: Rows, seen: Rows, target: str, problem: Problem
-) -> tuple[tuple[str, ...], float, float, list[str]]:
+def _target(rows: Rows, seen: Rows, target: str, problem: Problem) -> tuple[tuple[str, ...], float, float, list[str]]:
     """Return the labels, or mean and deviation, and what is wrong with the target."""
     if problem == "auto":
         kind, found = _kind(seen, target, "--classification")

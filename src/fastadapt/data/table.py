@@ -232,4 +232,3 @@ def read_support(rows: Rows, preparation: Preparation, shots: int | None = None)
         raise DataError(f"{rows.name} has {len(rows)} of the {shots} rows asked for; add {shots - len(rows)}")
     x, y = preparation.samples(rows)
     return (x, y) if shots is None else (x[:shots], y[:shots])
-

@@ -196,4 +196,3 @@ def prepare_table(
         test_tasks=len(split.test),
     )
     return PreparedTable(data, load_table(rows, split, fitted.preparation), fitted.left_out)
-

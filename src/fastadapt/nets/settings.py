@@ -28,7 +28,7 @@ class MLPNet:
         """Return name and arguments of the network for `data`."""
         shape = data.input
         inputs = shape["inputs"] if "inputs" in shape else shape["size"] ** 2 * shape["channels"]
-        outputs = shape["outputs"] if "outputs" in shape else data.ways
+        outputs = shape.get("outputs", data.ways)
         rest = {"activation": self.activation, "norm": self.norm, "init_std": self.init_std}
         return {"name": "MLP", "arguments": {"inputs": inputs, "hidden": list(self.hidden), "outputs": outputs, **rest}}
 

@@ -105,7 +105,7 @@ def simple_baselines(arrays: Arrays) -> Iterator[Baseline]:
     """Return the baselines that need nothing but linear algebra."""
     pooled = Pooled(arrays)
     penalties = [{"alpha": alpha} for alpha in PENALTIES]
-    towards = [{"alpha": alpha, "intercept": c} for alpha in PENALTIES for c in (1.0, 3.0, 10.0)]
+    towards = [{"alpha": alpha, "intercept": c} for alpha in PENALTIES for c in (0.1, 1.0, 3.0, 10.0)]
     joined = [{"alpha": alpha, "weight": c} for alpha in (0.1, 1.0, 10.0, 100.0) for c in (1.0, 10.0, 100.0, 1000.0)]
     neighbours = [{"neighbours": float(k)} for k in (1, 2, 3, 5, 10)]
     everywhere = arrays.y[arrays.train].mean(0)
@@ -149,7 +149,7 @@ def ridge_towards(
         y: `[K, o]`.
         query: `[q, d]`.
         alpha: the penalty, > 0.
-        intercept: how much freer the intercept is than the weights: its penalty is `alpha / intercept^2`.
+        intercept: how free the intercept is: its penalty is `alpha / intercept^2`.
     """
     a = with_constant(x, intercept)
     dual = np.linalg.solve(a @ a.T + alpha * np.eye(len(x)), y - with_constant(x) @ w0)

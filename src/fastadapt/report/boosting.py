@@ -99,7 +99,9 @@ def boosting_baselines(arrays: Arrays, shots: int, *, refit: bool = True) -> Ite
 
     every = [{"rounds": float(rounds)} for rounds in ROUNDS]
     shifts = [{**rounds, "shrink": shrink} for rounds in every for shrink in SHRINKAGES]
-    yield Baseline("pooled boosting, no adaptation", lambda _, sy, query, rounds: of_rounds(query, rounds), every, x=everywhere)
+    yield Baseline(
+        "pooled boosting, no adaptation", lambda _, sy, query, rounds: of_rounds(query, rounds), every, x=everywhere
+    )
     yield Baseline("pooled boosting + the task's mean residual", shifted, shifts, x=everywhere)
     yield Baseline("pooled boosting, told the task's mean", told_mean, every)
     if refit:

@@ -155,10 +155,10 @@ def comparison_markdown(comparison: Mapping[str, Any]) -> str:
     lines = [
         f"# {comparison['file']}: {comparison['target']} for a new {comparison['task column']}",
         "",
-        f"Trained on {tasks['train']} tasks, settings chosen on {tasks['val']}, measured on {tasks['test']} that nothing "
-        f"was fitted on (split seed {comparison['split seed']}). Every held-out task is taken "
-        f"{comparison['draws of each task']} times with other support rows and averaged; intervals are 95 % of Student's "
-        "t over tasks.",
+        f"Trained on {tasks['train']} tasks, settings chosen on {tasks['val']}, measured on {tasks['test']} that "
+        f"nothing was fitted on (split seed {comparison['split seed']}). Every held-out task is taken "
+        f"{comparison['draws of each task']} times with other support rows and averaged; intervals are 95 % of "
+        "Student's t over tasks.",
     ]
     for result in comparison["results"]:
         lines += ["", f"## {result['shots']} support rows", "", *_table(result), "", *_sentences(result)]
@@ -167,8 +167,8 @@ def comparison_markdown(comparison: Mapping[str, Any]) -> str:
 
 def _table(result: Mapping[str, Any]) -> Iterable[str]:
     error = result["metric"] == "mse"
-    yield f"| method | {'mean squared error' if error else 'accuracy (%)'} |{' explained variance (%) |' if error else ''}"
-    yield f"|:---|---:|{'---:|' if error else ''}"
+    yield "| method | mean squared error | explained variance (%) |" if error else "| method | accuracy (%) |"
+    yield "|:---|---:|---:|" if error else "|:---|---:|"
     ranked = sorted(result["methods"], key=lambda row: row["mean"] if error else -row["mean"])
     for row in ranked:
         name = f"**{row['method']}**" if row["meta-learned"] else row["method"]
