@@ -140,8 +140,8 @@ def section() -> str:
     lines = [
         BEGIN,
         f"Mean squared error and explained variance on {few['schools']} schools held out in {len(content['splits'])} "
-        f"splits of {HELD_OUT}, from {few['shots']} and {many['shots']} labelled pupils; intervals are 95 % of Student's "
-        "t over schools (a jackknife for the explained variance). `benchmarks/school.py`:",
+        f"splits of {HELD_OUT}, from {few['shots']} and {many['shots']} labelled pupils; intervals are 95 % of "
+        "Student's t over schools (a jackknife for the explained variance). `benchmarks/school.py`:",
         "",
         f"| method | mse, {few['shots']} pupils | explained (%) | mse, {many['shots']} pupils | explained (%) |",
         "|:---|---:|---:|---:|---:|",

@@ -9,7 +9,7 @@ import pytest
 from fastadapt import load_predictor, load_run
 from fastadapt.cli import main
 from fastadapt.data.csv_rows import read_rows
-from fastadapt.evaluate import evaluate
+from fastadapt.evaluate import Protocol, evaluate
 from tables import classification, regression, write
 
 FAST = ["--training.steps", "20", "--training.meta-batch", "4", "--hidden", "8", "--draws", "2", "--quiet"]
@@ -120,7 +120,7 @@ def test_the_inner_loop_of_training_and_streams_work_with_a_loaded_run(here):
     train(path, "--baselines", "none")
     loaded = load_run(here / "runs/maml-t")
     data = loaded.config.data
-    result = evaluate(loaded.learner, data.source("test", data.load(path)))
+    result = evaluate(loaded.learner, data.source("test", data.load(path)), Protocol(tasks=5))
     assert np.isfinite(result.mean).all() and result.metric == "mse"
 
 

@@ -138,9 +138,9 @@ def test_no_learner_beats_the_oracle_of_linear_tasks(tmp_path, method):
         else Reptile(net, data.loss, rule=SGD(0.05), steps=5, batch=10, test_steps=3)
     )
     training = (
-        Training(steps=300, meta_batch=16, lr=0.02, schedule="cosine")
+        Training(steps=200, meta_batch=16, lr=0.03, schedule="cosine")
         if method == "maml"
-        else Training(steps=400, meta_batch=5, optimizer="sgd", lr=0.5, schedule="linear")
+        else Training(steps=250, meta_batch=5, optimizer="sgd", lr=0.5, schedule="linear")
     )
     meta_train(learner, data.source("train", table), training, quiet=True)
     draws = draw_rows(table, data, "test", k, draws=4)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from fastadapt.data.table import LoadedTable
 from fastadapt.data.table_settings import TableData
@@ -44,10 +45,11 @@ def tune_adaptation(
         most_steps: the most steps to try.
         draws: how often each task is taken.
     """
+    device = next(parameter.device for parameter in learner.parameters())
     best, chosen = -math.inf, Adaptation(rate, max(1, most_steps // 2))
     for factor in sorted(FACTORS, key=lambda factor: abs(math.log(factor))):
         totals = np.zeros(most_steps + 1)
-        with at_rate(learner, rate * factor):
+        with at_rate(learner, torch.tensor(rate * factor, device=device)):
             for shots in data.every_shots:
                 drawn = draw_rows(table, data, "val", shots, draws)
                 scores = learner_scores(learner, table, drawn, most_steps)
