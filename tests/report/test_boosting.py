@@ -35,7 +35,7 @@ def test_told_rows_stand_beside_the_mean_of_others_of_their_task(tmp_path):
 def test_boosting_adapts(tmp_path, kind):
     pytest.importorskip("sklearn")
     if kind == "regression":
-        table = prepare_table(regression(tmp_path / "t.csv", tasks=16, size=30), task="group", target="y", shots=(8,))
+        table = prepare_table(regression(tmp_path / "t.csv", tasks=10, size=20), task="group", target="y", shots=(8,))
     else:
         table = prepare_table(classification(tmp_path / "t.csv", tasks=12), task="group", target="label", shots=(8,))
     arrays = arrays_of(table.loaded, table.data)

@@ -172,8 +172,7 @@ def configure(settings: TableSettings, prepared: PreparedTable) -> RunConfig:
     inner: dict[str, Any] = {"inner_lr": settings.inner_lr, "inner_rule": "sgd", "steps": settings.inner_steps}
     # networks of this size run at once; a choice by measuring would take longer than it saves
     inner |= {"test_steps": settings.inner_steps, "route": "vmap"}
-    method = (
-        MAMLMethod(**inner) if maml else ReptileMethod(**inner, batch=10, test_batch=None, inner_state="reset")    )
+    method = MAMLMethod(**inner) if maml else ReptileMethod(**inner, batch=10, test_batch=None, inner_state="reset")
     held_out = len(prepared.loaded.split.test)
     return RunConfig(
         data=prepared.data,
