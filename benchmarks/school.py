@@ -1,6 +1,6 @@
 """Exam scores of new schools from 5 and 10 labelled pupils: MAML and Reptile beside the baselines.
 
-    python benchmarks/school.py --data DIR/school.csv            # about an hour on one core
+    python benchmarks/school.py --data DIR/school.csv            # hours on a busy core: see the seconds in the result
     python benchmarks/school.py --docs                           # write the table of docs/own_data.md again
 
 The data are those of the Inner London Education Authority: 15,362 pupils of 139 schools. In each of several splits 30

@@ -1,6 +1,6 @@
 """Meta-learn on a table of your own, and see whether it pays: shops that differ, five known days of a new one.
 
-    python examples/own_table.py               # about half a minute
+    python examples/own_table.py               # a minute or two
     fastadapt train --data shops.csv --task-column shop --target sales --shots 5        # the same as a command
 
 The table is made up here: sales fall with the price, by an elasticity and from a level that are each shop's own.
