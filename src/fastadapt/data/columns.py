@@ -59,7 +59,7 @@ class Column:
         if self.holds == "number":
             values, problems = read_numbers(rows, self.name)
             scaled = (values - self.mean) / self.std
-            for row in np.flatnonzero(np.abs(np.nan_to_num(scaled)) > _LARGEST):
+            for row in np.flatnonzero(np.abs(np.nan_to_num(scaled)) > _LARGEST).tolist():
                 problems.append(f"{rows.where(row)}: {cells[row]!r} in column {shown(self.name)!r} is far too large")
             out[:, 0] = np.where(absent, 0.0, scaled)
             return out, problems

@@ -191,7 +191,7 @@ class TableTasks:
     def sample(self, rng: np.random.Generator) -> Task:
         """Return one task: support `(x: [K, d], y: [K, ...])` and a query of Q rows of the same form."""
         group = self.groups[rng.integers(len(self.groups))]
-        k = self.shots[rng.integers(len(self.shots))] if len(self.shots) > 1 else self.shots[0]
+        k = self.shots[rng.integers(len(self.shots))]
         order = group[rng.permutation(len(group))]
         support, query = order[:k], order[k : k + self.queries]
         return Task((self.x[support], self.y[support]), (self.x[query], self.y[query]))
