@@ -137,11 +137,13 @@ def section() -> str:
         return f"{BEGIN}\nNot measured yet: `python benchmarks/school.py --data DIR/school.csv`.\n{END}"
     content = json.loads(OUT.read_text(encoding="utf-8"))
     few, many = content["together"]
+    splits = len(content["splits"])
     lines = [
         BEGIN,
-        f"Mean squared error and explained variance on {few['schools']} schools held out in {len(content['splits'])} "
-        f"splits of {HELD_OUT}, from {few['shots']} and {many['shots']} labelled pupils; intervals are 95 % of "
-        "Student's t over schools (a jackknife for the explained variance). `benchmarks/school.py`:",
+        f"Mean squared error and explained variance on {few['schools']} schools, held out in {splits} "
+        f"split{'s' * (splits > 1)} of {HELD_OUT}, from {few['shots']} and {many['shots']} labelled pupils; intervals are "
+        "95 % of Student's t over schools (a jackknife for the explained variance), differences are paired. "
+        f"`{content['command']} --data DIR/school.csv`:",
         "",
         f"| method | mse, {few['shots']} pupils | explained (%) | mse, {many['shots']} pupils | explained (%) |",
         "|:---|---:|---:|---:|---:|",
@@ -157,10 +159,11 @@ def section() -> str:
     lines.append("")
     for result in (few, many):
         for row in (row for row in result["methods"] if row["meta-learned"]):
-            gain = plus_minus(row["gain over the best baseline"], row["gain ci95"])
+            gain = row["gain over the best baseline"]
+            told = f"{'lower' if gain > 0 else 'higher'} by {plus_minus(abs(gain), row['gain ci95'])}"
             lines.append(
                 f"- {row['method']}, {result['shots']} pupils, against {result['best baseline']}: mean squared error "
-                f"lower by {gain}: {row['verdict']}."
+                f"{told}: {row['verdict']}."
             )
     return "\n".join([*lines, END])
 

@@ -183,9 +183,10 @@ def _table(result: Mapping[str, Any]) -> Iterable[str]:
 
 def _sentences(result: Mapping[str, Any]) -> Iterable[str]:
     error = result["metric"] == "mse"
-    unit, scale = ("lower mean squared error", 1.0) if error else ("points more accuracy", 100.0)
+    words, scale = (("lower", "higher", "mean squared error"), 1.0) if error else (("more", "less", "accuracy"), 100.0)
     for difference in result["differences"]:
-        told = f"{plus_minus(scale * difference['gain'], scale * difference['ci95'])} {unit}"
+        gain, half = scale * difference["gain"], scale * difference["ci95"]
+        told = f"{plus_minus(abs(gain), half)}{'' if error else ' points'} {words[gain <= 0]} {words[2]}"
         yield (
             f"{difference['method']} against the best baseline here, {result['best baseline']}: {told}, task by task: "
             f"{difference['verdict']}."
