@@ -141,8 +141,8 @@ def section() -> str:
     lines = [
         BEGIN,
         f"Mean squared error and explained variance on {few['schools']} schools, held out in {splits} "
-        f"split{'s' * (splits > 1)} of {HELD_OUT}, from {few['shots']} and {many['shots']} labelled pupils; intervals are "
-        "95 % of Student's t over schools (a jackknife for the explained variance), differences are paired. "
+        f"split{'s' * (splits > 1)} of {HELD_OUT}, from {few['shots']} and {many['shots']} labelled pupils; intervals "
+        "are 95 % of Student's t over schools (a jackknife for the explained variance), differences are paired. "
         f"`{content['command']} --data DIR/school.csv`:",
         "",
         f"| method | mse, {few['shots']} pupils | explained (%) | mse, {many['shots']} pupils | explained (%) |",
