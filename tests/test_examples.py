@@ -56,3 +56,20 @@ def test_the_example_with_own_images_runs_and_goes_on(tmp_path):
     split = json.loads((tmp_path / "shapes" / "run" / "split.json").read_text())
     assert [len(split[part]) for part in ("train", "val", "test")] == [21, 5, 7]
     assert again.returncode == 0 and "going on from step 4" in again.stderr
+
+
+def test_the_table_example_runs(tmp_path):
+    command = [
+        sys.executable,
+        "-W",
+        "error::UserWarning",
+        str(FOLDER / "own_table.py"),
+        "--steps",
+        "20",
+        "--shops",
+        "12",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "sales for a new shop" in done.stdout and "**MAML**" in done.stdout and "ridge towards" in done.stdout
+    assert list(tmp_path.iterdir()) == []

@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from fastadapt.data.folder_settings import FolderData
 from fastadapt.data.settings import MiniImageNetData, OmniglotData, SinusoidData
+from fastadapt.data.table_settings import TableData
 from fastadapt.errors import ConfigError
 from fastadapt.evaluate import Protocol
 from fastadapt.learner import Learner
@@ -33,7 +34,7 @@ _LONGEST = 60  # characters of a value in a message
 class RunConfig:
     """Everything a run depends on."""
 
-    data: SinusoidData | OmniglotData | MiniImageNetData | FolderData = field(default_factory=SinusoidData)
+    data: SinusoidData | OmniglotData | MiniImageNetData | FolderData | TableData = field(default_factory=SinusoidData)
     """Where tasks come from."""
     net: MLPNet | Conv4Net | ResNet12Net = field(default_factory=MLPNet)
     """The network."""
@@ -115,7 +116,10 @@ def _from_plain(value: Any, kind: Any) -> Any:
         if unknown:
             raise ConfigError(f"{chosen.__name__} has no setting {', '.join(sorted(unknown))}")
         return chosen(**{name: _from_plain(item, hints[name]) for name, item in value.items() if name != "kind"})
-    return tuple(value) if isinstance(value, list) else value
+    if isinstance(value, list):
+        item = next((get_args(option)[0] for option in options if get_origin(option) is tuple), None)
+        return tuple(_from_plain(entry, item) for entry in value)
+    return value
 
 
 def _is_union(kind: Any) -> bool:

@@ -157,16 +157,16 @@ class Evaluation:
         record: dict[str, Any] = asdict(self)
         if not per_task:
             del record["per_task"]
-        return json.dumps(_finite(record), indent=2)
+        return json.dumps(json_values(record), indent=2)
 
 
-def _finite(value: Any) -> Any:
-    """Replace what JSON can't say by the strings "nan", "inf" and "-inf"."""
+def json_values(value: Any) -> Any:
+    """Return JSON values with what JSON can't say replaced by the strings "nan", "inf" and "-inf"."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {key: json_values(item) for key, item in value.items()}
+    return [json_values(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def evaluate(

@@ -60,6 +60,27 @@ class MSE:
 
 
 @dataclass(frozen=True)
+class ScaledMSE(MSE):
+    """Compute the mean squared error of a standardised target; its metric is in the target's own units.
+
+    Args:
+        scale: the standard deviation that the target was divided by, > 0.
+
+    Example:
+        >>> import torch
+        >>> y, output = torch.zeros(2, 1), torch.ones(2, 1)
+        >>> ScaledMSE(10.0).metrics(output, (None, y))
+        {'mse': tensor(100.)}
+    """
+
+    scale: float = 1.0
+
+    def metrics(self, output: Tensor, batch: Any) -> dict[str, Tensor]:
+        """Return `{"mse": ...}`, `scale^2` times the squared error of the standardised target."""
+        return {"mse": self.scale**2 * self._error(output, batch[1])}
+
+
+@dataclass(frozen=True)
 class CrossEntropy:
     """Compute the softmax cross-entropy of class indices, with the reduction spelled out.
 

@@ -10,10 +10,13 @@ import torch
 import tyro
 from torch import Tensor
 
+from fastadapt.data.csv_rows import read_rows
 from fastadapt.data.files import shown
 from fastadapt.data.folder import read_class_folders
 from fastadapt.data.images import Fit, ImageRecipe
 from fastadapt.data.points import read_points
+from fastadapt.data.table import read_support
+from fastadapt.data.table_settings import TableData
 from fastadapt.errors import ConfigError, DataError, DivergenceError
 from fastadapt.norm import Norm
 from fastadapt.predictor import Predictor
@@ -38,7 +41,8 @@ class AdaptSettings:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The trained run, a folder."""
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
-    """Your samples: a folder with one sub-folder of images for each class, or a CSV with a header such as x,y."""
+    """Your samples: a folder with one sub-folder of images for each class, or a CSV with a header: points such as x,y,
+    or rows of a table as in the training."""
     out: Path
     """The folder to write the predictor to."""
     steps: int | None = None
@@ -55,12 +59,13 @@ class AdaptSettings:
 
 @dataclass(frozen=True)
 class _Samples:
-    """Hold the support set, what to note of it in the predictor, and how to speak of it."""
+    """Hold the support set, what to note of it in the predictor, how to speak of it, and the unit of its target."""
 
     support: tuple[Tensor, Tensor]
     details: dict[str, Any]
     words: str
     hints: tuple[str, ...] = ()
+    scale: float = 1.0
 
 
 def main(argv: Sequence[str]) -> int:
@@ -87,8 +92,9 @@ def run(settings: AdaptSettings, load: "Callable[[Path], LoadedRun] | None" = No
         raise ConfigError(f"--shots must be at least 1, got {settings.shots}")
     check_target(settings.out, overwrite=settings.overwrite)  # before the work rather than after it
     trained = load(settings.run)
-    samples = _images(settings, trained) if trained.input["kind"] == "image" else _points(settings, trained)
-    if "labels" in samples.details:
+    read = {"image": _images, "table": _table}.get(trained.input["kind"], _points)
+    samples = read(settings, trained)
+    if trained.input["kind"] == "image":
         trained = trained.narrowed(len(samples.details["labels"]))
     learner = trained.learner
     own = getattr(learner, "norm", None)
@@ -148,6 +154,22 @@ def _points(settings: AdaptSettings, trained: "LoadedRun") -> _Samples:
     return _Samples((x, y), {"input": dict(trained.input), "support": len(x)}, f"{len(x)} points", hints)
 
 
+def _table(settings: AdaptSettings, trained: "LoadedRun") -> _Samples:
+    data = trained.config.data
+    assert isinstance(data, TableData)
+    preparation = data.preparation
+    support = read_support(read_rows(settings.data, data.encoding), preparation, settings.shots)
+    count = len(support[1])
+    recipe = {**trained.input, "encoding": data.encoding, "preparation": preparation.to_plain()}
+    details: dict[str, Any] = {"input": recipe, "support": count}
+    if preparation.labels:
+        details["labels"] = list(preparation.labels)
+    few = count < trained.shots
+    hints = (f"the run was trained for {trained.shots} rows, these are fewer",) if few else ()
+    words = f"{count} row{'s' * (count != 1)} of {shown(settings.data)}"
+    return _Samples(support, details, words, hints, scale=preparation.std)
+
+
 @torch.no_grad()
 def _achieved(predictor: Predictor, support: tuple[Tensor, Tensor], samples: _Samples) -> str:
     """Say how well the support set itself is fitted, its statistics being those of the inner loop."""
@@ -156,4 +178,4 @@ def _achieved(predictor: Predictor, support: tuple[Tensor, Tensor], samples: _Sa
     output = seen(x)
     if "labels" in samples.details:
         return f"{int((output.argmax(-1) == y).sum())} of {len(y)} right"
-    return f"root mean squared error {float((output - y).square().mean().sqrt()):.4g}"
+    return f"root mean squared error {samples.scale * float((output - y).square().mean().sqrt()):.4g}"

@@ -10,9 +10,11 @@ import tyro
 
 from fastadapt.atomic import write_text
 from fastadapt.commands.train import choose_device
+from fastadapt.data.table_settings import TableData
+from fastadapt.errors import ConfigError
 from fastadapt.evaluate import Evaluation, Protocol, evaluate
 from fastadapt.norm import Norm
-from fastadapt.run_files import load_run
+from fastadapt.run_files import LoadedRun, load_run
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class EvaluateSettings:
     run: tyro.conf.Positional[Path]
     """Folder of the run."""
     data: Path | None = None
-    """Folder that holds the data set; default FASTADAPT_DATA, then the user's cache; own images: where they were."""
+    """Folder of the data set, or your table; default FASTADAPT_DATA, then the cache; own images: where they were."""
     tasks: int | None = None
     """How many test tasks."""
     steps: int | None = None
@@ -64,14 +66,35 @@ def custom(protocol: Protocol, settings: EvaluateSettings) -> Protocol:
     )
 
 
+def of_stream(loaded: LoadedRun, settings: EvaluateSettings) -> Evaluation:
+    """Return the result on tasks that are drawn without end."""
+    data = loaded.config.data
+    source = data.source("test", data.load(settings.data))
+    protocol = custom(loaded.config.protocol, settings)
+    return evaluate(loaded.learner, source, protocol, meta_batch=settings.meta_batch)
+
+
+def of_table(loaded: LoadedRun, data: TableData, settings: EvaluateSettings) -> Evaluation:
+    """Return the result on all held-out tasks of a table, which are as many as there are.
+
+    Raises:
+        ConfigError: if a number of tasks or a batch-norm mode is asked for.
+    """
+    if settings.tasks is not None or settings.norm is not None:
+        raise ConfigError("a table's held-out tasks are all measured, without batch norm; leave --tasks and --norm out")
+    from fastadapt.report.held_out import evaluate_held_out
+
+    seed = 1 if settings.seed is None else settings.seed
+    return evaluate_held_out(loaded.learner, data, data.load(settings.data), steps=settings.steps, seed=seed)
+
+
 def main(argv: Sequence[str]) -> int:
     """Parse the command line and evaluate."""
     settings = tyro.cli(EvaluateSettings, args=list(argv), prog="fastadapt evaluate")
     loaded = load_run(settings.run)
+    loaded.learner.to(choose_device(settings.device))
     data = loaded.config.data
-    source = data.source("test", data.load(settings.data))
-    learner = loaded.learner.to(choose_device(settings.device))
-    result = evaluate(learner, source, custom(loaded.config.protocol, settings), meta_batch=settings.meta_batch)
+    result = of_table(loaded, data, settings) if isinstance(data, TableData) else of_stream(loaded, settings)
     if settings.out is not None:
         write_text(settings.out, result.to_json(per_task=True) + "\n")
     print(result.to_json() if settings.json else f"{table(result)}\n{loaded.name}, step {loaded.step}: {result}")

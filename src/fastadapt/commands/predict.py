@@ -1,4 +1,4 @@
-"""`fastadapt predict PREDICTOR FILE...`: the class of an image, the value at a point."""
+"""`fastadapt predict PREDICTOR FILE...`: the class of an image, the value at a point or for a row of a table."""
 
 import json
 import sys
@@ -11,6 +11,8 @@ import torch
 import tyro
 from torch import Tensor
 
+from fastadapt.data.columns import Preparation
+from fastadapt.data.csv_rows import Rows, read_rows
 from fastadapt.data.files import complain, shown
 from fastadapt.data.images import Fit, ImageRecipe
 from fastadapt.data.points import read_inputs
@@ -23,12 +25,12 @@ _CHUNK = 256
 
 @dataclass(frozen=True, kw_only=True)
 class PredictSettings:
-    """Answer files with a predictor: the class of an image, the value at each point of a CSV."""
+    """Answer files with a predictor: the class of an image, the value at each point or row of a CSV."""
 
     predictor: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PREDICTOR")]
     """The folder that adapt wrote."""
     files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE...")]
-    """Images, or CSV files of inputs with a header such as x."""
+    """Images, CSV files of inputs with a header such as x, or tables with the columns of the training."""
     json: bool = False
     """Print one JSON array instead of a table."""
     fit: Fit | None = None
@@ -54,12 +56,14 @@ def run(settings: PredictSettings) -> int:
     predictor = load_predictor(settings.predictor)
     recipe = predictor.details.get("input")
     kind = recipe.get("kind") if isinstance(recipe, dict) else None
-    if kind not in ("image", "points") or not isinstance(recipe, dict):
+    if kind not in ("image", "points", "table") or not isinstance(recipe, dict):
         raise CheckpointError(
             f"{shown(settings.predictor)} does not say what its input is; load it in Python and call it with a tensor"
         )
     if kind == "image":
         _print_classes(classify(predictor, settings.files, settings.fit), settings)
+    elif kind == "table":
+        _print_rows(answer_rows(predictor, settings.files), settings)
     else:
         _print_values(evaluate(predictor, settings.files, int(recipe["inputs"])), settings)
     return 0
@@ -86,11 +90,41 @@ def evaluate(predictor: Predictor, files: Sequence[Path], inputs: int) -> list[t
     Raises:
         DataError: if a file can't be used; all that can't are named.
     """
-    tables = _read_all(files, lambda path: read_inputs(path, inputs=inputs))
+    tables: list[Tensor] = _read_all(files, lambda path: read_inputs(path, inputs=inputs))
     return [(x, _answers(predictor, x, [path] * len(x))) for path, x in zip(files, tables, strict=True)]
 
 
-def _read_all(files: Sequence[Path], read: Any) -> list[Tensor]:
+def answer_rows(predictor: Predictor, files: Sequence[Path]) -> list[list[dict[str, Any]]]:
+    """Return for each row of each table its line with the value, or with the label and every label's probability.
+
+    Raises:
+        DataError: if a file can't be used; all that can't are named.
+    """
+    recipe = predictor.details["input"]
+    preparation = Preparation.from_plain(recipe["preparation"])
+
+    def read(path: Path) -> tuple[Rows, Tensor]:
+        rows = read_rows(path, recipe["encoding"])
+        return rows, preparation.features(rows)
+
+    answers = []
+    for path, (rows, x) in zip(files, _read_all(files, read), strict=True):
+        outputs = _answers(predictor, x, [path] * len(x)).double()
+        if preparation.labels:
+            told = [_ranked(preparation.labels, row) for row in outputs.softmax(-1).tolist()]
+        else:
+            told = [{"value": value} for value in (preparation.mean + preparation.std * outputs[:, 0]).tolist()]
+        answers.append([{"line": line, **entry} for line, entry in zip(rows.lines, told, strict=True)])
+    return answers
+
+
+def _ranked(labels: Sequence[str], row: list[float]) -> dict[str, Any]:
+    probabilities = dict(sorted(zip(labels, row, strict=True), key=lambda pair: -pair[1]))
+    label = next(iter(probabilities))
+    return {"label": label, "probability": probabilities[label], "probabilities": probabilities}
+
+
+def _read_all(files: Sequence[Path], read: Any) -> list[Any]:
     found, problems = [], []
     for path in files:
         try:
@@ -144,6 +178,19 @@ def _print_values(answers: list[tuple[Tensor, Tensor]], settings: PredictSetting
             print(f"{shown(path)}:")
         for row, value in zip(x.tolist(), y.squeeze(-1).tolist(), strict=True):
             print(f"{', '.join(f'{number:.6g}' for number in row)} -> {value:.6g}")
+
+
+def _print_rows(answers: list[list[dict[str, Any]]], settings: PredictSettings) -> None:
+    if settings.json:
+        pairs = zip(settings.files, answers, strict=True)
+        print(json.dumps([{"file": str(path), "rows": rows} for path, rows in pairs], indent=1))
+        return
+    table = []
+    for path, rows in zip(settings.files, answers, strict=True):
+        for row in rows:
+            told = f"{row['value']:.6g}" if "value" in row else f"{shown(row['label'])} ({row['probability']:.3f})"
+            table.append((shown(path), str(row["line"]), told))
+    _print_table(("file", "line", "answer"), table)
 
 
 def _print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

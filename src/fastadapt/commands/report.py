@@ -31,7 +31,11 @@ def main(argv: Sequence[str]) -> int:
 
     loaded = load_run(settings.run)
     if settings.against and loaded.input["kind"] != "points":
-        raise ConfigError(f"--against draws runs on sinusoids together, but {settings.run} is a run on images")
+        raise ConfigError(f"--against draws runs on sinusoids together, but {settings.run} is not one")
+    if loaded.input["kind"] == "table":
+        raise ConfigError(
+            f"the report of a run on a table is written by train: see {settings.run}/report/comparison.md"
+        )
     others = {path.name: load_run(path) for path in settings.against}
     data = loaded.config.data
     source = data.source("test", data.load(settings.data))

@@ -1,4 +1,4 @@
-"""`fastadapt train PRESET`, or `--data FOLDER`: meta-train, validate, checkpoint, export, evaluate and draw."""
+"""`fastadapt train PRESET`, or `--data` of your own: meta-train, validate, checkpoint, export, evaluate and draw."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -56,8 +56,13 @@ def choose_device(name: str) -> torch.device:
 
 def main(argv: Sequence[str]) -> int:
     """Parse the command line and train."""
+    from fastadapt.commands import train_table  # which builds on this module
+
     if list(argv) in (["--help"], ["-h"]):
-        print("fastadapt train --data FOLDER --ways N --shots K trains on your own images (--data FOLDER --help).\n")
+        print("fastadapt train --data FOLDER --ways N --shots K trains on your own images (--data FOLDER --help);")
+        print("fastadapt train --data CSV --task-column C --target T on a table.\n")
+    elif train_table.is_asked_for(argv):
+        return train_table.main(argv)
     elif argv and argv[0].startswith("-"):
         return train_folder(argv)
     presets = {

@@ -3,6 +3,7 @@
 * `Sinusoid`: one-dimensional regression, the toy problem of the MAML and Reptile papers.
 * `ClassImages`: N-way K-shot tasks over any images that have a class.
 * `AllClasses`: batches of images of all classes with their numbers, for an ordinary classifier.
+* `TableTasks`, `prepare_table`: tasks from the rows of your own table.
 * `omniglot_tasks`, `load_omniglot`, `omniglot_split`: handwritten characters.
 * `mini_imagenet_tasks`, `load_mini_imagenet`, `mini_imagenet_split`: photographs.
 * `data_folders`, `cache_folder`: where the files are looked for and kept.
@@ -16,6 +17,8 @@ from fastadapt.data.mini_imagenet_splits import mini_imagenet_split
 from fastadapt.data.omniglot import Omniglot, Resize, load_omniglot, omniglot_tasks
 from fastadapt.data.omniglot_splits import ClassSplit, OmniglotSplit, omniglot_classes, omniglot_split
 from fastadapt.data.sinusoid import Sinusoid
+from fastadapt.data.table import TableTasks
+from fastadapt.data.table_settings import TableData, prepare_table
 
 __all__ = [
     "AllClasses",
@@ -27,6 +30,8 @@ __all__ = [
     "Resize",
     "Rotation",
     "Sinusoid",
+    "TableData",
+    "TableTasks",
     "cache_folder",
     "data_folders",
     "load_mini_imagenet",
@@ -36,4 +41,5 @@ __all__ = [
     "omniglot_classes",
     "omniglot_split",
     "omniglot_tasks",
+    "prepare_table",
 ]

@@ -37,8 +37,8 @@ class MLPNet:
                 "away what all samples have in common; leave one of them out"
             )
         shape = data.input
-        inputs = shape["inputs"] if shape["kind"] == "points" else shape["size"] ** 2 * shape["channels"]
-        outputs = shape["outputs"] if shape["kind"] == "points" else data.ways
+        inputs = shape["inputs"] if "inputs" in shape else shape["size"] ** 2 * shape["channels"]
+        outputs = shape.get("outputs", data.ways)
         rest = {"activation": self.activation, "norm": self.norm, "init_std": self.init_std}
         sizes = {"inputs": inputs + self.context, "hidden": list(self.hidden), "outputs": outputs}
         return _described("MLP", {**sizes, **rest}, self.context, flat=True)

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from torch import Tensor
+
 from fastadapt.errors import ConfigError
 from fastadapt.evaluate import Protocol, evaluate
 from fastadapt.methods.gradient import GradientLearner
@@ -27,8 +29,11 @@ class Tuned:
 
 
 @contextmanager
-def at_rate(learner: GradientLearner, rate: float | None) -> Iterator[GradientLearner]:
-    """Give the learner's inner rule another step size for the length of a `with` block; None changes nothing."""
+def at_rate(learner: GradientLearner, rate: float | Tensor | None) -> Iterator[GradientLearner]:
+    """Give the learner's inner rule another step size for the length of a `with` block; None changes nothing.
+
+    Several rates given as tensors are run as one program; each one given as a number is a program of its own.
+    """
     before = learner.rule
     learner.rule = before if rate is None else with_lr(before, rate)
     try:

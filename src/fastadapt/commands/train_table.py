@@ -1,0 +1,290 @@
+"""`fastadapt train --data tasks.csv --task-column ... --target ...`: meta-learn on your own table, and compare.
+
+What is left in the run's folder beside what every run has:
+
+    split.json                which task was for training, validation and test
+    comparison.json           the learner and the baselines on the held-out tasks, task by task
+    report/comparison.md      the same as tables, with what it says in a sentence
+"""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+
+from fastadapt.atomic import write_text
+from fastadapt.commands.train import EXIT_CODES, choose_device
+from fastadapt.config import RunConfig
+from fastadapt.data.csv_rows import Encoding
+from fastadapt.data.files import shown
+from fastadapt.data.table import write_split
+from fastadapt.data.table_settings import PreparedTable, prepare_table
+from fastadapt.errors import ConfigError, MissingExtraError
+from fastadapt.evaluate import Protocol, json_values
+from fastadapt.methods.gradient import GradientLearner
+from fastadapt.methods.settings import MAMLMethod, ReptileMethod
+from fastadapt.nets.settings import MLPNet
+from fastadapt.report.boosting import need_boosting
+from fastadapt.report.comparison import compare, comparison_markdown, tune_adaptation
+from fastadapt.report.held_out import evaluate_held_out
+from fastadapt.run_files import LoadedRun, export_model, load_run, save_evaluation, settle
+from fastadapt.train import meta_train
+from fastadapt.training import Training
+
+logger = logging.getLogger("fastadapt")
+MOST_STEPS = 20
+"""Inner steps that are tried for a new task."""
+
+
+@dataclass(frozen=True)
+class TableTraining:
+    """The outer loop; None takes the method's default."""
+
+    steps: int | None = None
+    """Outer steps; by default 3,000 for MAML, 6,000 for Reptile."""
+    meta_batch: int | None = None
+    """Tasks in each outer step; by default 16 for MAML, 5 for Reptile."""
+    lr: float | None = None
+    """Outer learning rate at the start; it falls to 0."""
+    seed: int = 0
+    """Seed of the weights and of the training tasks."""
+    validate_every: int | None = None
+    """Validate after so many steps; by default twenty times in all."""
+    minutes: float | None = None
+    """Stop, with a checkpoint, after so many minutes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSettings:
+    """Meta-learn on a table whose rows belong to tasks, and compare with what one would try otherwise."""
+
+    data: Path
+    """The CSV file."""
+    task_column: str
+    """The column whose values are the tasks: schools, shops, patients."""
+    target: str
+    """The column to predict."""
+    shots: tuple[int, ...] = (5, 10)
+    """Labelled rows of a new task; with several numbers, training mixes them and each is measured."""
+    method: Literal["maml", "reptile"] = "maml"
+    """How it learns to learn."""
+    queries: int = 100
+    """Most rows on which a held-out task is judged."""
+    classification: bool = False
+    """Take the values of the target for labels."""
+    regression: bool = False
+    """Take the values of the target for amounts, however few there are."""
+    categorical: tuple[str, ...] = ()
+    """Columns of numbers that are categories."""
+    ignore: tuple[str, ...] = ()
+    """Columns that are not to be used."""
+    encoding: Encoding = "auto"
+    """How the file's characters are written; auto is UTF-8, or UTF-16 with its mark."""
+    test_tasks: int | None = None
+    """Held-out tasks; by default 20 %."""
+    val_tasks: int | None = None
+    """Validation tasks; by default 15 %."""
+    split_seed: int = 0
+    """Another seed is another split into training, validation and test tasks."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the network's hidden layers."""
+    inner_lr: float = 0.05
+    """Inner step size in training; that for new tasks is chosen on the validation tasks."""
+    inner_steps: int = 5
+    """Inner steps in training; those for new tasks are chosen on the validation tasks."""
+    training: TableTraining = field(default_factory=TableTraining)
+    """The outer loop."""
+    baselines: Literal["all", "quick", "none"] = "all"
+    """What to compare with; quick leaves out what fits a model for every task."""
+    draws: int = 5
+    """How often each held-out task is taken, with other rows."""
+    run: Path | None = None
+    """Folder of the run; default runs/METHOD-FILE."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where tensors live; auto takes a GPU if there is one."""
+    threads: int | None = None
+    """CPU threads; a resume is bit-exact for one and the same number."""
+    quiet: bool = False
+    """Show nothing while it trains."""
+    tensorboard: bool = False
+    """Also write TensorBoard events."""
+
+
+def is_asked_for(argv: Sequence[str]) -> bool:
+    """Return whether the words after `train` speak of a table rather than of a preset."""
+    return any(word.split("=")[0].replace("_", "-") in ("--task-column", "--target") for word in argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse the command line and train."""
+    return run(tyro.cli(TableSettings, args=list(argv), prog="fastadapt train"))
+
+
+def prepare(settings: TableSettings) -> PreparedTable:
+    """Read and prepare the table as the settings say.
+
+    Raises:
+        DataError: if the file can't be used.
+        ConfigError: if a setting can't.
+    """
+    if settings.classification and settings.regression:
+        raise ConfigError("--classification and --regression exclude each other; give one, or none")
+    return prepare_table(
+        settings.data,
+        task=settings.task_column,
+        target=settings.target,
+        shots=settings.shots,
+        queries=settings.queries,
+        with_queries=settings.method == "maml",
+        problem="classification" if settings.classification else "regression" if settings.regression else "auto",
+        categorical=settings.categorical,
+        ignore=settings.ignore,
+        encoding=settings.encoding,
+        split_seed=settings.split_seed,
+        val=settings.val_tasks,
+        test=settings.test_tasks,
+    )
+
+
+def configure(settings: TableSettings, prepared: PreparedTable) -> RunConfig:
+    """Return the configuration of the run: everything it depends on, the preparation of the table included."""
+    given = settings.training
+    maml = settings.method == "maml"
+    steps = given.steps or (3000 if maml else 6000)
+    training = Training(
+        steps=steps,
+        meta_batch=given.meta_batch or (16 if maml else 5),
+        optimizer="adam" if maml else "sgd",
+        lr=given.lr if given.lr is not None else (2e-3 if maml else 0.5),
+        schedule="cosine" if maml else "linear",
+        clip_norm=10.0 if maml else None,
+        seed=given.seed,
+        validate_every=max(1, steps // 20) if given.validate_every is None else given.validate_every,
+        log_every=max(1, steps // 20),
+        minutes=given.minutes,
+    )
+    inner: dict[str, Any] = {"inner_lr": settings.inner_lr, "inner_rule": "sgd", "steps": settings.inner_steps}
+    # networks of this size run at once; a choice by measuring would take longer than it saves
+    inner |= {"test_steps": settings.inner_steps, "route": "vmap"}
+    method = MAMLMethod(**inner) if maml else ReptileMethod(**inner, batch=10, test_batch=None, inner_state="reset")
+    held_out = len(prepared.loaded.split.test)
+    return RunConfig(
+        data=prepared.data,
+        net=MLPNet(hidden=settings.hidden, init_std=None),
+        method=method,
+        training=training,
+        protocol=Protocol(f"held-out tasks, K={prepared.data.shots}, {settings.draws} draws each, v1", tasks=held_out),
+        validation_tasks=200,
+    )
+
+
+def run(settings: TableSettings) -> int:
+    """Train, choose how to adapt, evaluate and compare; return the exit code."""
+    prepared = prepare(settings)
+    config = configure(settings, prepared)
+    folder = settings.run or Path("runs") / f"{settings.method}-{settings.data.stem}"
+    device = choose_device(settings.device)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    _describe(prepared)
+    boosting = _has_boosting() if settings.baselines != "none" else False
+    torch.manual_seed(config.training.seed)
+    learner = config.build().to(device)
+    settle(folder, config)
+    facts = {"file": prepared.data.file, "sha256": prepared.data.sha256, "seed": prepared.data.split_seed}
+    write_split(folder / "split.json", prepared.loaded.split, facts)
+    data, table = prepared.data, prepared.loaded
+    trained = meta_train(
+        learner,
+        data.source("train", table),
+        config.training,
+        validation=data.source("val", table) if config.training.validate_every else None,
+        protocol=config.validation,
+        folder=folder,
+        quiet=settings.quiet,
+        tensorboard=settings.tensorboard,
+    )
+    export_model(folder, config)
+    if trained.stopped in EXIT_CODES:
+        print(f"{folder} stopped at step {trained.step}; the same command goes on from there")
+        return EXIT_CODES[trained.stopped]
+    loaded = _adapting_well(folder, config, settings, prepared, device)
+    result = evaluate_held_out(loaded.learner, data, table, draws=settings.draws)
+    save_evaluation(folder, loaded.step, result)
+    print(f"{folder} (weights of step {loaded.step} of {config.training.steps}): {result}")
+    if settings.baselines != "none":
+        name = {"maml": "MAML", "reptile": "Reptile"}[settings.method]
+        refit = settings.baselines == "all"
+        say = (lambda text: None) if settings.quiet else logger.info
+        comparison = compare(
+            {name: loaded.learner}, table, data, draws=settings.draws, boosting=boosting, refit=refit, say=say
+        )
+        write_text(folder / "comparison.json", json.dumps(json_values(comparison), indent=1) + "\n")
+        told = comparison_markdown(comparison)
+        write_text(folder / "report" / "comparison.md", told)
+        print(f"\n{told}\nwrote {folder / 'comparison.json'} and {folder / 'report' / 'comparison.md'}")
+    loaded.learner.to("cpu")
+    _draw(folder, trained.records, loaded.name)
+    return 0
+
+
+def _adapting_well(
+    folder: Path, config: RunConfig, settings: TableSettings, prepared: PreparedTable, device: torch.device
+) -> LoadedRun:
+    """Choose inner rate and steps for new tasks on the validation tasks, export them, and load the model."""
+    learner = load_run(folder).learner.to(device)
+    assert isinstance(learner, GradientLearner)
+    chosen = tune_adaptation(
+        learner, prepared.loaded, prepared.data, rate=settings.inner_lr, most_steps=MOST_STEPS, draws=settings.draws
+    )
+    method = dataclasses.replace(config.method, inner_lr=chosen.rate, test_steps=chosen.steps)
+    export_model(folder, dataclasses.replace(config, method=method))
+    print(f"for new tasks, as chosen on the validation tasks: {chosen.steps} inner steps of {chosen.rate:g}")
+    loaded = load_run(folder)
+    loaded.learner.to(device)
+    return loaded
+
+
+def _describe(prepared: PreparedTable) -> None:
+    """Say what was made of the table, so that a mistake shows before the training."""
+    data, split = prepared.data, prepared.loaded.split
+    preparation = data.preparation
+    kinds = [column.holds for column in preparation.columns]
+    numbers, categories = kinds.count("number"), kinds.count("category")
+    columns = f"{numbers} number column{'s' * (numbers != 1)}, {categories} of categories: {preparation.inputs} inputs"
+    target = (
+        f"{len(preparation.labels)} labels"
+        if preparation.labels
+        else f"amounts, {preparation.mean:.4g} ± {preparation.std:.4g} in training tasks"
+    )
+    print(f"{shown(data.file)}: {columns}; target {shown(preparation.target)}: {target}")
+    print(f"{len(split.train)} tasks train, {len(split.val)} validate, {len(split.test)} test")
+    if split.too_small:
+        named = ", ".join(f"{shown(name)} ({size})" for name, size in list(split.too_small.items())[:5])
+        print(f"note: {len(split.too_small)} tasks have fewer than {data.fewest} rows and are left out: {named}")
+    for name, reason in prepared.left_out.items():
+        print(f"note: column {shown(name)} is left out: {reason}")
+
+
+def _has_boosting() -> bool:
+    try:
+        need_boosting()
+    except MissingExtraError as error:
+        print(f"note: {error}; the comparison will be without it")
+        return False
+    return True
+
+
+def _draw(folder: Path, records: list, name: str) -> None:
+    try:
+        from fastadapt.report import draw_curves
+
+        print(f"report: {draw_curves(records, folder / 'report' / 'curves.png', name=name)}")
+    except MissingExtraError as error:
+        print(f"no pictures were drawn: {error}")

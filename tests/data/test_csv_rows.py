@@ -1,0 +1,96 @@
+"""A CSV file as text: what is read, and the sentences for what can't be."""
+
+import hashlib
+import re
+
+import pytest
+
+from fastadapt.data.csv_rows import MOST_BYTES, MOST_COLUMNS, read_rows
+from fastadapt.errors import DataError
+
+
+def file_of(tmp_path, content):
+    path = tmp_path / "table.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a,b\n1,x\n2,y\n",
+        "a;b\n1;x\n2;y\n",
+        "a\tb\n1\tx\n2\ty\n",
+        "\ufeffa,b\r\n1,x\r\n\r\n2,y\r\n",
+        ' a , "b"\n 1 , "x"\n,\n2,y',
+        "\ufeffa,b\n1,x\n2,y\n".encode("utf-16-le"),
+        "\n\na,b\n1,x\n2,y\n",
+    ],
+)
+def test_forms_of_the_same_table(tmp_path, content):
+    path = file_of(tmp_path, content)
+    rows = read_rows(path)
+    assert rows.header == ("a", "b") and rows.cells == [["1", "x"], ["2", "y"]]
+    assert rows.column("b") == ["x", "y"] and len(rows) == 2
+    assert rows.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert rows.decimal_comma == (b";" in path.read_bytes())
+
+
+def test_lines_are_those_of_the_file(tmp_path):
+    rows = read_rows(file_of(tmp_path, 'a,b\n\n1,"two\nlines"\n3,4\n'))
+    assert rows.cells[0][1] == "two\nlines" and rows.lines == [4, 5]
+    assert rows.where(1).endswith("table.csv, line 5")
+
+
+def test_an_encoding_is_named_where_it_is_not_unicode(tmp_path):
+    path = file_of(tmp_path, "schule,größe\na,1\n".encode("cp1252"))
+    with pytest.raises(DataError, match=r"is not UTF-8 text \(byte 9\); .* name its --encoding, for example cp1252$"):
+        read_rows(path)
+    assert read_rows(path, "cp1252").header == ("schule", "größe")
+
+
+def test_one_column_is_a_table(tmp_path):
+    assert read_rows(file_of(tmp_path, "hours\n1\n2\n")).header == ("hours",)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", "^can't read FILE as a table: the file is empty"),
+        ("a,b\n", "^FILE has no rows below its header; add some$"),
+        ("1,2\n3,4\n", "^FILE, line 1 holds numbers where the header should be"),
+        ("a,a,b\n1,2,3\n", "^FILE, line 1: the column 'a' is named twice; name every column differently$"),
+        ("a,,b,\n1,2,3,4\n", "^FILE, line 1: columns 2, 4 have no name; name every column$"),
+        ("a,b\n1\n", "^FILE, line 2 has 1 values, the header has 2; correct the line$"),
+        ('a,b\n"1,2\n', "^FILE, line 2 is not valid CSV"),
+        (b"PK\x03\x04aaaa", "^FILE is an archive"),
+        (b"a,b\n1,\x00\n", "^FILE holds NUL characters"),
+        (
+            ",".join(f"c{i}" for i in range(MOST_COLUMNS + 1)) + "\n" + "1," * MOST_COLUMNS + "1\n",
+            "names 2,001 columns",
+        ),
+    ],
+)
+def test_every_problem_has_a_sentence(tmp_path, content, sentence):
+    path = file_of(tmp_path, content)
+    with pytest.raises(DataError, match=sentence.replace("FILE", re.escape(str(path)))) as caught:
+        read_rows(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_all_problems_come_at_once(tmp_path):
+    path = file_of(tmp_path, "a,a,\n1,2\n1,2,3\n1,2,3,4\n")
+    with pytest.raises(DataError) as caught:
+        read_rows(path)
+    first, *rest = str(caught.value).splitlines()
+    assert first.endswith("has 4 problems:")
+    wanted = ("'a' is named twice", "column 3 has no name", "line 2 has 2 values", "line 4 has 4 values")
+    assert len(rest) == 4 and all(part in line for part, line in zip(wanted, rest, strict=True))
+
+
+def test_a_large_file_is_refused_before_it_is_parsed(tmp_path):
+    path = tmp_path / "large.csv"
+    with path.open("wb") as file:
+        file.truncate(MOST_BYTES + 1)
+    with pytest.raises(DataError, match="is larger than 50 MB, the limit for a table"):
+        read_rows(path)
