@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -187,3 +187,6 @@ class FolderData:
         """What one input is, for reading further images."""
         shape = {"kind": "image", "size": self.size, "channels": self.channels}
         return {**shape, "invert": self.invert, "fit": self.fit}
+
+    classes: ClassVar[None] = None
+    flat_batch: ClassVar[int] = 0

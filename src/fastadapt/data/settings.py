@@ -176,7 +176,7 @@ class MiniImageNetData:
         """Return the parts, each of which is read when `source` first asks for it; there is nothing to download."""
         return MiniImageNetParts(root)
 
-    def source(self, part: Part, loaded: MiniImageNetParts | None = None) -> TaskSource:
+    def source(self, part: Part, loaded: Any = None) -> TaskSource:
         """Return the source of training, validation or test tasks."""
         training = part == "train"
         tasks = mini_imagenet_tasks(

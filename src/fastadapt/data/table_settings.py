@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fastadapt.data.columns import Preparation, missing_columns, raise_problems
 from fastadapt.data.csv_rows import Encoding, Rows, read_rows
@@ -120,6 +120,9 @@ class TableData:
     def train_shots(self) -> int:
         """Support rows of the largest training task."""
         return self.train_support or max(self.every_shots)
+
+    classes: ClassVar[None] = None
+    flat_batch: ClassVar[int] = 0
 
     def _split(self, rows: Rows) -> TaskSplit:
         sizes = {name: len(numbers) for name, numbers in rows_of_tasks(rows, self.preparation.task).items()}

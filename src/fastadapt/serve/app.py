@@ -14,6 +14,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 
 from fastadapt.errors import FastadaptError
 from fastadapt.serve.guard import Guard
@@ -114,7 +115,8 @@ def _add_pages(app: FastAPI, service: Service, web: Path) -> None:
         return PlainTextResponse(service.numbers(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     if web.is_dir():
-        app.mount("/static", StaticFiles(directory=web), name="static")
+        # the static files alone: a stream of steps must not wait for a block to be full
+        app.mount("/static", GZipMiddleware(StaticFiles(directory=web)), name="static")
 
 
 def _add_answers(app: FastAPI, limits: Limits) -> None:

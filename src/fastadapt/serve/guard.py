@@ -96,7 +96,7 @@ class Guard:
             await _reply(internal(), answer)
 
     def _problem(self, headers: Headers, path: str, private: bool) -> Problem | None:
-        if "\0" in path:
+        if not path.isprintable():  # a route would take "/" and a line feed for "/"
             return Problem(404, "not_found", "there is nothing at this address")
         if self.hosts is not None and _host(headers.get("host", "")) not in self.hosts:
             return Problem(400, "unknown_host", "this server is not known under that name; use the address it printed")

@@ -84,5 +84,5 @@ def as_plain(predictor: Predictor, example: Tensor) -> Plain:
     for i, layer in enumerate(called):
         layer.running_mean = getattr(predictor, f"support_mean_{i}").clone()
         layer.running_var = getattr(predictor, f"support_var_{i}").clone()
-        layer.track_running_stats = True
+        setattr(layer, "track_running_stats", True)  # noqa: B010  (typed as a tensor by torch)
     return Plain(model, None, classify)
