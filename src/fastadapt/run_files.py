@@ -28,6 +28,8 @@ from fastadapt.learner import Learner
 from fastadapt.methods.settings import MAMLMethod
 
 MODEL_FILES = ("learner.safetensors", "model.json")
+SHIPPED = Path(__file__).parent / "shipped"
+"""The models that come with fastadapt; each can be named where a run is asked for."""
 
 
 @dataclass(frozen=True)
@@ -179,19 +181,35 @@ def settle(folder: Path, config: RunConfig) -> None:
     write_text(path, config.to_json() + "\n")
 
 
+def shipped_models() -> list[str]:
+    """Return the names of the models that come with fastadapt."""
+    return sorted(path.parent.name for path in SHIPPED.glob("*/model.json"))
+
+
+def run_folder(run: Path | str) -> Path:
+    """Return the folder of a run: the one of that name, else that of the shipped model of that name.
+
+    Example:
+        >>> run_folder("drawing").name
+        'drawing'
+    """
+    path = Path(run)
+    return SHIPPED / path if not path.exists() and str(path) in shipped_models() else path
+
+
 def load_run(folder: Path | str) -> LoadedRun:
-    """Load the trained learner of a run, or of its `model/` folder alone.
+    """Load the trained learner of a run, of its `model/` folder alone, or a shipped model by its name.
 
     Raises:
         CheckpointError: if there is none, or it is damaged.
     """
-    folder = Path(folder)
+    folder = run_folder(folder)
     model = folder if (folder / "model.json").is_file() else folder / "model"
     if not model.is_dir():
         hint = (
             "it has no model/ yet: let its training finish or stop"
             if (folder / "config.json").is_file()
-            else "not a run"
+            else f"not a run, nor a model that is shipped ({', '.join(shipped_models())})"
         )
         raise CheckpointError(f"can't load {folder}: {hint}")
     verify(model, MODEL_FILES)

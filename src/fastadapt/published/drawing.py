@@ -1,8 +1,8 @@
-"""A model of drawings to be used by others: 3 to 10 classes of drawings, one sample each, every answer on its own.
+"""Models of drawings to be used by others: 3 to 10 classes of drawings, one sample each, every answer on its own.
 
-It is MAML on Omniglot with 10 ways. Queries are normalised by the statistics of the support set, in training too, so
+They are MAML and, to compare it with, Reptile on Omniglot with 10 ways. Queries are normalised by the statistics of the support set, in training too, so
 that an answer never depends on what else is asked. With fewer classes the head's further rows are left out; the inner
-loss is a sum over classes, so that a class pulls equally hard whatever the number of classes.
+loss is a sum over classes, so that a class pulls equally hard whatever the number of classes. Reptile's is a mean, as in its paper.
 """
 
 from dataclasses import replace
@@ -10,7 +10,7 @@ from dataclasses import replace
 from fastadapt.config import RunConfig
 from fastadapt.data.settings import OmniglotData
 from fastadapt.evaluate import Protocol
-from fastadapt.methods.settings import MAMLMethod
+from fastadapt.methods.settings import MAMLMethod, ReptileMethod
 from fastadapt.nets.settings import Conv4Net
 from fastadapt.published.experiment import Experiment, Measurement
 from fastadapt.training import Training
@@ -40,19 +40,41 @@ _CONFIG = RunConfig(
     validation_tasks=200,
 )
 
+REPTILE_STEPS = 20
+_REPTILE = replace(
+    _CONFIG,
+    # whole classes of 10 images and no queries: Reptile learns from minibatches of them
+    data=replace(_CONFIG.data, train_shots=10, train_queries=0),  # type: ignore[call-arg]
+    method=ReptileMethod(
+        inner_lr=1e-3, steps=5, batch=20, test_steps=REPTILE_STEPS, test_batch=None, inner_state="mean", norm="support"
+    ),
+    training=replace(_CONFIG.training, steps=20_000, meta_batch=5, optimizer="sgd", lr=1.0, schedule="linear"),
+    protocol=replace(_CONFIG.protocol, name="omniglot-10w1s-drawing-reptile-v1", steps=50, report=REPTILE_STEPS),
+    export="last",
+)
 
-def _of(ways: int, shots: int) -> Measurement:
-    protocol = replace(_CONFIG.protocol, name=f"omniglot-{ways}w{shots}s-drawing-v1")
+
+def _of(config: RunConfig, ways: int, shots: int) -> Measurement:
+    name = config.protocol.name.replace("10w1s", f"{ways}w{shots}s")
+    protocol = replace(config.protocol, name=name)
     return Measurement(f"{ways} ways, {shots} shot{'s' * (shots > 1)}", protocol, data={"ways": ways, "shots": shots})
 
 
+_TASKS = ((3, 1), (5, 1), (10, 1), (3, 5), (5, 5))
 EXPERIMENTS = (
     Experiment(
         "drawing",
         "a model of drawings: MAML, 3 to 10 ways, every query answered on its own",
         _CONFIG,
-        (_of(3, 1), _of(5, 1), _of(10, 1), _of(3, 5), _of(5, 5)),
+        tuple(_of(_CONFIG, *task) for task in _TASKS),
         "Finn, Abbeel, Levine 2017 (arXiv:1703.03400); the settings are ours",
     ),
+    Experiment(
+        "drawing-reptile",
+        "a model of drawings to compare with: Reptile, 3 to 10 ways, every query answered on its own",
+        _REPTILE,
+        tuple(_of(_REPTILE, *task) for task in _TASKS),
+        "Nichol, Achiam, Schulman 2018 (arXiv:1803.02999); the settings are ours",
+    ),
 )
-"""The model of drawings."""
+"""The models of drawings."""

@@ -107,7 +107,7 @@ def snippet(model: ServedModel, adapted: Adapted, method: str, file: str) -> byt
 
 def details_of(model: ServedModel, task: StoredTask, method: str, steps: int) -> dict[str, Any]:
     """Return what is noted in an exported predictor."""
-    run = model.run_for(None if task.classes is None else len(task.classes))
+    run = model.run_for(None if task.classes is None else len(task.classes), method)
     taken = asdict(model.recipe) if model.recipe is not None else dict(run.input)
     details: dict[str, Any] = {"input": taken, "net": run.net, "run": model.name, "method": method, "steps": steps}
     if task.classes is None:

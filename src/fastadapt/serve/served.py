@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastadapt import run_files
 from fastadapt.data.images import ImageRecipe
-from fastadapt.errors import CheckpointError
+from fastadapt.errors import CheckpointError, ConfigError
 from fastadapt.learner import Learner
 from fastadapt.memory import PeakBytes
 from fastadapt.methods.gradient import GradientLearner
 from fastadapt.methods.transfer import Transfer
 from fastadapt.norm import Norm
-from fastadapt.run_files import LoadedRun, load_run
+from fastadapt.run_files import LoadedRun, load_run, run_folder, shipped_models
 from fastadapt.serve.heads import head_of
 from fastadapt.serve.limits import Limits
 from fastadapt.serve.problems import Problem
@@ -60,9 +60,15 @@ class ServedModel:
     Args:
         run: the trained run, on the CPU.
         results: what was measured of it, for the page.
+        others: runs of other methods on the same kind of input, to compare with; each is offered as a method.
+
+    Raises:
+        ConfigError: if one of the others takes another input or another number of classes, or its method is there.
     """
 
-    def __init__(self, run: LoadedRun, results: list[dict[str, Any]] | None = None) -> None:
+    def __init__(
+        self, run: LoadedRun, results: list[dict[str, Any]] | None = None, others: Sequence[LoadedRun] = ()
+    ) -> None:
         self.run = run
         self.name = run.name
         self.results = results or []
@@ -71,9 +77,11 @@ class ServedModel:
         if run.input.get("kind") == "image":
             # a photograph is not square; padding loses nothing of it
             self.recipe = ImageRecipe(**{**run.input, "fit": "pad"})
-        self.methods = _methods(run)
+        self.others = {_title(other).lower(): other for other in others}
+        self.methods = _methods(run, others)
         self._lock = threading.Lock()
-        self._runs: dict[int | None, LoadedRun] = {run.ways: run}
+        self._runs: dict[tuple[str | None, int | None], LoadedRun] = {(None, run.ways): run}
+        self._runs |= {(method, other.ways): other for method, other in self.others.items()}
         self._learners: dict[tuple[str, int | None], Learner] = {}
         self._bytes: dict[int | None, float] = {}
 
@@ -82,8 +90,8 @@ class ServedModel:
         """The method by which the run was trained."""
         return self.methods[0].name
 
-    def run_for(self, ways: int | None) -> LoadedRun:
-        """Return the run for tasks of so many classes.
+    def run_for(self, ways: int | None, method: str | None = None) -> LoadedRun:
+        """Return the run by which a method starts (the model's own for None), for tasks of so many classes.
 
         Raises:
             Problem: 422 if it was not made for so many.
@@ -93,13 +101,14 @@ class ServedModel:
             code = "too_many_classes" if ways > most else "too_few_classes"
             some = f"{fewest} to {most}" if fewest != most else f"exactly {most}"
             raise Problem(422, code, f"there are {ways} classes, {self.name} takes {some}; change the task", "classes")
+        key = method if method in self.others else None
         with self._lock:
-            if ways not in self._runs:
+            if (key, ways) not in self._runs:
                 assert ways is not None
                 # it builds a network first: the generator is everybody's, so it is put back
                 with torch.random.fork_rng(devices=[]):
-                    self._runs[ways] = self.run.narrowed(ways)
-            return self._runs[ways]
+                    self._runs[key, ways] = (self.run if key is None else self.others[key]).narrowed(ways)
+            return self._runs[key, ways]
 
     def ways_of(self, y: Tensor) -> int | None:
         """Return the number of classes of a task with these labels; None for a regression."""
@@ -115,7 +124,7 @@ class ServedModel:
             Problem: 422 if the model has no such method.
         """
         self.check_method(method)
-        run = self.run_for(ways)
+        run = self.run_for(ways, method)
         if method != FINE_TUNE:
             return copy.deepcopy(run.learner)
         with self._lock:
@@ -184,9 +193,19 @@ class ServedModel:
         }
 
 
-def _methods(run: LoadedRun) -> tuple[Method, ...]:
-    title = type(run.config.method).__name__.removesuffix("Method")
-    methods = [Method(title.lower(), title, _ABOUT.get(title.lower(), "the method by which the model was trained"))]
+def _title(run: LoadedRun) -> str:
+    return type(run.config.method).__name__.removesuffix("Method")
+
+
+def _methods(run: LoadedRun, others: Sequence[LoadedRun]) -> tuple[Method, ...]:
+    for other in others:
+        if (other.input, other.ways, other.fewest_ways) != (run.input, run.ways, run.fewest_ways):
+            raise ConfigError(f"{other.name} can't be compared with {run.name}: it takes another kind of task")
+    titles = [_title(each) for each in (run, *others)]
+    if len(set(titles)) < len(titles):
+        raise ConfigError(f"{run.name} and what it is compared with use one method twice: {', '.join(titles)}")
+    usual = "the method by which the model was trained"
+    methods = [Method(title.lower(), title, _ABOUT.get(title.lower(), usual)) for title in titles]
     # a transfer baseline has no learned start of gradient steps to compare with
     if not isinstance(run.learner, GradientLearner) or isinstance(run.learner, Transfer):
         return tuple(methods)
@@ -205,28 +224,37 @@ def _peak(learner: Learner, support: tuple[Tensor, Tensor], norm: Norm) -> float
 def load_served(run: str) -> ServedModel:
     """Return a run, or the shipped model of that name, ready to be served, with the results that lie beside it.
 
+    A shipped model brings those that are shipped to be compared with it: `drawing` brings `drawing-reptile`.
+
     Raises:
         CheckpointError: if there is no such run, or its input is neither images nor points.
     """
-    loaded = load_run(run)
+    folder = run_folder(run)
+    loaded = load_run(folder)
     if loaded.input.get("kind") not in ("image", "points"):
         raise CheckpointError(f"{run} takes {loaded.input}; only runs on images and on points can be served")
-    folder = Path(run)
-    if not folder.exists():  # a shipped model
-        folder = Path(run_files.__file__).parent / "shipped" / run
-    return ServedModel(loaded, measured(folder, loaded))
+    others = [load_run(folder.with_name(name)) for name in shipped_models() if name.startswith(f"{folder.name}-")]
+    is_shipped = folder.name in shipped_models() and folder == run_folder(folder.name)
+    return ServedModel(loaded, measured(folder, loaded), others if is_shipped else ())
 
 
 def measured(folder: Path, run: LoadedRun) -> list[dict[str, Any]]:
-    """Return the accuracy in the `evaluation.json` of a run, with ways, shots and half-width of its 95 % interval."""
+    """Return the accuracies in the `evaluation.json` of a run, each with ways, shots and half of its 95 % interval."""
     try:
-        record = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
-        if record["metric"] != "accuracy":
-            return []
-        at = len(record["mean"]) - 1 if record["protocol"]["report"] is None else record["protocol"]["report"]
-        mean, half = float(record["mean"][at]), float(record["ci95"][at])
+        found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+        rows = [_row(record, run) for record in (found if isinstance(found, list) else [found])]
     except (OSError, ValueError, KeyError, IndexError, TypeError):  # it is only shown
         return []
+    return [row for row in rows if row is not None]
+
+
+def _row(record: dict[str, Any], run: LoadedRun) -> dict[str, Any] | None:
+    if record["metric"] != "accuracy":
+        return None
+    at = len(record["mean"]) - 1 if record["protocol"]["report"] is None else record["protocol"]["report"]
+    mean, half = float(record["mean"][at]), float(record["ci95"][at])
+    if not (math.isfinite(mean) and math.isfinite(half)):
+        return None
     alone = not record.get("transductive", False)  # the service answers every query alone
-    row = {"ways": run.ways, "shots": run.shots, "mean": mean, "ci95": half, "alone": alone}
-    return [row] if math.isfinite(mean) and math.isfinite(half) else []
+    task = {"ways": record.get("ways", run.ways), "shots": record.get("shots", run.shots)}
+    return {**task, "mean": mean, "ci95": half, "alone": alone}
