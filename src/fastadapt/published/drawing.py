@@ -48,8 +48,11 @@ _REPTILE = replace(
     method=ReptileMethod(
         inner_lr=1e-3, steps=5, batch=20, test_steps=REPTILE_STEPS, test_batch=None, inner_state="mean", norm="support"
     ),
-    training=replace(_CONFIG.training, steps=20_000, meta_batch=5, optimizer="sgd", lr=1.0, schedule="linear"),
-    protocol=replace(_CONFIG.protocol, name="omniglot-10w1s-drawing-reptile-v1", steps=50, report=REPTILE_STEPS),
+    training=replace(
+        _CONFIG.training, steps=20_000, validate_every=2000, meta_batch=5, optimizer="sgd", lr=1.0, schedule="linear"
+    ),
+    protocol=replace(_CONFIG.protocol, name="omniglot-10w1s-drawing-reptile-v1", steps=REPTILE_STEPS, report=None),
+    validation_tasks=50,
     export="last",
 )
 
