@@ -3,8 +3,8 @@
     fastadapt reproduce drawing drawing-reptile --data DIR
     python benchmarks/published/ship.py drawing drawing-reptile
 
-The folder `src/fastadapt/shipped/NAME` gets the exported model, verified, and `evaluation.json`, the measurements in the
-result file; nothing else of the run.
+The folder `src/fastadapt/shipped/NAME` gets the exported model, verified, and `evaluation.json`, the measurements in
+the result file; nothing else of the run.
 """
 
 import argparse
