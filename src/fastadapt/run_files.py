@@ -187,14 +187,17 @@ def shipped_models() -> list[str]:
 
 
 def run_folder(run: Path | str) -> Path:
-    """Return the folder of a run: the one of that name, else that of the shipped model of that name.
+    """Return the folder of a run: the one that is named, else that of the shipped model of that name.
+
+    A folder that is no run, as one of images that happens to be called `drawing`, does not hide the shipped model.
 
     Example:
         >>> run_folder("drawing").name
         'drawing'
     """
     path = Path(run)
-    return SHIPPED / path if not path.exists() and str(path) in shipped_models() else path
+    is_run = any((path / name).exists() for name in ("config.json", "model", "model.json"))
+    return SHIPPED / path if not is_run and str(path) in shipped_models() else path
 
 
 def load_run(folder: Path | str) -> LoadedRun:

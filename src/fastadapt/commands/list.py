@@ -11,6 +11,7 @@ from fastadapt.checkpoint import saved_steps
 from fastadapt.presets import PRESETS
 from fastadapt.published.experiment import Experiment
 from fastadapt.published.registry import EXPERIMENTS
+from fastadapt.run_files import shipped_models
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
         published = {
             name: {"what": e.what, "version": e.version, "source": e.source} for name, e in EXPERIMENTS.items()
         }
-        print(json.dumps({"presets": presets, "published": published, "runs": runs}, indent=2))
+        print(json.dumps({"presets": presets, "published": published, "shipped": shipped_models(), "runs": runs}, indent=2))
         return 0
     print("presets (fastadapt train PRESET):")
     print(f"  {'--data FOLDER':<28} your own images, one folder for each class; fastadapt check FOLDER first")
@@ -71,6 +72,9 @@ def main(argv: Sequence[str]) -> int:
     for name, experiment in EXPERIMENTS.items():
         numbers = claimed(experiment)
         print(f"  {name:<34} {experiment.what}{f'; published {numbers}' if numbers else ''}")
+    print("\nmodels that come with fastadapt (fastadapt adapt NAME, serve NAME):")
+    for name in shipped_models():
+        print(f"  {name:<34} {EXPERIMENTS[name].what}")
     print(f"\nruns in {settings.runs}/:" if runs else f"\nno runs in {settings.runs}/")
     for entry in runs:
         print(f"  {entry['run']:<32} step {entry['step']}  {entry['result'] or 'not evaluated yet'}")
