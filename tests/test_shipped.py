@@ -1,4 +1,4 @@
-"""The models that come with fastadapt: there after an installation, small, without a network, and as good as they say."""
+"""The models that come with fastadapt: there once installed, small, without a network, as good as they say."""
 
 import json
 import os

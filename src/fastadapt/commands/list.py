@@ -62,7 +62,8 @@ def main(argv: Sequence[str]) -> int:
         published = {
             name: {"what": e.what, "version": e.version, "source": e.source} for name, e in EXPERIMENTS.items()
         }
-        print(json.dumps({"presets": presets, "published": published, "shipped": shipped_models(), "runs": runs}, indent=2))
+        shipped = shipped_models()
+        print(json.dumps({"presets": presets, "published": published, "shipped": shipped, "runs": runs}, indent=2))
         return 0
     print("presets (fastadapt train PRESET):")
     print(f"  {'--data FOLDER':<28} your own images, one folder for each class; fastadapt check FOLDER first")

@@ -41,7 +41,7 @@ def camera(page):
     page.evaluate(f"() => {{ navigator.mediaDevices.getUserMedia = {NO_CAMERA}; }}")
     page.locator("summary[aria-label^='Add a sample']").first.click()
     page.locator(".card").first.get_by_role("button", name="Camera").click()
-    until(page, "document.querySelector('#camera-words').textContent.includes('No camera')")
+    until(page, "document.querySelector('#camera-words')?.textContent.includes('No camera')")
 
 
 def told(page):
@@ -91,6 +91,18 @@ def test_targets_are_large_and_nothing_is_cut_off(size, visit):
     )
     assert small == []
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+
+
+def test_the_question_stays_beside_the_classes_and_covers_nothing(visit):
+    page = visit()
+    for _ in range(4):
+        page.get_by_role("button", name="Add a class").click()
+    compared(page)
+    where = """(id) => { const box = document.querySelector(id).getBoundingClientRect(); return [box.top, box.bottom]; }"""
+    page.evaluate("scrollTo(0, 250)")
+    assert page.evaluate(where, "#ask")[0] == 16  # it follows
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    assert page.evaluate(where, "#ask")[1] <= page.evaluate(where, "#watch")[0]
 
 
 def test_it_holds_at_200_percent(visit):

@@ -125,11 +125,11 @@ def test_the_camera_counts_down_takes_a_burst_and_stops(visit):
     card = page.locator(".card").first
     card.locator("summary[aria-label^='Add a sample']").click()
     card.get_by_role("button", name="Camera").click()
-    until(page, "document.querySelector('#camera-view').videoWidth > 0")
+    until(page, "document.querySelector('#camera-view')?.videoWidth > 0")
     with answered(page):
         page.get_by_role("button", name="Take pictures").click()
         until(page, "document.querySelector('#camera-count').textContent === '2'")
-        until(page, "document.querySelector('#camera-words').textContent.includes('pictures added')")
+        until(page, "document.querySelector('#camera-words')?.textContent.includes('pictures added')")
         page.evaluate("window.kept = document.querySelector('#camera-view').srcObject.getTracks()[0]")
         page.get_by_role("button", name="Stop").click()
     assert page.evaluate("window.kept.readyState") == "ended"
@@ -148,7 +148,7 @@ def test_the_other_camera_and_a_refusal(visit):
         }"""
     )
     page.locator("#ask").get_by_role("button", name="Ask with the camera").click()
-    until(page, "document.querySelector('#camera-words').textContent.includes('not allowed')")
+    until(page, "document.querySelector('#camera-words')?.textContent.includes('not allowed')")
     page.get_by_role("button", name="Other camera").click()
     until(page, "window.wanted.length === 2")
     assert page.evaluate("window.wanted") == ["environment", "user"]
