@@ -98,7 +98,9 @@ def test_the_question_stays_beside_the_classes_and_covers_nothing(visit):
     for _ in range(4):
         page.get_by_role("button", name="Add a class").click()
     compared(page)
-    where = """(id) => { const box = document.querySelector(id).getBoundingClientRect(); return [box.top, box.bottom]; }"""
+    where = (
+        """(id) => { const box = document.querySelector(id).getBoundingClientRect(); return [box.top, box.bottom]; }"""
+    )
     page.evaluate("scrollTo(0, 250)")
     assert page.evaluate(where, "#ask")[0] == 16  # it follows
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
