@@ -1,5 +1,6 @@
 """`fastadapt serve` and `fastadapt demo`: what they refuse, and a server as a process of its own."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -15,10 +16,11 @@ from fastadapt.checkpoint import write_manifest
 from fastadapt.cli import main
 from fastadapt.commands import demo, serve
 from fastadapt.errors import ConfigError, MissingExtraError
+from fastadapt.methods.settings import ReptileMethod
 from fastadapt.run_files import MODEL_FILES
 from fastadapt.serve.run import listen
-from fastadapt.serve.served import load_served, measured
-from serve.kit import drawing
+from fastadapt.serve.served import ServedModel, load_served, measured
+from serve.kit import drawing, loaded, waves
 
 
 @pytest.fixture
@@ -57,12 +59,27 @@ def test_a_run_is_loaded_with_its_results(run):
         (["RUN", "--port", "70000"], "--port must be 0..65535"),
         (["RUN", "RUN"], "the same name"),
         (["RUN", "--host", "203.0.113.7"], "no such address"),
+        (["RUN", "--token", "пароль"], "--token takes letters"),
     ],
 )
 def test_what_cannot_be_served_is_said_in_a_sentence(run, words, sentence, capsys):
     assert main(["serve", *(str(run) if word == "RUN" else word for word in words)]) == 2
     error = capsys.readouterr().err
     assert sentence in error and len(error.strip().splitlines()) == 1
+
+
+def test_other_methods_run_on_the_same_kind_of_task_only():
+    own = drawing().run
+    reptile = loaded(dataclasses.replace(own.config, method=ReptileMethod(norm="support")), "drawing-reptile")
+    model = ServedModel(own, others=[reptile])
+    assert [method.name for method in model.methods] == ["maml", "reptile", "fine-tune", "nearest-mean"]
+    assert model.run_for(3, "reptile").name == "drawing-reptile" and model.run_for(3, "maml").name == "drawing"
+    assert type(model.learner("reptile", 3)).__name__ == "Reptile"
+    assert model.digest("reptile") != model.digest("maml")
+    with pytest.raises(ConfigError, match="one method twice"):
+        ServedModel(own, others=[own])
+    with pytest.raises(ConfigError, match="another kind of task"):
+        ServedModel(own, others=[waves().run])
 
 
 def test_a_port_that_is_taken_is_said_to_be():

@@ -74,6 +74,7 @@ def test_an_adaptation_streams_one_line_a_step_and_then_ends(client):
         assert torch.tensor(line["probabilities"]).shape == (3, 3) and line["held_out"] is None
         assert torch.tensor(line["probabilities"]).sum(1).tolist() == pytest.approx([1.0] * 3)
     assert done["done"] is True and done["seconds"] > 0 and 0 <= done["held_out"] <= 1
+    assert 0 <= done["held_out_before"] <= 1
     assert [entry["class"] for entry in done["nearest"]] == [0, 1, 2] and all(
         e["image"] in (0, 1) for e in done["nearest"]
     )

@@ -14,6 +14,7 @@ import zlib
 from urllib.parse import unquote
 
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 from fastadapt.serve.app import create_app
@@ -128,6 +129,49 @@ def test_a_bomb_in_the_metadata_is_refused(client):
     began = time.process_time()
     refused(client.post("/api/tasks", json={"model": "drawing", "classes": classes}), 400, "bad_image")
     assert time.process_time() - began < 2
+
+
+def many_scans(times):
+    """Return a progressive JPEG whose last scan comes again and again: small, and slow to decode."""
+    content = io.BytesIO()
+    Image.effect_noise((64, 64), 80).save(content, "JPEG", progressive=True)
+    whole = content.getvalue()
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    return whole[:-2] + last * times + whole[-2:]
+
+
+def test_an_image_of_too_many_scans_is_refused_before_it_is_decoded(client):
+    for times, status in ((0, 201), (2000, 400)):
+        bomb = base64.b64encode(many_scans(times)).decode()
+        classes = [{"name": "a", "images": [bomb]}, {"name": "b", "images": [coded("ring")]}]
+        answer = client.post("/api/tasks", json={"model": "drawing", "classes": classes})
+        assert answer.status_code == status, answer.text
+    assert "scans, the most allowed are 100" in answer.json()["error"]["message"]
+
+
+def test_of_a_long_animation_only_the_first_frame_is_decoded(client):
+    frames = [Image.new("L", (1000, 1000), shade) for shade in range(0, 250, 2)]
+    content = io.BytesIO()
+    frames[0].save(content, "GIF", save_all=True, append_images=frames[1:])
+    classes = [{"name": "a", "images": [base64.b64encode(content.getvalue()).decode()]}]
+    classes.append({"name": "b", "images": [coded("ring")]})
+    began = time.process_time()
+    assert client.post("/api/tasks", json={"model": "drawing", "classes": classes}).status_code == 201
+    assert time.process_time() - began < 1
+
+
+def test_a_body_that_does_not_arrive_is_not_waited_for():
+    app = create_app([drawing()], limits=Limits(workers=1, body_seconds=0.3))
+    with listening(app) as address:
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), 10) as half:
+            head = (
+                "POST /api/tasks HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 100"
+            )
+            half.sendall(f"{head}\r\n\r\n{{".encode())
+            half.settimeout(10)
+            answer = half.recv(4000)
+        assert answer.startswith(b"HTTP/1.1 408") and b"body_too_slow" in answer
 
 
 def test_decoding_has_a_time_limit():
@@ -283,7 +327,7 @@ def test_no_path_leads_out_of_the_page(tmp_path):
 
 
 def test_odd_addresses_are_not_found(client):
-    odd = ["%00", "a%00.png", "%ff", "%ed%a0%80", "a" * 3000, "con", "%0a", "index.html/", "..%2f..%2fetc%2fpasswd"]
+    odd = ["%00", "a%00.png", "%ff", "%ed%a0%80", "a" * 3000, "con", "%0a", "missing.html/", "..%2f..%2fetc%2fpasswd"]
     for name in odd:
         for root in ("/static/", "/", "/api/tasks/"):
             assert client.get(root + name).status_code in (400, 404), root + name

@@ -5,9 +5,11 @@ import base64
 import pytest
 from starlette.testclient import TestClient
 
+from fastadapt.config import MLPNet, ReptileMethod, RunConfig, SinusoidData
 from fastadapt.serve.app import create_app
 from fastadapt.serve.limits import Limits
-from serve.kit import SHAPES, adapt, coded, create, drawing, picture, waves
+from fastadapt.serve.served import ServedModel
+from serve.kit import SHAPES, adapt, coded, create, drawing, loaded, picture, waves
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +147,17 @@ def test_an_adaptation_that_diverges_says_so_in_its_last_line(client):
     assert last["sequence"] == 3 and last["error"]["code"] == "diverged" and last["error"]["field"] == "rate"
     assert steps[0]["step"] == 0
     assert client.get(f"/api/tasks/{task}").json()["adapted"] == []
+
+
+def test_an_answer_that_is_not_finite_is_the_querys_fault():
+    method = ReptileMethod(inner_lr=0.01, inner_rule="sgd", test_batch=None, test_steps=1, inner_state="reset")
+    config = RunConfig(SinusoidData(shots=4), MLPNet(hidden=(16,), activation="relu", init_std=None), method)
+    with TestClient(create_app([ServedModel(loaded(config, "relu"))], limits=Limits(workers=1))) as client:
+        task = create(client, "relu", rows={"x": [[0.0], [1.0]], "y": [[0.0], [1.0]]})
+        assert adapt(client, task, steps=1)[-1]["done"]
+        for path in ("adapt", "predict"):
+            answer = client.post(f"/api/tasks/{task}/{path}", json={"queries": [[3e38]]})
+            assert answer.status_code == 422 and answer.json()["error"]["field"] == "queries", answer.text
 
 
 def test_what_was_not_adapted_can_neither_answer_nor_be_taken_away(client):

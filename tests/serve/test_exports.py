@@ -1,21 +1,30 @@
 """What is taken away gives the answers that the server gave."""
 
+import hashlib
 import importlib.util
 import io
 import json
+import os
 import subprocess
 import sys
+import threading
+import time
 import zipfile
 
 import pytest
 import torch
+from safetensors.torch import save
 from starlette.testclient import TestClient
 
 from fastadapt import load_predictor
 from fastadapt.data.images import ImageRecipe
+from fastadapt.errors import CheckpointError
 from fastadapt.serve.app import create_app
+from fastadapt.serve.exports import export, sweep_exports
+from fastadapt.serve.jobs import Job
 from fastadapt.serve.limits import Limits
 from fastadapt.serve.plain import as_plain
+from fastadapt.serve.problems import Problem
 from serve.kit import SHAPES, adapt, classes, coded, create, drawing, picture, waves
 
 QUERY = {"shift": 3}
@@ -118,6 +127,64 @@ def test_a_task_taken_away_and_brought_back_is_the_same_task(client):
 def test_points_have_no_images_to_pack(client):
     answer = client.get(f"/api/tasks/{create(client, 'waves', **POINTS)}/export", params={"format": "zip"})
     assert answer.status_code == 422 and answer.json()["error"]["code"] == "no_images"
+
+
+def test_the_weights_it_came_from_are_named(client, tmp_path):
+    task, _ = adapted(client, "drawing")
+    weights = client.app.state.service.models["drawing"].run.learner.state_dict()
+    base = load_predictor(unpacked(taken(client, task, "model").content, tmp_path)).details["base"]
+    assert base == {"step": 0, "sha256": hashlib.sha256(save(weights)).hexdigest()}
+
+
+def test_a_name_that_archives_pass_over_is_no_name(client):
+    for name in (".net", "__MACOSX", ".."):
+        answer = client.post("/api/tasks", json={"model": "drawing", "classes": [{**classes(2)[0], "name": name}]})
+        assert answer.json()["error"]["code"] == "bad_name", name
+
+
+def test_the_zip_that_the_page_saves_is_a_task_too(client):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("task.json", "{}")
+        for name in SHAPES[:2]:
+            archive.writestr(f"{name}/1.png", picture(name))
+    answer = client.post("/api/tasks", data={"model": "drawing"}, files=[("archive", ("t.zip", content.getvalue()))])
+    assert answer.status_code == 201 and answer.json()["classes"] == list(SHAPES[:2])
+
+
+def test_an_export_ends_when_nobody_wants_it_any_more(client, tmp_path, monkeypatch):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    stored = client.app.state.service.store.get(adapted(client, "drawing")[0])
+    job = Job(60)
+    job.begin()
+    threading.Timer(0.3, job.cancel).start()
+    began = time.monotonic()
+    with pytest.raises(Problem, match="cancelled"):
+        export(client.app.state.service.models["drawing"], stored, "onnx", "maml", job)
+    assert time.monotonic() - began < 3 and list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_server_left_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for owner in (gone.pid, os.getpid(), "someone"):
+        (tmp_path / f"fastadapt-export-{owner}-abc").mkdir()
+    sweep_exports()
+    assert {path.name.split("-")[2] for path in tmp_path.iterdir()} == {str(os.getpid()), "someone"}
+
+
+def test_a_full_disk_is_the_servers_trouble(client, monkeypatch, caplog):
+    task, _ = adapted(client, "drawing")
+
+    def full(*args):
+        raise CheckpointError("could not write /srv/secret: no space left")
+
+    monkeypatch.setattr("fastadapt.serve.exports.save_predictor", full)
+    answer = client.get(f"/api/tasks/{task}/export", params={"format": "model"})
+    assert answer.status_code == 500 and "secret" not in answer.text and "no space left" in caplog.text
 
 
 @pytest.mark.skipif(importlib.util.find_spec("onnx") is not None, reason="onnx is installed")

@@ -10,8 +10,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from fastadapt.serve.app import create_app
-from fastadapt.serve.jobs import Job
+from fastadapt.serve.jobs import Job, Workers
 from fastadapt.serve.limits import Limits
+from fastadapt.serve.problems import Problem
 from serve.kit import (
     SHAPES,
     adapt,
@@ -195,6 +196,26 @@ def test_a_full_queue_answers_429_with_a_time(monkeypatch):
     for answer in found:
         if answer.status_code == 429:
             assert 1 <= int(answer.headers["retry-after"]) <= 60 and answer.json()["error"]["code"] == "busy"
+
+
+def test_who_leaves_the_queue_makes_room_at_once():
+    workers = Workers(Limits(workers=1, queue=2, seconds=60))
+    hold, ran = threading.Event(), []
+    workers.submit(workers.job(), lambda job: hold.wait(30))
+    until(lambda: workers.busy == 1)
+    left = [workers.job() for _ in range(2)]
+    for job in left:
+        workers.submit(job, lambda job: ran.append("left"))
+    with pytest.raises(Problem, match="2 requests are waiting"):
+        workers.submit(workers.job(), lambda job: ran.append("refused"))
+    for job in left:
+        job.cancel()
+    assert workers.waiting == 0
+    stayed = workers.submit(workers.job(), lambda job: ran.append("stayed"))
+    hold.set()
+    stayed.result(30)
+    workers.close()
+    assert ran == ["stayed"] and workers.waiting == workers.busy == 0
 
 
 def test_a_job_has_a_time_limit(monkeypatch):

@@ -108,3 +108,17 @@ def test_memory_comes_back_when_tasks_go():
     clock.time += 1801
     store.sweep()
     assert store.size == 0 and len(store) == 0
+
+
+def test_the_total_stays_the_sum_of_what_is_kept():
+    store = Store(Limits(tasks=3))
+    tasks = [store.add("m", None, [2], support(10 * (i + 1))) for i in range(4)]
+    for task in tasks:  # the first one is gone already
+        for numbers in (4, 8):
+            job = Job(1)
+            store.start(task, job)
+            store.finish(task, job, "maml", adapted(numbers=numbers))
+    kept = tasks[1:]
+    assert store.size == sum(task.size for task in kept) == sum(80 * (i + 2) + 36 for i in range(3))
+    store.drop(tasks[2].id)
+    assert store.size == sum(task.size for task in (tasks[1], tasks[3]))

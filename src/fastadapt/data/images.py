@@ -34,6 +34,8 @@ NORMALISATIONS: dict[str, tuple[tuple[float, ...] | None, tuple[float, ...] | No
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 MOST_PIXELS = 16_000_000
 MOST_BYTES = 10_000_000
+MOST_SCANS = 100
+"""Scans of a progressive JPEG; usual ones have ten, and each is decoded over the whole image."""
 _LARGEST_SIDE = 1024
 _ORIENTATION = 0x0112  # the EXIF tag
 # Changing the list of warning filters is not safe between threads.
@@ -211,6 +213,9 @@ def open_image(content: bytes, name: str) -> "Picture":
     width, height = picture.size
     if width * height > MOST_PIXELS:
         raise DataError(_too_many(name, f"{width}x{height}"))
+    # within the packed pixels a byte ff is never followed by da, so this counts the beginnings of scans
+    if picture.format == "JPEG" and (scans := content.count(b"\xff\xda")) > MOST_SCANS:
+        raise DataError(f"{name} has {scans} scans, the most allowed are {MOST_SCANS}; save it again")
     picture.load()
     return picture
 

@@ -1,10 +1,12 @@
 """One adaptation, step by step: what the loss, the samples and the queries look like after 0, 1, ..., k inner steps.
 
-Every query is answered by itself, and never beside another one: with a batch of one row not even the rounding of an
-answer depends on what else was asked.
+Where a network has batch norm every query is answered by itself, and never beside another one: with a batch of one row
+not even the rounding of an answer depends on what else was asked. Without batch norm queries can't meet; they go
+through the network together, and beside others an answer may be rounded otherwise in its last digit.
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -62,7 +64,9 @@ def steps_of(
     predictors = _predictors(model, method, support, steps, rate, check)
     for number, predictor in enumerate(predictors):
         step = _judged(number, predictor, support, queries, check)
-        if not (torch.isfinite(torch.tensor(step.loss)) and bool(step.answers.isfinite().all())):
+        if not bool(step.answers.isfinite().all()) and math.isfinite(step.loss):
+            raise too_far()
+        if not math.isfinite(step.loss):
             raise Problem(
                 422,
                 "diverged",
@@ -70,6 +74,11 @@ def steps_of(
                 "rate",
             )
         yield step
+
+
+def too_far() -> Problem:
+    """Return the answer for queries whose answers are not finite though the task's own are."""
+    return Problem(422, "bad_query", "the answer to a query is not finite; ask nearer to the task's samples", "queries")
 
 
 def _predictors(
@@ -153,8 +162,8 @@ def _checked(body: Predictor, row: Tensor, check: Check) -> Tensor:
 
 def held_out(
     model: ServedModel, method: str, support: Support, steps: int, rate: float | None, check: Check
-) -> float | None:
-    """Return the accuracy on samples that were left out, or None for a regression or with one sample a class.
+) -> tuple[float, float] | None:
+    """Return the accuracy on samples that were left out, before and after; None for a regression or one sample a class.
 
     One adaptation for each shot: the f-th sample of every class that has more than one is left out and asked about.
     """
@@ -163,7 +172,7 @@ def held_out(
         return None
     position = torch.tensor([int((y[:i] == y[i]).sum()) for i in range(len(y))])
     counts = torch.bincount(y)
-    right = asked = 0
+    before = after = asked = 0
     for fold in range(int(counts.max())):
         out = (position == fold) & (counts[y] > 1)
         if not bool(out.any()):
@@ -171,14 +180,18 @@ def held_out(
         rest = (x[~out], y[~out])
         if len(rest[0]) < 2:
             return None
-        last: Step | None = None
-        for last in steps_of(model, method, rest, steps, rate, x[:0], check):  # noqa: B007 - the last one counts
+        states = steps_of(model, method, rest, steps, rate, x[:0], check)
+        last = start = next(states)
+        for last in states:  # noqa: B007 - the last one counts
             pass
-        assert last is not None
-        guess = answers(last.predictor, x[out], True, check).argmax(-1)
-        right += int((guess == y[out]).sum())
+        before += _right(start.predictor, x[out], y[out], check)
+        after += _right(last.predictor, x[out], y[out], check)
         asked += int(out.sum())
-    return right / asked if asked else None
+    return (before / asked, after / asked) if asked else None
+
+
+def _right(predictor: Predictor, x: Tensor, y: Tensor, check: Check) -> int:
+    return int((answers(predictor, x, True, check).argmax(-1) == y).sum())
 
 
 def copied(predictor: Predictor) -> Predictor:

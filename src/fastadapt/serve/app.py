@@ -86,7 +86,14 @@ def create_app(
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     # inside of the guard, which answers in JSON where a body is announced to be too long; this one counts what arrives
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=limits.body_bytes)
-    app.add_middleware(Guard, metrics=service.metrics, token=token, hosts=hosts, body_bytes=limits.body_bytes)
+    app.add_middleware(
+        Guard,
+        metrics=service.metrics,
+        token=token,
+        hosts=hosts,
+        body_bytes=limits.body_bytes,
+        body_seconds=limits.body_seconds,
+    )
     return app
 
 

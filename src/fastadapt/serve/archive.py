@@ -25,7 +25,8 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # no clock: the same task gives the same bytes
 def read_archive(content: bytes, limits: Limits) -> list[tuple[str, str, bytes]]:
     """Return `(class, file name, bytes)` of every `CLASS/NAME` in a zip, in its order.
 
-    One folder around all classes is allowed; hidden files, and what an operating system adds, are passed over.
+    One folder around all classes is allowed; hidden files, what an operating system adds, and the `task.json` in which
+    the page keeps strokes are passed over.
 
     Raises:
         Problem: 400 if it is no such zip; 413 if it unpacks to more than is allowed.
@@ -68,7 +69,7 @@ def _members(archive: zipfile.ZipFile, limits: Limits) -> Iterator[tuple[list[st
     total = 0
     for info in listed:
         parts = [part for part in info.filename.split("/") if part]
-        if info.is_dir() or not parts or any((p.startswith(".") and p.strip(".")) or p == "__MACOSX" for p in parts):
+        if info.is_dir() or not parts or _passed_over(parts):
             continue
         if stat.S_ISLNK(info.external_attr >> 16):
             raise _bad("holds a symbolic link")
@@ -79,6 +80,11 @@ def _members(archive: zipfile.ZipFile, limits: Limits) -> Iterator[tuple[list[st
         content = _unpacked(archive, info, limits, total)
         total += len(content)
         yield parts, content
+
+
+def _passed_over(parts: list[str]) -> bool:
+    hidden = any((part.startswith(".") and part.strip(".")) or part == "__MACOSX" for part in parts)
+    return hidden or parts == ["task.json"]
 
 
 def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limits: Limits, before: int) -> bytes:

@@ -1,9 +1,13 @@
 """What a user can take away: the adapted model, the same as ONNX, the lines of Python that use it, the task itself."""
 
 import importlib.util
+import logging
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,15 +15,20 @@ from typing import Any, Literal
 from fastadapt.predictor import Predictor
 from fastadapt.predictor_file import save_predictor
 from fastadapt.serve.archive import write_archive
-from fastadapt.serve.problems import Problem
+from fastadapt.serve.jobs import Job
+from fastadapt.serve.problems import Problem, internal
 from fastadapt.serve.samples import as_png
 from fastadapt.serve.served import ServedModel
 from fastadapt.serve.store import Adapted, StoredTask
+from fastadapt.serve.to_onnx import NOT_EXPORTABLE
+
+logger = logging.getLogger("fastadapt.serve")
 
 Format = Literal["model", "onnx", "snippet", "zip"]
 FOLDER = "adapted"
 _NEEDED = ("onnx", "onnxscript")
-_ONNX_SECONDS = 120
+_PREFIX = "fastadapt-export-"  # and the process that made it, so that another one knows what is left over
+_LOOK = 0.05  # seconds between two looks at the process that exports
 
 _SNIPPET = '''"""Use the model that was adapted by {method} in {steps} steps; unpack {file} beside this file."""
 
@@ -40,12 +49,19 @@ class Export:
     content: bytes
 
 
-def export(model: ServedModel, task: StoredTask, kind: Format, method: str) -> Export:
+def export(model: ServedModel, task: StoredTask, kind: Format, method: str, job: Job) -> Export:
     """Return what was asked for.
+
+    Args:
+        model: the served model.
+        task: the task, adapted unless it is the task itself that is wanted.
+        kind: what is wanted.
+        method: by which method it was adapted.
+        job: is asked now and then whether to stop.
 
     Raises:
         Problem: 409 if the task was not adapted by that method; 501 if what ONNX needs is not installed; 422 if there
-            are no images to pack.
+            are no images to pack, or the model can't be written as ONNX.
     """
     stem = f"fastadapt-{model.name}-{method}"
     if kind == "zip":
@@ -55,12 +71,12 @@ def export(model: ServedModel, task: StoredTask, kind: Format, method: str) -> E
         raise not_adapted(method)
     if kind == "snippet":
         return Export(f"{stem}.py", "text/x-python; charset=utf-8", snippet(model, adapted, method, f"{stem}.zip"))
-    with tempfile.TemporaryDirectory(prefix="fastadapt-") as place:
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as place:
         folder = save_predictor(_described(model, task, adapted, method), Path(place) / FOLDER)
         if kind == "model":
             members = [(f"{FOLDER}/{path.name}", path.read_bytes()) for path in sorted(folder.iterdir())]
             return Export(f"{stem}.zip", "application/zip", write_archive(members))
-        return Export(f"{stem}.onnx", "application/octet-stream", _onnx(folder))
+        return Export(f"{stem}.onnx", "application/octet-stream", _onnx(folder, job))
 
 
 def not_adapted(method: str) -> Problem:
@@ -110,6 +126,7 @@ def details_of(model: ServedModel, task: StoredTask, method: str, steps: int) ->
     run = model.run_for(None if task.classes is None else len(task.classes), method)
     taken = asdict(model.recipe) if model.recipe is not None else dict(run.input)
     details: dict[str, Any] = {"input": taken, "net": run.net, "run": model.name, "method": method, "steps": steps}
+    details["base"] = {"step": run.step, "sha256": model.digest(method)}
     if task.classes is None:
         return {**details, "support": task.shots[0]}
     return {**details, "labels": task.classes, "support": dict(zip(task.classes, task.shots, strict=True))}
@@ -125,7 +142,7 @@ def _described(model: ServedModel, task: StoredTask, adapted: Adapted, method: s
     return Predictor(predictor.model, predictor.norm, moments, predictor.beside, details).eval()
 
 
-def _onnx(folder: Path) -> bytes:
+def _onnx(folder: Path, job: Job) -> bytes:
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise Problem(
@@ -134,13 +151,39 @@ def _onnx(folder: Path) -> bytes:
             f"an ONNX export needs {' and '.join(missing)} on the server: pip install 'fastadapt[export]'",
             "format",
         )
-    file = folder.parent / "model.onnx"
+    file, said = folder.parent / "model.onnx", folder.parent / "said.txt"
     command = [sys.executable, "-m", "fastadapt.serve.to_onnx", str(folder), str(file)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_ONNX_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        raise Problem(413, "too_slow", f"the export took more than {_ONNX_SECONDS} seconds", "format") from None
-    if done.returncode != 0 or not file.is_file():
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    with said.open("w") as words, subprocess.Popen(command, stdout=words, stderr=words) as process:
+        try:
+            while process.poll() is None:
+                job.check()
+                time.sleep(_LOOK)
+        except BaseException:
+            process.kill()
+            raise
+    told = said.read_text(encoding="utf-8", errors="replace").strip()
+    if process.returncode == NOT_EXPORTABLE:
+        last = (told.splitlines() or ["no reason given"])[-1]
         raise Problem(422, "not_exportable", f"this model can't be written as ONNX ({last[:200]})", "format")
+    if process.returncode != 0 or not file.is_file():
+        logger.error("an ONNX export ended with %s: %s", process.returncode, told)
+        raise internal()
     return file.read_bytes()
+
+
+def sweep_exports() -> None:
+    """Remove what servers that were killed in the middle of an export have left in the temporary folder."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdecimal() and not _runs(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True

@@ -1,8 +1,10 @@
 """What every request passes and every answer carries: hosts, the token, security headers, a count."""
 
+import asyncio
 import json
 import logging
 import secrets
+import time
 from collections.abc import Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -40,6 +42,7 @@ class Guard:
         token: what a client has to send as `Authorization: Bearer TOKEN`; None lets everybody in.
         hosts: names under which the server may be asked; None takes every one.
         body_bytes: the longest body that may be announced; what arrives is counted by Starlette.
+        body_seconds: how long a body may take to arrive.
     """
 
     def __init__(
@@ -50,10 +53,12 @@ class Guard:
         token: str | None = None,
         hosts: Sequence[str] | None = None,
         body_bytes: int = 8_000_000,
+        body_seconds: float = 60.0,
     ) -> None:
         self.app = app
         self.metrics = metrics
         self.body_bytes = body_bytes
+        self.body_seconds = body_seconds
         self.token = None if token is None else token.encode()
         self.hosts = None if hosts is None else frozenset(hosts)
 
@@ -88,12 +93,31 @@ class Guard:
             await _reply(problem, answer)
             return
         try:
-            await self.app(scope, receive, answer)
+            await self.app(scope, self._in_time(receive), answer)
         except Exception:  # a bug: the log gets all of it, the client nothing
             if started:
                 raise
             logger.exception("a request failed: %s %s", scope["method"], ascii(path[:200]))
             await _reply(internal(), answer)
+
+    def _in_time(self, receive: Receive) -> Receive:
+        """Return `receive` with a limit on how long a body may take: half-sent ones would keep others out."""
+        end = time.monotonic() + self.body_seconds
+        complete = False
+
+        async def within() -> Message:
+            nonlocal complete
+            if complete:  # from here on it is waited for that the client leaves
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), max(0.0, end - time.monotonic()))
+            except TimeoutError:
+                told = f"the body did not arrive within {self.body_seconds:g} seconds; send it again"
+                raise Problem(408, "body_too_slow", told) from None
+            complete = not message.get("more_body", False)
+            return message
+
+        return within
 
     def _problem(self, headers: Headers, path: str, private: bool) -> Problem | None:
         if not path.isprintable():  # a route would take "/" and a line feed for "/"

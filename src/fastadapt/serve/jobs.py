@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -40,6 +41,13 @@ class Job:
         self.seconds = seconds
         self.began = math.inf
         self._stop = threading.Event()
+        self._withdraw: Callable[[], None] = lambda: None
+
+    def queued(self, withdraw: Callable[[], None]) -> None:
+        """Have `withdraw` called if it is cancelled: it leaves the queue at once and not when its turn comes."""
+        self._withdraw = withdraw
+        if self.cancelled:
+            withdraw()
 
     @property
     def cancelled(self) -> bool:
@@ -47,8 +55,9 @@ class Job:
         return self._stop.is_set()
 
     def cancel(self) -> None:
-        """Stop it before its next step."""
+        """Stop it before its next step, or before it begins."""
         self._stop.set()
+        self._withdraw()
 
     def begin(self) -> None:
         """Start its clock."""
@@ -67,13 +76,17 @@ class Job:
             Problem: if it was cancelled, or its time is over.
         """
         if self.cancelled:
-            raise Problem(409, "cancelled", "it was cancelled: a newer request took its place, or its client left")
+            raise _cancelled()
         if self.elapsed > self.seconds:
             raise Problem(
                 413,
                 "too_slow",
                 f"it took more than {self.seconds:g} seconds; send fewer samples, or ask for fewer steps",
             )
+
+
+def _cancelled() -> Problem:
+    return Problem(409, "cancelled", "it was cancelled: a newer request took its place, or its client left")
 
 
 class Workers:
@@ -120,7 +133,18 @@ class Workers:
             self.waiting += 1
             self._jobs.add(job)
         admitted()
-        return self._pool.submit(self._run, job, work)
+        future = self._pool.submit(self._run, job, work)
+        job.queued(partial(self._leave, job, future))
+        return future
+
+    def _leave(self, job: Job, future: "Future[Any]") -> None:
+        with self._lock:
+            if job not in self._jobs:
+                return
+        if future.cancel():  # it had not begun
+            with self._lock:
+                self.waiting -= 1
+                self._jobs.discard(job)
 
     def _run(self, job: Job, work: Callable[[Job], T]) -> T:
         with self._lock:
@@ -138,8 +162,15 @@ class Workers:
 
     async def run(self, work: Callable[[Job], T]) -> T:
         """Run work and wait for its result."""
-        # shielded: work that was counted as waiting has to be taken from the queue, whoever still wants it
-        return await asyncio.shield(asyncio.wrap_future(self.submit(self.job(), work)))
+        job = self.job()
+        future = self.submit(job, work)
+        try:
+            return await asyncio.shield(asyncio.wrap_future(future))
+        except asyncio.CancelledError:
+            if future.cancelled():
+                raise _cancelled() from None
+            job.cancel()  # nobody waits for it any more
+            raise
 
     async def stream(
         self, job: Job, work: Callable[[Job, Emit], None], sequence: int, admitted: Callable[[], None]
@@ -165,7 +196,7 @@ class Workers:
                 loop.call_soon_threadsafe(lines.put_nowait, line)
 
         def end(done: "Future[None]") -> None:
-            error = done.exception()
+            error = _cancelled() if done.cancelled() else done.exception()
             put(None if error is None else as_problem(error))
 
         future = self.submit(job, lambda running: work(running, lambda line: put(_encoded(sequence, line))), admitted)

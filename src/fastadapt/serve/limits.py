@@ -21,6 +21,7 @@ class Limits:
 
     Args:
         body_bytes: of a request.
+        body_seconds: until all of it has arrived.
         image_bytes: of one image file.
         images: of one task.
         shots: samples of one class.
@@ -43,6 +44,7 @@ class Limits:
     """
 
     body_bytes: int = 8_000_000
+    body_seconds: float = 60.0
     image_bytes: int = MOST_BYTES
     images: int = 400
     shots: int = 10
@@ -89,8 +91,9 @@ class Limits:
                 field,
             )
         bad = next((c for c in clean if c in "/\\" or not (c.isprintable() or c == _JOINER)), None)
-        if bad is not None or not clean.strip("."):
-            what = "only dots" if bad is None else ascii(bad)
+        hidden = clean.startswith(".") or clean == "__MACOSX"  # an archive's readers pass over such folders
+        if bad is not None or hidden:
+            what = "a dot at its beginning" if bad is None and clean.startswith(".") else ascii(bad or clean)
             raise Problem(
                 422,
                 "bad_name",

@@ -1,6 +1,6 @@
 """What an operator sees, in the text form that Prometheus reads.
 
-Written by hand: these are eight series, and the client library keeps them in one registry of the process, where two
+Written by hand: these are seven series, and the client library keeps them in one registry of the process, where two
 applications (as in a test) would mix.
 """
 

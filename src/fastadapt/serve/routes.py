@@ -21,6 +21,7 @@ _SENTENCES = {
     401: "A token is needed.",
     403: "The request comes from a page of another site.",
     404: "There is no such task, or it has expired.",
+    408: "The body did not arrive in time.",
     409: "The task was not adapted by that method, or the adaptation was cancelled.",
     413: "Too large, or too slow.",
     415: "Another media type than JSON or a form with files.",
@@ -55,7 +56,7 @@ def _taking(kind: type[Strict], form: bool = False) -> dict[str, Any]:
 def api(service: Service) -> APIRouter:
     """Return the routes of a service."""
     router = APIRouter(prefix="/api")
-    body = (413, 415, 422, 429)
+    body = (408, 413, 415, 422, 429)
 
     @router.get("/models", responses=_errors())
     async def models() -> dict[str, Any]:

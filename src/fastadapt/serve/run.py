@@ -5,6 +5,7 @@ import ipaddress
 import os
 import socket
 import sys
+import threading
 import webbrowser
 from collections.abc import Callable, Sequence
 
@@ -13,6 +14,7 @@ import uvicorn
 
 from fastadapt.errors import ConfigError
 from fastadapt.serve.app import create_app
+from fastadapt.serve.exports import sweep_exports
 from fastadapt.serve.limits import Limits
 from fastadapt.serve.served import ServedModel
 
@@ -54,10 +56,11 @@ def serve(
         open_page: open the page in the user's browser.
 
     Raises:
-        ConfigError: if the address can't be used.
+        ConfigError: if the address or the token can't be used.
     """
-    token = token or os.environ.get(TOKEN_VARIABLE) or None
+    token = checked_token(token or os.environ.get(TOKEN_VARIABLE) or None)
     limits = Limits() if workers is None else Limits(workers=workers)
+    sweep_exports()
     torch.set_num_threads(1)  # one thread for each adaptation: the same bits on every machine load
     app = create_app(models, limits=limits, token=token, hosts=hosts_of(host))
     listening = listen(host, port)
@@ -77,12 +80,23 @@ def serve(
         )
         if token is None and not _only_here(host):
             print("note: everybody who reaches this machine can use it; --token asks for a word", file=sys.stderr)
-        if open_page:
-            webbrowser.open(address)
+        if open_page:  # a browser in the terminal would not come back, and this is the server's own thread
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
     with listening:
         _Server(config, ready).run(sockets=[listening])
     return 0
+
+
+def checked_token(token: str | None) -> str | None:
+    """Return a token that a header can carry.
+
+    Raises:
+        ConfigError: if it can't.
+    """
+    if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
+        raise ConfigError("--token takes letters, digits and signs of ASCII without spaces; a header carries no others")
+    return token
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,6 +1,7 @@
 """A trained run as the service offers it: what it takes, by which methods it can be adapted, what is known of it."""
 
 import copy
+import hashlib
 import json
 import math
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from fastadapt.data.images import ImageRecipe
@@ -133,6 +135,10 @@ class ServedModel:
                     torch.manual_seed(_SEED)
                     self._learners[method, ways] = run.config.build().eval()
             return copy.deepcopy(self._learners[method, ways])
+
+    def digest(self, method: str) -> str:
+        """Return the SHA-256 of the weights that a method starts from, as a safetensors file of them has it."""
+        return hashlib.sha256(save(self.learner(method, self.run.ways).state_dict())).hexdigest()
 
     def check_method(self, method: str | None) -> str:
         """Return the name of a method, the model's own for None.

@@ -1,5 +1,6 @@
 """What the service does, apart from HTTP: create tasks, adapt, predict, export."""
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -8,18 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastadapt.errors import ConfigError
+from fastadapt.errors import CheckpointError, ConfigError
 from fastadapt.serve import adaptation, exports, samples
 from fastadapt.serve.bodies import Upload
 from fastadapt.serve.exports import Export, Format, not_adapted
 from fastadapt.serve.jobs import Emit, Job, Workers
 from fastadapt.serve.limits import Limits
 from fastadapt.serve.metrics import Metrics
-from fastadapt.serve.problems import Problem
+from fastadapt.serve.problems import Problem, internal
 from fastadapt.serve.schemas import Adapt, Predict
 from fastadapt.serve.served import NEAREST_MEAN, ServedModel
 from fastadapt.serve.store import Adapted, Store, StoredTask
 
+logger = logging.getLogger("fastadapt.serve")
+
+_ONNX_SECONDS = 120.0
 _SPARE = 0.5  # of a job's time: what is left of it may go to held-out samples
 
 
@@ -45,8 +49,8 @@ class Service:
         self.metrics = Metrics()
         self.store = Store(limits)
         self.workers = Workers(limits)
-        # an ONNX export takes seconds in a process of its own: one at a time, and no adaptation waits for it
-        self.exporter = Workers(replace(limits, workers=1, queue=min(8, limits.queue)))
+        # an ONNX export takes seconds in a process of its own: one at a time, and nothing else waits for it
+        self.exporter = Workers(replace(limits, workers=1, queue=min(8, limits.queue), seconds=_ONNX_SECONDS))
 
     def describe(self) -> dict[str, Any]:
         """Return what `GET /api/models` says."""
@@ -182,20 +186,23 @@ class Service:
         near = []
         if task.classes is not None:
             near = adaptation.nearest(last.predictor, task.support, queries, job.check)
+        held_out = self._held_out(model, task, method, steps, body.rate, job)
+        before, after = (None, None) if held_out is None else held_out
         emit(
             {
                 "done": True,
                 "seconds": round(seconds, 4),
                 "nearest": near,
-                "held_out": self._held_out(model, task, method, steps, body.rate, job),
+                "held_out": after,
+                "held_out_before": before,
             }
         )
         self.metrics.observe(job.elapsed)
 
     def _held_out(
         self, model: ServedModel, task: StoredTask, method: str, steps: int, rate: float | None, job: Job
-    ) -> float | None:
-        """Return the held-out accuracy, or None where there is none or no time for it."""
+    ) -> tuple[float, float] | None:
+        """Return the held-out accuracy before and after, or None where there is none or no time for it."""
 
         def check() -> None:
             job.check()
@@ -234,6 +241,8 @@ class Service:
         # others may ask the same predictor at this moment
         predictor = adaptation.copied(adapted.predictor)
         rows = adaptation.answers(predictor, queries, task.classes is not None, job.check)
+        if not bool(rows.isfinite().all()):
+            raise adaptation.too_far()
         if task.classes is None:
             return {"predictions": rows.tolist() if len(queries) else []}
         labels = [task.classes[i] for i in rows.argmax(-1).tolist()] if len(queries) else []
@@ -247,7 +256,12 @@ class Service:
         """
         model = self.models[task.model]
         name = model.check_method(method)
-        return await self.exporter.run(lambda job: exports.export(model, task, kind, name))
+        workers = self.exporter if kind == "onnx" else self.workers
+        try:
+            return await workers.run(partial(exports.export, model, task, kind, name))
+        except (CheckpointError, OSError) as error:  # a full disk: the server's trouble and not the client's
+            logger.error("an export failed", exc_info=error)
+            raise internal() from None
 
     def _model(self, name: str) -> ServedModel:
         if name not in self.models:

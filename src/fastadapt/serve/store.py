@@ -60,11 +60,8 @@ class StoredTask:
     used: float = 0.0
     adapted: dict[str, Adapted] = field(default_factory=dict)
     running: Job | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes of its tensors."""
-        return sum(t.numel() * t.element_size() for t in self.support) + sum(a.size for a in self.adapted.values())
+    size: int = 0
+    """Bytes of its tensors, kept by the store: to count them for every request would hold up the event loop."""
 
 
 class Store:
@@ -79,6 +76,7 @@ class Store:
         self.limits = limits
         self.now = now
         self._tasks: OrderedDict[str, StoredTask] = OrderedDict()
+        self._size = 0
         # the event loop adds and drops, the working threads leave what they adapted
         self._lock = threading.RLock()
 
@@ -89,6 +87,7 @@ class Store:
         task = StoredTask(secrets.token_urlsafe(16), model, classes, shots, support, self.now())
         with self._lock:
             self._tasks[task.id] = task
+            self._grow(task, sum(t.numel() * t.element_size() for t in support))
             self.sweep()
         return task
 
@@ -114,10 +113,10 @@ class Store:
             Problem: 404 if there is none.
         """
         with self._lock:
-            task = self._tasks.pop(name, None)
-        if task is None:
-            raise unknown_task(name)
-        _stop(task)
+            task = self._tasks.get(name)
+            if task is None:
+                raise unknown_task(name)
+            self._remove(task)
 
     def start(self, task: StoredTask, job: Job) -> None:
         """Note the adaptation that runs on a task; one that still ran there is cancelled."""
@@ -130,7 +129,9 @@ class Store:
         """Keep what an adaptation left, unless a newer one has taken its place."""
         with self._lock:
             if task.running is job and not job.cancelled:
+                before = task.adapted.get(method)
                 task.adapted[method] = adapted
+                self._grow(task, adapted.size - (0 if before is None else before.size))
                 self.sweep()
 
     def expires_in(self, task: StoredTask) -> int:
@@ -141,16 +142,24 @@ class Store:
         """Drop what is too old, and what has been unused for longest where there is too much."""
         with self._lock:
             oldest = self.now() - self.limits.ttl_seconds
-            size = sum(task.size for task in self._tasks.values())
             # the newest stays in any case: whoever has just sent it is about to use it
             while len(self._tasks) > 0:
                 first = next(iter(self._tasks.values()))
-                full = len(self._tasks) > self.limits.tasks or size > self.limits.store_bytes
+                full = len(self._tasks) > self.limits.tasks or self._size > self.limits.store_bytes
                 if first.used > oldest and not (full and len(self._tasks) > 1):
                     break
-                del self._tasks[first.id]
-                size -= first.size
-                _stop(first)
+                self._remove(first)
+
+    def _grow(self, task: StoredTask, size: int) -> None:
+        task.size += size
+        if task.id in self._tasks:  # it may be gone while its adaptation still ran
+            self._size += size
+
+    def _remove(self, task: StoredTask) -> None:
+        del self._tasks[task.id]
+        self._size -= task.size
+        if task.running is not None:
+            task.running.cancel()
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -158,10 +167,4 @@ class Store:
     @property
     def size(self) -> int:
         """Bytes of all tensors."""
-        with self._lock:
-            return sum(task.size for task in self._tasks.values())
-
-
-def _stop(task: StoredTask) -> None:
-    if task.running is not None:
-        task.running.cancel()
+        return self._size

@@ -5,7 +5,10 @@ would touch the adaptations that run beside it.
 """
 
 import json
+import os
 import sys
+import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -14,6 +17,9 @@ import torch
 from fastadapt.errors import FastadaptError
 from fastadapt.predictor_file import load_predictor
 from fastadapt.serve.plain import as_plain
+
+NOT_EXPORTABLE = 2
+"""The exit code for a model that has no ONNX form; the reason is the last line that was said."""
 
 
 def write_onnx(folder: Path, file: Path) -> None:
@@ -47,13 +53,26 @@ def write_onnx(folder: Path, file: Path) -> None:
     program.save(str(file))
 
 
+def end_with_the_server() -> None:
+    """Exit once the process that asked is gone: nobody would read the file."""
+    server = os.getppid()
+
+    def look() -> None:
+        while os.getppid() == server:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=look, daemon=True).start()
+
+
 def main(argv: list[str]) -> int:
     """Write the file and return the exit code."""
+    end_with_the_server()
     try:
         write_onnx(Path(argv[0]), Path(argv[1]))
     except FastadaptError as error:
         print(error, file=sys.stderr)
-        return 2
+        return NOT_EXPORTABLE
     return 0
 
 
