@@ -151,7 +151,7 @@ def test_an_adaptation_that_diverges_says_so_in_its_last_line(client):
 
 def test_an_answer_that_is_not_finite_is_the_querys_fault():
     method = ReptileMethod(inner_lr=0.01, inner_rule="sgd", test_batch=None, test_steps=1, inner_state="reset")
-    config = RunConfig(SinusoidData(shots=4), MLPNet(hidden=(16,), activation="relu", init_std=None), method)
+    config = RunConfig(SinusoidData(shots=4), MLPNet(hidden=(16, 16), activation="relu", init_std=3.0), method)
     with TestClient(create_app([ServedModel(loaded(config, "relu"))], limits=Limits(workers=1))) as client:
         task = create(client, "relu", rows={"x": [[0.0], [1.0]], "y": [[0.0], [1.0]]})
         assert adapt(client, task, steps=1)[-1]["done"]
