@@ -109,7 +109,8 @@ class _Parsed(Exception):
 def documented_commands():
     for page in PAGES:
         for line, text, _ in blocks(page, "bash"):
-            for number, row in enumerate(text.splitlines(), start=line + 1):
+            joined = text.replace("\\\n", "  ")  # a command may go on in the next row
+            for number, row in enumerate(joined.splitlines(), start=line + 1):
                 words = shlex.split(row, comments=True)
                 if words[:1] == ["fastadapt"]:
                     yield pytest.param(words[1:], id=f"{page.name}:{number}")

@@ -5,8 +5,8 @@ Extra settings of the learner come with the workload; `route` may be a word or t
 
 import sys
 
+from answering import serve
 from on_torch import OnTorch
-from serve import serve
 from torch import Tensor
 
 import fastadapt as fa

@@ -4,8 +4,8 @@ from importlib.metadata import version
 
 import higher
 import torch
+from answering import serve
 from on_torch import OnTorch
-from serve import serve
 
 
 class Higher(OnTorch):

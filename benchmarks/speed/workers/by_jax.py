@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import jax_nets
 import numpy as np
 import optax
+from answering import Arrays, serve
 from jax import Array, lax
-from serve import Arrays, serve
 
 Params = dict[str, Array]
 

@@ -1,8 +1,8 @@
 """learn2learn, through `algorithms.MAML`."""
 
 import torch
+from answering import serve
 from on_torch import OnTorch
-from serve import serve
 
 # torchvision's wheel is built for CUDA and declares no operators beside a CPU torch; learn2learn only imports it
 _torchvision = torch.library.Library("torchvision", "DEF")

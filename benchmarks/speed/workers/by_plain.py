@@ -1,8 +1,8 @@
 """The loop people write by hand: `autograd.grad` in a Python loop over tasks and steps."""
 
 import torch
+from answering import serve
 from on_torch import OnTorch
-from serve import serve
 from torch.func import functional_call
 
 

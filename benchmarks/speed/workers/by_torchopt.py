@@ -7,8 +7,8 @@ import sys
 
 import torch
 import torchopt
+from answering import serve
 from on_torch import OnTorch
-from serve import serve
 from torch.func import functional_call
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from serve import Arrays
+from answering import Arrays
 from torch import Tensor, nn
 
 from fastadapt.nets.conv4 import Conv4
