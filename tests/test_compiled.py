@@ -91,6 +91,7 @@ def test_other_numbers_of_tasks_and_new_weights_are_served():
         assert difference(gradient(learner, batch)[1], want) < 1e-4
 
 
+@pytest.mark.slow
 def test_shapes_without_end_are_not_compiled_without_end(told):
     model = MLP(3, (4,), 2, init_std=None)
     learner = LEARNERS["maml"](model, Execution(compile="trace"))

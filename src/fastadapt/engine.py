@@ -46,6 +46,8 @@ SMALL = 0.1
 """Seconds of a meta-batch below which the usual route is taken: there noise is as large as the difference."""
 FEW = 8
 """Tasks by which vmap is measured."""
+SLOW = 0.3  # seconds of a task from which two are enough
+ROUNDS = 3  # times that the unusual route has to be clearly faster; the first time that it is not ends it
 LOOP_ABOVE_ELEMENTS = 30_000
 """Input elements of one task above which convolutions on a CPU usually run faster in a loop."""
 MOST_SHAPES, MOST_COUNTS = 16, 4
@@ -230,23 +232,26 @@ class Engine:
         one, of_one = first(1, tasks, extra)
         whole = min(len(tasks), chunk or len(tasks))
 
-        def loop() -> float:
-            return seconds(lambda: self._looped(f, state, one, of_one), tasks) * len(tasks)
-
         def together(count: int) -> float:
             many, of_many = first(count, tasks, extra)
             took = seconds(lambda: vmapped(f, state, many, of_many, self.execution.segment), tasks)
             return took * len(tasks) / count
 
+        def both() -> dict[str, float]:
+            looping = seconds(lambda: self._looped(f, state, one, of_one), tasks) * len(tasks)
+            return {"vmap": together(min(whole, FEW if looping < SLOW * len(tasks) else 2)), "loop": looping}
+
         usual: Literal["vmap", "loop"] = "loop" if _loop_is_usual(model, tasks) else "vmap"
         plans = {"vmap": Plan("vmap", chunk), "loop": Plan("loop")}
-        times = {"vmap": together(min(whole, FEW)), "loop": loop()}
+        times = both()
         if min(times.values()) < SMALL:
             plan, why = plans[usual], f"usual for work of {_milliseconds(times[usual])}"
         else:
             other: Literal["vmap", "loop"] = "vmap" if usual == "loop" else "loop"
-            rounds = [times, *({"vmap": together(min(whole, FEW)), "loop": loop()} for _ in range(2))]
-            plan = plans[other if all(CLEARLY * t[other] < t[usual] for t in rounds) else usual]
+            rounds = [times]
+            while len(rounds) < ROUNDS and CLEARLY * rounds[-1][other] < rounds[-1][usual]:
+                rounds.append(both())
+            plan = plans[other if CLEARLY * rounds[-1][other] < rounds[-1][usual] else usual]
             best = {route: min(t[route] for t in rounds) for route in times}
             why = f"measured: vmap {_milliseconds(best['vmap'])}, loop {_milliseconds(best['loop'])}"
         return replace(plan, why=f"{why} for {len(tasks)} tasks")
