@@ -19,6 +19,10 @@ def rename(page, old, new):
         field.press("Enter")
 
 
+def undo_notice(page):
+    page.locator("#notice").get_by_role("button", name="Undo").press("Enter")
+
+
 def saved(page, tmp_path):
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Save the task").click()
@@ -54,6 +58,82 @@ def test_an_example_can_be_taken_back(visit):
     with answered(page):
         page.locator("#notice").get_by_role("button", name="Undo").click()
     assert names(page) == ["fish", "house", "star"]
+
+
+def test_undoing_an_example_and_redoing_it_lose_no_stroke(visit):
+    page = visit()
+    with answered(page):
+        mouse(page, pad(page, "star"), [(0.1, 0.1), (0.4, 0.1)])
+    mine = strokes(page, pad(page, "star"))
+    with answered(page):
+        page.get_by_role("button", name="Greek letters").click()
+    with answered(page):
+        mouse(page, pad(page, "psi"), [(0.1, 0.9), (0.4, 0.9)])
+    example = strokes(page, pad(page, "psi"))
+    with answered(page):
+        undo_notice(page)
+    assert strokes(page, pad(page, "star")) == mine
+    card = page.locator(".card", has=pad(page, "star"))
+    with answered(page):
+        card.get_by_role("button", name="Undo").click()  # the stroke's own history is there too
+    assert strokes(page, pad(page, "star")) < mine
+    with answered(page):
+        undo_notice(page)
+    assert names(page) == ["alpha", "omega", "psi"]
+    assert strokes(page, pad(page, "psi")) == example
+
+
+def remove(page, what):
+    """Remove a class, a drawing or a question, by keys."""
+    if what == "question":
+        page.get_by_role("button", name="Remove this question").press("Enter")
+        return
+    card = page.locator(".card", has=pad(page, "house"))
+    card.locator("summary[aria-label^='More']").press("Enter")
+    card.get_by_role("button", name="Remove the class" if what == "class" else "Remove this drawing").press("Enter")
+
+
+@pytest.mark.parametrize("what", ["class", "drawing", "question"])
+def test_undoing_a_removal_keeps_what_was_edited_since(what, visit):
+    page = visit()
+    removed = page.locator("#question") if what == "question" else pad(page, "house")
+    with answered(page):
+        mouse(page, removed, [(0.1, 0.9), (0.2, 0.9)])
+    if what == "question":
+        with answered(page):
+            page.get_by_role("button", name="Ask another question").click()
+            mouse(page, removed, [(0.1, 0.1), (0.3, 0.1)])
+    before = strokes(page, removed)
+    remove(page, what)
+    assert page.evaluate("document.activeElement !== document.body")
+    with answered(page):
+        page.get_by_role("button", name="Add a class").click()
+        mouse(page, page.locator(".card").last.locator("canvas"), [(0.2, 0.2), (0.8, 0.8)])
+        mouse(page, pad(page, "fish"), [(0.1, 0.1), (0.4, 0.1)])
+    edited = strokes(page, pad(page, "fish"))
+    with answered(page):
+        undo_notice(page)
+    assert page.evaluate("document.activeElement !== document.body")
+    assert strokes(page, pad(page, "fish")) == edited
+    assert page.locator(".card").count() == 4
+    assert strokes(page, removed) == before
+    tools = page.locator("#ask") if what == "question" else page.locator(".card", has=removed)
+    with answered(page):
+        tools.get_by_role("button", name="Undo", exact=True).click()
+    assert strokes(page, removed) < before
+
+
+def test_a_class_comes_back_under_another_name_when_its_own_is_taken(visit):
+    page = visit()
+    remove(page, "class")
+    new = page.locator(".card").count()
+    page.get_by_role("button", name="Add a class").click()
+    page.locator(".card").nth(new).wait_for()
+    page.locator("input.name").last.fill("house")
+    page.locator("input.name").last.press("Enter")
+    undo_notice(page)
+    until(page, "document.querySelectorAll('.card').length === 4")
+    assert names(page) == ["fish", "house 2", "star", "house"]
 
 
 @pytest.mark.parametrize(("chosen", "expected"), [("Greek letters", "omega"), ("Smileys", "happy"), ("Shapes", "fish")])

@@ -4,7 +4,7 @@ import { $, h, inFrame, keyed, label, tool } from "./element.js";
 import { addFiles, pick } from "./pick.js";
 import { show } from "./picture.js";
 import { notice, say } from "./status.js";
-import { inked } from "./task.js";
+import { inked, room } from "./task.js";
 import { padWithTools } from "./tools.js";
 
 const WORDS = { sure: "It looks like ", unsure: "Perhaps ", "none of these": "None of these? At best " };
@@ -70,9 +70,9 @@ export function mountAsk(task, board, session, camera) {
   const most = () => board.limits?.queries ?? 64;
   const full = () => task.queries.length >= most() && (tell(`At most ${most()} questions fit; remove one first.`), true);
   const remove = () => {
-    const before = task.snapshot();
-    task.removeQuery(task.asked);
-    notice("Question removed.", () => task.replace(before));
+    const back = task.removeQuery(task.asked);
+    canvas.focus({ preventScroll: true }); // the button is hidden with the last but one question
+    notice("Question removed.", () => (room(task.queries, most()) > 0 ? back() : full()));
   };
   const drop = tool("close", "Remove this question", remove);
   tools.append(

@@ -5,6 +5,7 @@ import { menu } from "./menu.js";
 import { addFiles, pick } from "./pick.js";
 import { show } from "./picture.js";
 import { notice } from "./status.js";
+import { room } from "./task.js";
 import { padWithTools } from "./tools.js";
 
 function thumb(task, row) {
@@ -43,10 +44,14 @@ function card(task, board, session, camera) {
     const { node: tools, update: updatePad } = padWithTools(task, session, canvas, () => row.open);
     const add = (content) => task.addSample(row, content);
     const most = () => board.model(task.settings.model)?.shots?.most ?? 10;
-    const undoable = (text, act) => {
-      const before = task.snapshot();
-      act();
-      notice(text, () => task.replace(before));
+    const removeDrawing = () => {
+      const back = task.removeSample(row, row.open);
+      notice("Drawing removed.", () => (room(row.samples, most()) > 0 ? back() : tell(`At most ${most()} drawings fit; remove one first.`)));
+    };
+    const removeClass = () => {
+      const back = task.removeClass(row.id);
+      $("add-class").focus();
+      notice(`“${row.name}” removed.`, () => full(task, board) || back());
     };
     const more = menu("plus", "", [
       { text: "New drawing", icon: "pen", act: () => (add(), canvas.focus()) },
@@ -56,8 +61,8 @@ function card(task, board, session, camera) {
     const rest = menu("more", "", [
       { text: "Move earlier", icon: "left", act: () => task.moveClass(row.id, -1) },
       { text: "Move later", icon: "right", act: () => task.moveClass(row.id, 1) },
-      { text: "Remove this drawing", icon: "clear", act: () => undoable("Drawing removed.", () => task.removeSample(row, row.open)) },
-      { text: "Remove the class", icon: "close", act: () => undoable(`“${row.name}” removed.`, () => (task.removeClass(row.id), $("add-class").focus())) },
+      { text: "Remove this drawing", icon: "clear", act: removeDrawing },
+      { text: "Remove the class", icon: "close", act: removeClass },
     ]);
     const field = nameField(task, row, tell);
     const thumbs = h("div", { class: "thumbs" });
@@ -95,6 +100,16 @@ function card(task, board, session, camera) {
   };
 }
 
+const mostClasses = (task, board) => board.model(task.settings.model)?.ways?.most ?? 20;
+
+/** Return whether no other class fits, and say so. */
+function full(task, board) {
+  const most = mostClasses(task, board);
+  if (task.classes.length < most) return false;
+  $("teach-trouble").textContent = `This model takes at most ${most} classes; remove one first.`;
+  return true;
+}
+
 function newName(task) {
   for (let number = task.classes.length + 1; ; number += 1) {
     if (!task.classes.some((row) => row.name === `class ${number}`)) return `class ${number}`;
@@ -106,17 +121,13 @@ export function mountClasses(task, board, session, camera) {
   const add = $("add-class");
   const create = card(task, board, session, camera);
   const draw = inFrame(() => {
-    const most = board.model(task.settings.model)?.ways?.most ?? 20;
     list.dataset.stale = String(board.stale);
     keyed(list, task.classes, create);
-    add.setAttribute("aria-disabled", String(task.classes.length >= most));
+    add.setAttribute("aria-disabled", String(task.classes.length >= mostClasses(task, board)));
     $("teach-trouble").textContent = board.trouble && !board.trouble.row && board.trouble.field !== "rate" ? board.trouble.text : "";
   });
   add.addEventListener("click", () => {
-    if (add.getAttribute("aria-disabled") === "true") {
-      $("teach-trouble").textContent = `This model takes at most ${task.classes.length} classes; remove one first.`;
-      return;
-    }
+    if (full(task, board)) return;
     const row = task.addClass(newName(task));
     requestAnimationFrame(() => list.querySelector(`[data-row="${row.id}"] canvas`)?.focus());
   });
