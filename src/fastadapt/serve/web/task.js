@@ -16,6 +16,14 @@ const sampled = (content) => ({ ...blank(), ...content, id: id() });
 /** Return how many more drawings fit: one that is still empty is used first. */
 export const room = (samples, most) => most - samples.filter(inked).length;
 
+/** Add a sample to a list and return its id; a content goes to one that is still empty, on which the pen may be down. */
+function filled(list, content) {
+  const free = content ? list.findIndex((other) => !inked(other)) : -1;
+  const at = free < 0 ? list.length : free;
+  list[at] = free < 0 ? sampled(content) : { ...list[at], ...content };
+  return list[at].id;
+}
+
 /** Take a sample out of a list, which is never left empty; return a function that puts it back where it was. */
 function taken(list, id) {
   const at = list.findIndex((other) => other.id === id);
@@ -126,12 +134,7 @@ export class Task extends Told {
 
   /** Add a sample to a class; one that is still empty is used first. */
   addSample(row, content) {
-    const { samples } = row;
-    const free = content && samples.findIndex((other) => !inked(other));
-    const sample = sampled(content);
-    if (content && free >= 0) samples[free] = sample;
-    else samples.push(sample);
-    row.open = sample.id;
+    row.open = filled(row.samples, content);
     this.tell("support");
   }
 
@@ -148,11 +151,7 @@ export class Task extends Told {
   }
 
   addQuery(content) {
-    const free = content ? this.queries.findIndex((other) => !inked(other)) : -1;
-    const query = sampled(content);
-    if (free >= 0) this.queries[free] = query;
-    else this.queries.push(query);
-    this.asked = query.id;
+    this.asked = filled(this.queries, content);
     this.tell("query");
   }
 
