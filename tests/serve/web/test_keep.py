@@ -50,6 +50,87 @@ def test_a_reload_keeps_the_drawings(visit):
     assert "my fish" in shares(page)
 
 
+def another_tab(page):
+    """Open the page in another tab of the same browser."""
+    other = page.context.new_page()
+    other.goto(page.url)
+    until(other, "Number(document.body.dataset.renders) >= 1")
+    return other
+
+
+def test_two_tabs_keep_their_own_drawings(visit):
+    page = visit()
+    rename(page, "fish", "first")
+    other = another_tab(page)
+    assert names(other) == ["first", "house", "star"]  # a new tab begins with the newest copy
+    rename(other, "first", "second")
+    rename(page, "house", "hut")
+    rename(other, "star", "sun")
+    for tab, expected in ((page, ["first", "hut", "star"]), (other, ["second", "house", "sun"])):
+        tab.reload()
+        until(tab, "Number(document.body.dataset.renders) >= 1")
+        assert names(tab) == expected
+
+
+def test_a_duplicated_tab_parts_from_its_original(visit):
+    page = visit()
+    rename(page, "fish", "first")
+    stored = page.evaluate("JSON.stringify(sessionStorage)")  # which the browser copies, as it does the address
+    page.context.add_init_script(f"if (!sessionStorage.length) Object.assign(sessionStorage, {stored});")
+    other = another_tab(page)
+    assert names(other) == ["first", "house", "star"]
+    rename(other, "first", "second")
+    page.reload()
+    until(page, "Number(document.body.dataset.renders) >= 1")
+    assert names(page) == ["first", "house", "star"]
+
+
+def test_the_drawings_of_a_hundred_tabs_do_not_pile_up(visit):
+    page = visit()
+    rename(page, "fish", "mine")
+    fill = """async () => {
+        const result = (asked) => new Promise((done) => (asked.onsuccess = () => done(asked.result)));
+        const base = await result(indexedDB.open("fastadapt", 1));
+        const table = () => base.transaction("tasks", "readwrite").objectStore("tasks");
+        for (let saved = 1; saved <= 100; saved += 1) table().put({version: 1, classes: [{}], saved}, `old ${saved}`);
+        const count = await result(table().count());
+        base.close();
+        return count;
+    }"""
+    assert page.evaluate(fill) == 101
+    page.reload()
+    until(page, "Number(document.body.dataset.renders) >= 1")
+    assert names(page) == ["mine", "house", "star"]
+    assert page.evaluate(fill.replace("100", "0")) == 20
+
+
+def test_what_the_browser_takes_back_is_not_called_kept(visit):
+    page = visit()
+    opened = """() => {
+        const put = IDBObjectStore.prototype.put;
+        IDBObjectStore.prototype.put = function (...args) {
+            const request = put.apply(this, args);
+            request.addEventListener("success", () => this.transaction.abort()); // as when the disk is full
+            return request;
+        };
+        window.open = 0;
+        for (const [kind, name, by] of [[IDBFactory, "open", 1], [IDBDatabase, "close", -1]]) {
+            const usual = kind.prototype[name];
+            kind.prototype[name] = function (...args) {
+                window.open += by;
+                return usual.apply(this, args);
+            };
+        }
+    }"""
+    page.evaluate(opened)
+    with answered(page):
+        mouse(page, pad(page, "star"), [(0.1, 0.1), (0.4, 0.1)])
+    until(
+        page, "document.querySelector('#about-browser').textContent.includes('does not let the page keep')", seconds=5
+    )
+    assert page.evaluate("window.open") == 0
+
+
 def test_an_example_can_be_taken_back(visit):
     page = visit()
     with answered(page):

@@ -113,9 +113,9 @@ def test_a_stroke_stays_on_the_drawing_it_was_begun_on(way, visit):
                 """async (node) => {
                     const picture = Object.assign(document.createElement("canvas"), {width: 105, height: 105});
                     picture.getContext("2d").fillRect(50, 50, 20, 20);
-                    const file = new File([await new Promise((done) => picture.toBlob(done))], "a.png", {type: "image/png"});
+                    const content = await new Promise((done) => picture.toBlob(done));
                     const data = new DataTransfer();
-                    data.items.add(file);
+                    data.items.add(new File([content], "a.png", {type: "image/png"}));
                     node.dispatchEvent(new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer: data}));
                 }"""
             )
