@@ -68,17 +68,18 @@ export function mountAsk(task, board, session, camera) {
   const { node: tools, update } = padWithTools(task, session, canvas, () => task.asked);
   const tell = (text) => ($("ask-trouble").textContent = text ?? "");
   const most = () => board.limits?.queries ?? 64;
-  const full = () => task.queries.length >= most() && (tell(`At most ${most()} questions fit; remove one first.`), true);
+  const full = (fit) => fit <= 0 && (tell(`At most ${most()} questions fit; remove one first.`), true);
+  const free = () => room(task.queries, most());
   const remove = () => {
     const back = task.removeQuery(task.asked);
     canvas.focus({ preventScroll: true }); // the button is hidden with the last but one question
-    notice("Question removed.", () => (room(task.queries, most()) > 0 ? back() : full()));
+    notice("Question removed.", () => full(free()) || back());
   };
   const drop = tool("close", "Remove this question", remove);
   tools.append(
-    tool("plus", "Ask another question", () => full() || (task.addQuery(), canvas.focus())),
+    tool("plus", "Ask another question", () => full(most() - task.queries.length) || (task.addQuery(), canvas.focus())),
     tool("upload", "Upload images to ask about", async () => tell(await addFiles(await pick(), null, task, board))),
-    tool("camera", "Ask with the camera", () => full() || camera.open("the question", most() - task.queries.length, (content) => task.addQuery(content))),
+    tool("camera", "Ask with the camera", () => full(free()) || camera.open("the question", free(), (content) => task.addQuery(content))),
     drop,
   );
   $("ask-tools").replaceWith(tools);

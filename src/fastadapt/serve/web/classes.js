@@ -56,7 +56,7 @@ function card(task, board, session, camera) {
     const more = menu("plus", "", [
       { text: "New drawing", icon: "pen", act: () => (add(), canvas.focus()) },
       { text: "Upload images…", icon: "upload", act: async () => tell(await addFiles(await pick(), row, task, board)) },
-      { text: "Camera…", icon: "camera", act: () => camera.open(row.name, most() - row.samples.length, add) },
+      { text: "Camera…", icon: "camera", act: () => camera.open(row.name, room(row.samples, most()), add) },
     ]);
     const rest = menu("more", "", [
       { text: "Move earlier", icon: "left", act: () => task.moveClass(row.id, -1) },
@@ -82,7 +82,8 @@ function card(task, board, session, camera) {
       label(rest.summary, `More for ${row.name}`);
       rest.entries[0].disabled = index === 0;
       rest.entries[1].disabled = index === task.classes.length - 1;
-      for (const entry of more.entries) entry.disabled = row.samples.length >= most();
+      more.entries[0].disabled = row.samples.length >= most();
+      for (const entry of more.entries.slice(1)) entry.disabled = room(row.samples, most()) <= 0;
       updatePad(sample);
       keyed(thumbs, row.samples.length > 1 ? row.samples : [], () => thumb(task, row));
       if (board.trouble?.row === row.id) tell(board.trouble.text);
