@@ -83,6 +83,9 @@ def test_methods_side_by_side(visit):
     for method in methods.all():
         assert "loss" in method.locator(".word").inner_text()
         assert method.locator(".bars li").count() == 3
+        without = "Nearest class mean" in method.locator("h3").inner_text()
+        assert method.locator(".chart").is_visible() is not without  # no steps, no curve
+    assert page.locator(".method h3", has_text="Nearest class mean").count() == 1
 
 
 def test_held_out_accuracy_comes_with_the_second_drawings(visit):
