@@ -138,6 +138,22 @@ def test_a_busy_server_is_asked_again(visit):
     assert answer(page) == "fish"
 
 
+def test_a_token_that_no_browser_can_send_is_refused(visit, own_server):
+    visit.forgive("401")
+    page = visit(url=own_server(token="open sesame").url, wait=False)
+    field, trouble = page.locator("#token-value"), page.locator("#token-trouble")
+    field.wait_for()
+    assert "--token" in page.locator("#token label").inner_text()
+    for word in ("сезам", "öffne dich", "  "):
+        field.fill(word)
+        page.get_by_role("button", name="Go on").click()
+        assert "can send only" in trouble.inner_text()
+        assert page.evaluate("sessionStorage.getItem('fastadapt-token')") is None
+    with answered(page):
+        field.fill("open sesame")
+        page.get_by_role("button", name="Go on").click()
+
+
 def test_a_token_is_asked_for_once(visit, own_server):
     server = own_server(token="open sesame")
     visit.forgive("401")
