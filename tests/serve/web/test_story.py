@@ -15,6 +15,27 @@ def test_it_opens_solved_with_a_live_result(visit):
     assert "fish" in page.locator("#summary").inner_text()  # what a screen reader is told
 
 
+def test_the_foot_of_the_page_says_what_is_true_of_this_model(visit, server):
+    page = visit()
+    foot = page.locator("footer")
+    assert "pen strokes" in foot.inner_text()
+    assert f"computed by the server at {server.url.removeprefix('http://')};" in foot.inner_text()
+    assert "30 minutes after the last use" in foot.inner_text()
+
+    def photographs(route):
+        answer = route.fetch()
+        said = answer.json()
+        said["models"][0]["trained_on"] = "mini-ImageNet: photographs of 64 classes"
+        said["models"][0]["accuracy"] = [{"ways": 5, "shots": 1, "mean": 0.5, "ci95": 0.01}]
+        route.fulfill(response=answer, json=said)
+
+    page.route("**/api/models", photographs)
+    page.reload()
+    until(page, "Number(document.body.dataset.renders) >= 1")
+    assert "5 classes and 1 picture each" in foot.inner_text()
+    assert [word for word in ("characters", "pen strokes") if word in foot.inner_text()] == []
+
+
 def test_first_interaction_adds_and_never_erases(visit):
     page = visit()
     canvas = pad(page, "fish")
