@@ -67,6 +67,52 @@ def test_the_snippet_is_python(told, tmp_path):
     assert "load_predictor" in text
 
 
+BUSY = {"error": {"code": "busy", "message": "the queue is full", "field": None}}
+
+
+@pytest.mark.parametrize("refused", ["**/api/tasks", "**/adapt"])
+def test_an_outdated_model_is_not_handed_out(refused, visit, tmp_path):
+    page = visit()
+    visit.forgive("429")
+    downloads = []
+    page.on("download", lambda download: downloads.append(download.url))
+    page.route(refused, lambda route: route.fulfill(status=429, json=BUSY, headers={"Retry-After": "60"}))
+    mouse(page, page.locator(".card canvas").first, [(0.1, 0.1), (0.4, 0.1)])
+    until(page, "document.querySelector('#link').dataset.link === 'busy'")
+    page.locator("#take").get_by_role("button", name="Adapted model").click()
+    until(page, "document.querySelector('#take-trouble').textContent.includes('busy')")
+    assert downloads == []
+    page.unroute(refused)
+    taken(page, "Adapted model", tmp_path / "model.zip")
+    assert page.locator("#take-trouble").inner_text() == ""
+
+
+def test_a_file_wanted_while_the_network_learns_is_made_when_it_has_learned(visit, tmp_path):
+    page = visit()
+    page.evaluate(
+        """() => {
+            const usual = window.fetch;
+            window.fetch = async (path, options) => {
+                if (!path.endsWith("/adapt")) return usual(path, options);
+                window.fetch = usual;
+                const { sequence, queries } = JSON.parse(options.body);
+                const line = { sequence, step: 0, loss: 1, probabilities: queries.map(() => [0.4, 0.3, 0.3]) };
+                return new Response(new ReadableStream({
+                    start(stream) {
+                        stream.enqueue(new TextEncoder().encode(`${JSON.stringify(line)}\\n`));
+                        options.signal.addEventListener("abort", () => stream.error(options.signal.reason));
+                    },
+                }));
+            };
+        }"""
+    )
+    mouse(page, page.locator(".card canvas").first, [(0.1, 0.1), (0.4, 0.1)])
+    until(page, "document.querySelector('#step-now').textContent.startsWith('step 0')")
+    with zipfile.ZipFile(taken(page, "Adapted model", tmp_path / "model.zip")) as archive:
+        assert archive.testzip() is None
+    assert page.locator("#take-trouble").inner_text() == ""
+
+
 def test_an_export_without_a_model_says_so(visit):
     page = visit()
     page.locator(".card").first.get_by_role("button", name="Clear", exact=True).click()

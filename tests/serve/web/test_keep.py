@@ -19,6 +19,10 @@ def rename(page, old, new):
         field.press("Enter")
 
 
+def undo_notice(page):
+    page.locator("#notice").get_by_role("button", name="Undo").press("Enter")
+
+
 def saved(page, tmp_path):
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Save the task").click()
@@ -46,6 +50,87 @@ def test_a_reload_keeps_the_drawings(visit):
     assert "my fish" in shares(page)
 
 
+def another_tab(page):
+    """Open the page in another tab of the same browser."""
+    other = page.context.new_page()
+    other.goto(page.url)
+    until(other, "Number(document.body.dataset.renders) >= 1")
+    return other
+
+
+def test_two_tabs_keep_their_own_drawings(visit):
+    page = visit()
+    rename(page, "fish", "first")
+    other = another_tab(page)
+    assert names(other) == ["first", "house", "star"]  # a new tab begins with the newest copy
+    rename(other, "first", "second")
+    rename(page, "house", "hut")
+    rename(other, "star", "sun")
+    for tab, expected in ((page, ["first", "hut", "star"]), (other, ["second", "house", "sun"])):
+        tab.reload()
+        until(tab, "Number(document.body.dataset.renders) >= 1")
+        assert names(tab) == expected
+
+
+def test_a_duplicated_tab_parts_from_its_original(visit):
+    page = visit()
+    rename(page, "fish", "first")
+    stored = page.evaluate("JSON.stringify(sessionStorage)")  # which the browser copies, as it does the address
+    page.context.add_init_script(f"if (!sessionStorage.length) Object.assign(sessionStorage, {stored});")
+    other = another_tab(page)
+    assert names(other) == ["first", "house", "star"]
+    rename(other, "first", "second")
+    page.reload()
+    until(page, "Number(document.body.dataset.renders) >= 1")
+    assert names(page) == ["first", "house", "star"]
+
+
+def test_the_drawings_of_a_hundred_tabs_do_not_pile_up(visit):
+    page = visit()
+    rename(page, "fish", "mine")
+    fill = """async () => {
+        const result = (asked) => new Promise((done) => (asked.onsuccess = () => done(asked.result)));
+        const base = await result(indexedDB.open("fastadapt", 1));
+        const table = () => base.transaction("tasks", "readwrite").objectStore("tasks");
+        for (let saved = 1; saved <= 100; saved += 1) table().put({version: 1, classes: [{}], saved}, `old ${saved}`);
+        const count = await result(table().count());
+        base.close();
+        return count;
+    }"""
+    assert page.evaluate(fill) == 101
+    page.reload()
+    until(page, "Number(document.body.dataset.renders) >= 1")
+    assert names(page) == ["mine", "house", "star"]
+    assert page.evaluate(fill.replace("100", "0")) == 20
+
+
+def test_what_the_browser_takes_back_is_not_called_kept(visit):
+    page = visit()
+    opened = """() => {
+        const put = IDBObjectStore.prototype.put;
+        IDBObjectStore.prototype.put = function (...args) {
+            const request = put.apply(this, args);
+            request.addEventListener("success", () => this.transaction.abort()); // as when the disk is full
+            return request;
+        };
+        window.open = 0;
+        for (const [kind, name, by] of [[IDBFactory, "open", 1], [IDBDatabase, "close", -1]]) {
+            const usual = kind.prototype[name];
+            kind.prototype[name] = function (...args) {
+                window.open += by;
+                return usual.apply(this, args);
+            };
+        }
+    }"""
+    page.evaluate(opened)
+    with answered(page):
+        mouse(page, pad(page, "star"), [(0.1, 0.1), (0.4, 0.1)])
+    until(
+        page, "document.querySelector('#about-browser').textContent.includes('does not let the page keep')", seconds=5
+    )
+    assert page.evaluate("window.open") == 0
+
+
 def test_an_example_can_be_taken_back(visit):
     page = visit()
     with answered(page):
@@ -54,6 +139,82 @@ def test_an_example_can_be_taken_back(visit):
     with answered(page):
         page.locator("#notice").get_by_role("button", name="Undo").click()
     assert names(page) == ["fish", "house", "star"]
+
+
+def test_undoing_an_example_and_redoing_it_lose_no_stroke(visit):
+    page = visit()
+    with answered(page):
+        mouse(page, pad(page, "star"), [(0.1, 0.1), (0.4, 0.1)])
+    mine = strokes(page, pad(page, "star"))
+    with answered(page):
+        page.get_by_role("button", name="Greek letters").click()
+    with answered(page):
+        mouse(page, pad(page, "psi"), [(0.1, 0.9), (0.4, 0.9)])
+    example = strokes(page, pad(page, "psi"))
+    with answered(page):
+        undo_notice(page)
+    assert strokes(page, pad(page, "star")) == mine
+    card = page.locator(".card", has=pad(page, "star"))
+    with answered(page):
+        card.get_by_role("button", name="Undo").click()  # the stroke's own history is there too
+    assert strokes(page, pad(page, "star")) < mine
+    with answered(page):
+        undo_notice(page)
+    assert names(page) == ["alpha", "omega", "psi"]
+    assert strokes(page, pad(page, "psi")) == example
+
+
+def remove(page, what):
+    """Remove a class, a drawing or a question, by keys."""
+    if what == "question":
+        page.get_by_role("button", name="Remove this question").press("Enter")
+        return
+    card = page.locator(".card", has=pad(page, "house"))
+    card.locator("summary[aria-label^='More']").press("Enter")
+    card.get_by_role("button", name="Remove the class" if what == "class" else "Remove this drawing").press("Enter")
+
+
+@pytest.mark.parametrize("what", ["class", "drawing", "question"])
+def test_undoing_a_removal_keeps_what_was_edited_since(what, visit):
+    page = visit()
+    removed = page.locator("#question") if what == "question" else pad(page, "house")
+    with answered(page):
+        mouse(page, removed, [(0.1, 0.9), (0.2, 0.9)])
+    if what == "question":
+        with answered(page):
+            page.get_by_role("button", name="Ask another question").click()
+            mouse(page, removed, [(0.1, 0.1), (0.3, 0.1)])
+    before = strokes(page, removed)
+    remove(page, what)
+    assert page.evaluate("document.activeElement !== document.body")
+    with answered(page):
+        page.get_by_role("button", name="Add a class").click()
+        mouse(page, page.locator(".card").last.locator("canvas"), [(0.2, 0.2), (0.8, 0.8)])
+        mouse(page, pad(page, "fish"), [(0.1, 0.1), (0.4, 0.1)])
+    edited = strokes(page, pad(page, "fish"))
+    with answered(page):
+        undo_notice(page)
+    assert page.evaluate("document.activeElement !== document.body")
+    assert strokes(page, pad(page, "fish")) == edited
+    assert page.locator(".card").count() == 4
+    assert strokes(page, removed) == before
+    tools = page.locator("#ask") if what == "question" else page.locator(".card", has=removed)
+    with answered(page):
+        tools.get_by_role("button", name="Undo", exact=True).click()
+    assert strokes(page, removed) < before
+
+
+def test_a_class_comes_back_under_another_name_when_its_own_is_taken(visit):
+    page = visit()
+    remove(page, "class")
+    new = page.locator(".card").count()
+    page.get_by_role("button", name="Add a class").click()
+    page.locator(".card").nth(new).wait_for()
+    page.locator("input.name").last.fill("house")
+    page.locator("input.name").last.press("Enter")
+    undo_notice(page)
+    until(page, "document.querySelectorAll('.card').length === 4")
+    assert names(page) == ["fish", "house 2", "star", "house"]
 
 
 @pytest.mark.parametrize(("chosen", "expected"), [("Greek letters", "omega"), ("Smileys", "happy"), ("Shapes", "fish")])

@@ -136,6 +136,58 @@ def test_the_camera_counts_down_takes_a_burst_and_stops(visit):
     assert card.locator(".thumb").count() == 6
 
 
+def burst(page):
+    page.get_by_role("button", name="Take pictures").click()
+    until(page, "/added|full/.test(document.querySelector('#camera-words').textContent)")
+    return page.locator("#camera-words").inner_text()
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_bursts_fill_a_class_and_not_more(empty, visit):
+    page = visit(permissions=["camera"])
+    card = page.locator(".card").first
+    if empty:
+        card.get_by_role("button", name="Clear", exact=True).click()
+    card.locator("summary[aria-label^='Add a sample']").click()
+    card.get_by_role("button", name="Camera").click()
+    until(page, "document.querySelector('#camera-view')?.videoWidth > 0")
+    with answered(page):
+        assert "5 pictures" in burst(page)
+        assert "full" in burst(page)
+        page.get_by_role("button", name="Stop").click()
+    assert card.locator(".thumb").count() == 10
+    assert page.locator(".card .trouble").first.inner_text() == ""
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_a_camera_that_starts_late_is_stopped(order, visit):
+    page = visit()
+    page.evaluate(
+        """() => {
+            window.answers = [];
+            window.tracks = [];
+            navigator.mediaDevices.getUserMedia = () => new Promise((resolve) => {
+                const picture = document.createElement("canvas");
+                picture.getContext("2d").fillRect(0, 0, 9, 9);
+                const stream = picture.captureStream(5);
+                window.tracks.push(...stream.getTracks());
+                window.answers.push(() => resolve(stream));
+            });
+        }"""
+    )
+    page.locator("#ask").get_by_role("button", name="Ask with the camera").click()
+    until(page, "window.answers.length === 1")
+    page.get_by_role("button", name="Other camera").click()
+    until(page, "window.answers.length === 2")
+    for place in order:
+        page.evaluate("place => window.answers[place]()", place)
+        page.wait_for_timeout(100)
+    states = "window.tracks.map((track) => track.readyState)"
+    assert page.evaluate(states) == ["ended", "live"]
+    page.get_by_role("button", name="Stop").click()
+    assert page.evaluate(states) == ["ended", "ended"]
+
+
 def test_the_other_camera_and_a_refusal(visit):
     page = visit()
     page.evaluate(

@@ -83,6 +83,9 @@ def test_methods_side_by_side(visit):
     for method in methods.all():
         assert "loss" in method.locator(".word").inner_text()
         assert method.locator(".bars li").count() == 3
+        without = "Nearest class mean" in method.locator("h3").inner_text()
+        assert method.locator(".chart").is_visible() is not without  # no steps, no curve
+    assert page.locator(".method h3", has_text="Nearest class mean").count() == 1
 
 
 def test_held_out_accuracy_comes_with_the_second_drawings(visit):
@@ -133,6 +136,22 @@ def test_a_busy_server_is_asked_again(visit):
         mouse(page, page.locator("#question"), [(0.1, 0.1), (0.2, 0.1)])
         until(page, "document.querySelector('#link').dataset.link === 'busy'")
     assert answer(page) == "fish"
+
+
+def test_a_token_that_no_browser_can_send_is_refused(visit, own_server):
+    visit.forgive("401")
+    page = visit(url=own_server(token="open sesame").url, wait=False)
+    field, trouble = page.locator("#token-value"), page.locator("#token-trouble")
+    field.wait_for()
+    assert "--token" in page.locator("#token label").inner_text()
+    for word in ("сезам", "öffne dich", "  "):
+        field.fill(word)
+        page.get_by_role("button", name="Go on").click()
+        assert "can send only" in trouble.inner_text()
+        assert page.evaluate("sessionStorage.getItem('fastadapt-token')") is None
+    with answered(page):
+        field.fill("open sesame")
+        page.get_by_role("button", name="Go on").click()
 
 
 def test_a_token_is_asked_for_once(visit, own_server):

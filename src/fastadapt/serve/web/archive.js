@@ -1,7 +1,7 @@
 /** A task as a zip of PNGs (`CLASS/N.png`, for any program) with `task.json` (the strokes, so that they can be edited). */
 import { $ } from "./element.js";
 import { seen } from "./picture.js";
-import { notice } from "./status.js";
+import { replaced } from "./status.js";
 import { inked } from "./task.js";
 import { squares } from "./upload.js";
 import { unzipped, zipped } from "./zip.js";
@@ -73,10 +73,9 @@ async function opened(blob, model) {
 export async function open(file, task, board) {
   try {
     const found = await opened(file, board.model(task.settings.model));
-    const before = task.snapshot();
-    task.replace(found);
+    const swap = task.replace(found);
     $("take-trouble").textContent = "";
-    notice(`“${file.name}” opened in place of your drawings.`, () => task.replace(before));
+    replaced(`“${file.name}” opened in place of your drawings.`, swap);
   } catch (error) {
     $("take-trouble").textContent = `“${file.name}” was not opened. ${error.message}`;
   }

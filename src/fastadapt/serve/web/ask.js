@@ -4,7 +4,7 @@ import { $, h, inFrame, keyed, label, tool } from "./element.js";
 import { addFiles, pick } from "./pick.js";
 import { show } from "./picture.js";
 import { notice, say } from "./status.js";
-import { inked } from "./task.js";
+import { inked, room } from "./task.js";
 import { padWithTools } from "./tools.js";
 
 const WORDS = { sure: "It looks like ", unsure: "Perhaps ", "none of these": "None of these? At best " };
@@ -68,17 +68,18 @@ export function mountAsk(task, board, session, camera) {
   const { node: tools, update } = padWithTools(task, session, canvas, () => task.asked);
   const tell = (text) => ($("ask-trouble").textContent = text ?? "");
   const most = () => board.limits?.queries ?? 64;
-  const full = () => task.queries.length >= most() && (tell(`At most ${most()} questions fit; remove one first.`), true);
+  const full = (fit) => fit <= 0 && (tell(`At most ${most()} questions fit; remove one first.`), true);
+  const free = () => room(task.queries, most());
   const remove = () => {
-    const before = task.snapshot();
-    task.removeQuery(task.asked);
-    notice("Question removed.", () => task.replace(before));
+    const back = task.removeQuery(task.asked);
+    canvas.focus({ preventScroll: true }); // the button is hidden with the last but one question
+    notice("Question removed.", () => full(free()) || back());
   };
   const drop = tool("close", "Remove this question", remove);
   tools.append(
-    tool("plus", "Ask another question", () => full() || (task.addQuery(), canvas.focus())),
+    tool("plus", "Ask another question", () => full(most() - task.queries.length) || (task.addQuery(), canvas.focus())),
     tool("upload", "Upload images to ask about", async () => tell(await addFiles(await pick(), null, task, board))),
-    tool("camera", "Ask with the camera", () => full() || camera.open("the question", most() - task.queries.length, (content) => task.addQuery(content))),
+    tool("camera", "Ask with the camera", () => full(free()) || camera.open("the question", free(), (content) => task.addQuery(content))),
     drop,
   );
   $("ask-tools").replaceWith(tools);

@@ -32,6 +32,7 @@ export class Camera {
   #add = null;
   #room = 0;
   #bursting = false;
+  #turn = 0; // goes up with each start and stop: a camera that answers to an older one is let go
 
   /** `model()` returns the model that the pictures are for. */
   constructor(model) {
@@ -48,7 +49,7 @@ export class Camera {
   open(name, room, add) {
     Object.assign(this, { name });
     this.#add = add;
-    this.#room = room + 1; // an empty sample is filled first
+    this.#room = room;
     $("camera-title").textContent = `Camera: ${name}`;
     $("camera-taken").replaceChildren();
     this.#say(this.#guide());
@@ -66,6 +67,7 @@ export class Camera {
 
   async #start() {
     this.#stop();
+    const turn = this.#turn;
     if (!navigator.mediaDevices?.getUserMedia) {
       this.#say("This browser gives no camera to this page. It does on localhost and over https; uploads work anywhere.");
       return;
@@ -73,17 +75,18 @@ export class Camera {
     try {
       const wanted = { facingMode: this.#facing, width: { ideal: 640 }, height: { ideal: 480 } };
       const stream = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: false });
-      if (!this.dialog.open) return void stream.getTracks().forEach((track) => track.stop());
+      if (turn !== this.#turn) return void stream.getTracks().forEach((track) => track.stop());
       this.#stream = stream;
       $("camera-view").srcObject = stream;
       await $("camera-view").play();
-      this.#say(this.#guide());
+      if (turn === this.#turn) this.#say(this.#guide());
     } catch (error) {
-      if (error.name !== "AbortError") this.#say(REFUSALS[error.name] ?? `The camera did not start: ${error.message}`);
+      if (turn === this.#turn && error.name !== "AbortError") this.#say(REFUSALS[error.name] ?? `The camera did not start: ${error.message}`);
     }
   }
 
   #stop() {
+    this.#turn += 1;
     this.#bursting = false;
     for (const track of this.#stream?.getTracks() ?? []) track.stop();
     this.#stream = null;
@@ -99,21 +102,23 @@ export class Camera {
   async #burst() {
     if (!this.#stream || this.#bursting) return;
     this.#bursting = true;
+    const turn = this.#turn;
     for (const left of [3, 2, 1]) {
       $("camera-count").textContent = left;
       this.#say(`${left}…`);
       await wait(700);
-      if (!this.#bursting) return;
+      if (turn !== this.#turn) return;
     }
     $("camera-count").textContent = "";
     let taken = 0;
-    for (; taken < BURST && this.#room > 0 && this.#bursting; taken += 1) {
+    for (; taken < BURST && this.#room > 0; taken += 1) {
       const image = await square($("camera-view"), this.model());
-      if (!this.#bursting) break;
+      if (turn !== this.#turn) return;
       this.#room -= 1;
       this.#add({ image });
       $("camera-taken").append(h("img", { src: image, alt: `picture ${taken + 1}`, width: 56, height: 56 }));
       await wait(350);
+      if (turn !== this.#turn) return;
     }
     this.#bursting = false;
     this.#say(this.#room > 0 ? `${taken} pictures added. Take more, or close.` : "This is full now.");

@@ -5,6 +5,7 @@ import { menu } from "./menu.js";
 import { addFiles, pick } from "./pick.js";
 import { show } from "./picture.js";
 import { notice } from "./status.js";
+import { room } from "./task.js";
 import { padWithTools } from "./tools.js";
 
 function thumb(task, row) {
@@ -43,21 +44,25 @@ function card(task, board, session, camera) {
     const { node: tools, update: updatePad } = padWithTools(task, session, canvas, () => row.open);
     const add = (content) => task.addSample(row, content);
     const most = () => board.model(task.settings.model)?.shots?.most ?? 10;
-    const undoable = (text, act) => {
-      const before = task.snapshot();
-      act();
-      notice(text, () => task.replace(before));
+    const removeDrawing = () => {
+      const back = task.removeSample(row, row.open);
+      notice("Drawing removed.", () => (room(row.samples, most()) > 0 ? back() : tell(`At most ${most()} drawings fit; remove one first.`)));
+    };
+    const removeClass = () => {
+      const back = task.removeClass(row.id);
+      $("add-class").focus();
+      notice(`“${row.name}” removed.`, () => full(task, board) || back());
     };
     const more = menu("plus", "", [
       { text: "New drawing", icon: "pen", act: () => (add(), canvas.focus()) },
       { text: "Upload images…", icon: "upload", act: async () => tell(await addFiles(await pick(), row, task, board)) },
-      { text: "Camera…", icon: "camera", act: () => camera.open(row.name, most() - row.samples.length, add) },
+      { text: "Camera…", icon: "camera", act: () => camera.open(row.name, room(row.samples, most()), add) },
     ]);
     const rest = menu("more", "", [
       { text: "Move earlier", icon: "left", act: () => task.moveClass(row.id, -1) },
       { text: "Move later", icon: "right", act: () => task.moveClass(row.id, 1) },
-      { text: "Remove this drawing", icon: "clear", act: () => undoable("Drawing removed.", () => task.removeSample(row, row.open)) },
-      { text: "Remove the class", icon: "close", act: () => undoable(`“${row.name}” removed.`, () => (task.removeClass(row.id), $("add-class").focus())) },
+      { text: "Remove this drawing", icon: "clear", act: removeDrawing },
+      { text: "Remove the class", icon: "close", act: removeClass },
     ]);
     const field = nameField(task, row, tell);
     const thumbs = h("div", { class: "thumbs" });
@@ -77,7 +82,8 @@ function card(task, board, session, camera) {
       label(rest.summary, `More for ${row.name}`);
       rest.entries[0].disabled = index === 0;
       rest.entries[1].disabled = index === task.classes.length - 1;
-      for (const entry of more.entries) entry.disabled = row.samples.length >= most();
+      more.entries[0].disabled = row.samples.length >= most();
+      for (const entry of more.entries.slice(1)) entry.disabled = room(row.samples, most()) <= 0;
       updatePad(sample);
       keyed(thumbs, row.samples.length > 1 ? row.samples : [], () => thumb(task, row));
       if (board.trouble?.row === row.id) tell(board.trouble.text);
@@ -95,6 +101,16 @@ function card(task, board, session, camera) {
   };
 }
 
+const mostClasses = (task, board) => board.model(task.settings.model)?.ways?.most ?? 20;
+
+/** Return whether no other class fits, and say so. */
+function full(task, board) {
+  const most = mostClasses(task, board);
+  if (task.classes.length < most) return false;
+  $("teach-trouble").textContent = `This model takes at most ${most} classes; remove one first.`;
+  return true;
+}
+
 function newName(task) {
   for (let number = task.classes.length + 1; ; number += 1) {
     if (!task.classes.some((row) => row.name === `class ${number}`)) return `class ${number}`;
@@ -106,17 +122,13 @@ export function mountClasses(task, board, session, camera) {
   const add = $("add-class");
   const create = card(task, board, session, camera);
   const draw = inFrame(() => {
-    const most = board.model(task.settings.model)?.ways?.most ?? 20;
     list.dataset.stale = String(board.stale);
     keyed(list, task.classes, create);
-    add.setAttribute("aria-disabled", String(task.classes.length >= most));
+    add.setAttribute("aria-disabled", String(task.classes.length >= mostClasses(task, board)));
     $("teach-trouble").textContent = board.trouble && !board.trouble.row && board.trouble.field !== "rate" ? board.trouble.text : "";
   });
   add.addEventListener("click", () => {
-    if (add.getAttribute("aria-disabled") === "true") {
-      $("teach-trouble").textContent = `This model takes at most ${task.classes.length} classes; remove one first.`;
-      return;
-    }
+    if (full(task, board)) return;
     const row = task.addClass(newName(task));
     requestAnimationFrame(() => list.querySelector(`[data-row="${row.id}"] canvas`)?.focus());
   });

@@ -5,7 +5,7 @@ import { $, h, inFrame, keyed, s } from "./element.js";
 
 function panel(task, board) {
   return (method) => {
-    const plot = s("svg", { class: "chart", role: "img" });
+    const plot = s("svg", { class: "chart", role: "img", hidden: true });
     const [list, word, about] = [h("ol", { class: "bars" }), h("p", { class: "word" }), h("p", { class: "about" }, method.about)];
     const node = h("li", { class: "method" }, h("h3", {}, method.title), about, list, word, plot);
     const update = () => {
@@ -19,6 +19,8 @@ function panel(task, board) {
       else word.textContent = line ? (chances ? `${sureness(chances)}, loss ${line.loss.toFixed(2)}` : `loss ${line.loss.toFixed(2)}`) : "Waiting for its turn…";
       if (!line) return;
       const values = run.lines.map((each) => each.loss);
+      if (values.length > 1 || run.done) plot.toggleAttribute("hidden", values.length < 2); // a method without steps has no curve
+      if (values.length < 2) return;
       const top = Math.max(0.1, ...values.filter(Number.isFinite));
       chart(plot, { series: [{ values, tone: "loss" }], steps: Math.max(1, values.length - 1), at: Math.min(line.step, values.length - 1), top, format: (v) => v.toFixed(1) });
       plot.setAttribute("aria-label", `Loss of ${method.title}: ${values[0].toFixed(2)} before, ${values.at(-1).toFixed(2)} after`);

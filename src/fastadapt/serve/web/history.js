@@ -1,29 +1,28 @@
 /** Undo and redo, for each sample on its own. */
-const histories = new Map();
+const histories = new WeakMap(); // by the sample as it is now: it goes when the sample goes
 const content = ({ strokes, image }) => ({ strokes, image });
+const of = (sample) => histories.get(sample) ?? { past: [], future: [] };
 
-function of(id) {
-  if (!histories.has(id)) histories.set(id, { past: [], future: [] });
-  return histories.get(id);
+function put(task, id, change, history) {
+  task.edit(id, change);
+  histories.set(task.sample(id), history);
 }
 
-/** Edit a sample so that it can be undone. */
+/** Edit a sample so that it can be undone; one that is gone by now is left alone. */
 export function edit(task, id, change) {
-  const { past, future } = of(id);
-  past.push(content(task.sample(id)));
-  future.length = 0;
-  if (past.length > 100) past.shift();
-  task.edit(id, change);
+  const sample = task.sample(id);
+  if (!sample) return;
+  put(task, id, change, { past: [...of(sample).past.slice(-99), content(sample)], future: [] });
 }
 
 function step(task, id, from, to) {
-  const history = of(id);
+  const sample = task.sample(id);
+  const history = of(sample);
   if (!history[from].length) return;
-  history[to].push(content(task.sample(id)));
-  task.edit(id, history[from].pop());
+  put(task, id, history[from].at(-1), { [from]: history[from].slice(0, -1), [to]: [...history[to], content(sample)] });
 }
 
 export const undo = (task, id) => step(task, id, "past", "future");
 export const redo = (task, id) => step(task, id, "future", "past");
-export const undoable = (id) => of(id).past.length > 0;
-export const redoable = (id) => of(id).future.length > 0;
+export const undoable = (sample) => of(sample).past.length > 0;
+export const redoable = (sample) => of(sample).future.length > 0;

@@ -9,7 +9,7 @@ import { example, names } from "./examples.js";
 import { mountLimits } from "./limits.js";
 import { Session } from "./session.js";
 import { mountSettings, usualSteps } from "./settings.js";
-import { mountLink, notice } from "./status.js";
+import { mountLink, replaced } from "./status.js";
 import { keep, kept } from "./store.js";
 import { mountTake } from "./take.js";
 import { Task } from "./task.js";
@@ -20,9 +20,7 @@ const session = new Session(task, board);
 
 function mountExamples() {
   const choose = (name) => () => {
-    const before = task.snapshot();
-    task.replace(example(name));
-    notice(`“${name}” took the place of your drawings.`, () => task.replace(before));
+    replaced(`“${name}” took the place of your drawings.`, task.replace(example(name)));
   };
   $("examples").append(...names.map((name) => h("button", { type: "button", class: "chip", onclick: choose(name) }, name)));
 }

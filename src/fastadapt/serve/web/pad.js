@@ -7,6 +7,12 @@ import { say } from "./status.js";
 const WIDTH = 0.032;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
+const pads = new WeakMap();
+
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  for (const canvas of document.querySelectorAll("canvas.pad")) pads.get(canvas)?.paint();
+});
+
 export class Pad {
   erasing = false;
   #sample = null;
@@ -17,7 +23,7 @@ export class Pad {
   #keys = false;
   #image = null;
 
-  /** `on.sample()` is the newest sample, `on.change(content)` edits it, `on.begin()` hears that an edit starts. */
+  /** `on.sample()` is the newest sample, `on.change(id, content)` edits one, `on.begin()` hears that an edit starts. */
   constructor(canvas, on) {
     this.canvas = canvas;
     this.on = on;
@@ -30,12 +36,12 @@ export class Pad {
     canvas.addEventListener("blur", () => this.#lift());
     canvas.addEventListener("focus", () => this.paint());
     new ResizeObserver(() => this.paint()).observe(canvas);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.paint());
+    pads.set(canvas, this);
   }
 
   show(sample) {
+    if (this.#sample?.id !== sample.id) this.#lift(); // the stroke belongs to the sample it was begun on
     if (this.#sample === sample) return;
-    if (this.#sample?.id !== sample.id) this.#drop();
     const image = sample.image;
     if (image !== this.#sample?.image) this.#image = null;
     this.#sample = sample;
@@ -51,7 +57,7 @@ export class Pad {
 
   clear() {
     this.#drop();
-    this.on.change(blank());
+    this.on.change(this.on.sample().id, blank());
     this.show(this.on.sample());
   }
 
@@ -123,8 +129,9 @@ export class Pad {
     if (!this.#drawing) return;
     const strokes = this.#rubbed ?? [...this.#sample.strokes, this.#stroke];
     this.#drop();
-    this.on.change({ strokes });
-    this.show(this.on.sample()); // the views follow in the next frame; another stroke may begin before
+    this.on.change(this.#sample.id, { strokes });
+    const now = this.on.sample(); // the views follow in the next frame; another stroke may begin before
+    if (now) this.show(now);
   }
 
   #at(event) {

@@ -50,8 +50,8 @@ export class Session {
   /** Return `{blob, name}`, a file made of the adapted model; adapt first if the drawings are newer or the server forgot them. */
   async file(format) {
     for (let attempt = 0; ; attempt += 1) {
-      if (this.board.stale || !this.#remote) await this.#go();
-      if (!this.board.run?.done || !this.#remote) throw new Error(this.board.trouble?.text ?? "There is nothing adapted yet.");
+      if (!this.#current) await this.#go();
+      if (!this.#current) throw new Error(this.#lacking());
       const query = new URLSearchParams({ format, method: this.board.run.method });
       try {
         const response = await call(`/api/tasks/${this.#remote.id}/export?${query}`);
@@ -62,6 +62,20 @@ export class Session {
         this.#remote = null;
       }
     }
+  }
+
+  /** Whether the server holds a model adapted to what is on the page now. */
+  get #current() {
+    const { stale, run } = this.board;
+    return !stale && Boolean(run?.done && this.#remote);
+  }
+
+  #lacking() {
+    const { trouble, link, run } = this.board;
+    if (trouble) return trouble.text;
+    if (link === "offline") return "The server can't be reached.";
+    if (link === "busy") return "The server is busy and has not learned your last change yet; try again in a moment.";
+    return run ? "Your last change has not been learned yet; try again in a moment." : "There is nothing adapted yet.";
   }
 
   async #go() {

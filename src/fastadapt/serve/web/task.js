@@ -13,6 +13,29 @@ export const blank = () => ({ strokes: [], image: null });
 export const inked = (sample) => Boolean(sample.image || sample.strokes.length);
 const sampled = (content) => ({ ...blank(), ...content, id: id() });
 
+/** Return how many more drawings fit: one that is still empty is used first. */
+export const room = (samples, most) => most - samples.filter(inked).length;
+
+/** Add a sample to a list and return its id; a content goes to one that is still empty, on which the pen may be down. */
+function filled(list, content) {
+  const free = content ? list.findIndex((other) => !inked(other)) : -1;
+  const at = free < 0 ? list.length : free;
+  list[at] = free < 0 ? sampled(content) : { ...list[at], ...content };
+  return list[at].id;
+}
+
+/** Take a sample out of a list, which is never left empty; return a function that puts it back where it was. */
+function taken(list, id) {
+  const at = list.findIndex((other) => other.id === id);
+  const [gone] = list.splice(at, 1);
+  if (!list.length) list.push(sampled());
+  return () => {
+    const free = list.findIndex((other) => !inked(other));
+    if (free >= 0) list.splice(free, 1);
+    list.splice(at, 0, gone);
+  };
+}
+
 export class Task extends Told {
   classes = [];
   queries = [];
@@ -25,23 +48,32 @@ export class Task extends Told {
     super.tell(what);
   }
 
-  /** Return a copy that `replace` takes back; also what is kept in the browser. */
+  /** Return a copy: what is kept in the browser and in a file. */
   snapshot() {
     const { classes, queries, asked, settings } = this;
     return structuredClone({ version: 1, classes, queries, asked, settings });
   }
 
-  /** Put another task in place of this one: a snapshot, or `{classes: [{name, samples}], queries}` without ids. */
+  /**
+   * Put another task in place of this one: a snapshot, or `{classes: [{name, samples}], queries}` without ids. Return a
+   * function that swaps them again; what it brings back is as it was left, with its ids.
+   */
   replace({ classes, queries, asked = null, settings = {} }) {
-    this.classes = classes.map((row) => {
+    const rows = classes.map((row) => {
       const samples = (row.samples.length ? row.samples : [blank()]).map(sampled);
       return { id: id(), name: row.name, samples, open: samples[0].id };
     });
     const at = Math.max(0, queries.findIndex((query) => query.id && query.id === asked));
-    this.queries = (queries.length ? queries : [blank()]).map(sampled);
-    this.asked = this.queries[at].id;
+    const questions = (queries.length ? queries : [blank()]).map(sampled);
     Object.assign(this.settings, settings);
+    return this.#swap({ classes: rows, queries: questions, asked: questions[at].id });
+  }
+
+  #swap(next) {
+    const { classes, queries, asked } = this;
+    Object.assign(this, next);
     this.tell("support");
+    return () => this.#swap({ classes, queries, asked });
   }
 
   find(sample) {
@@ -73,9 +105,18 @@ export class Task extends Told {
     return row;
   }
 
+  /** Remove a class; return a function that puts it back, whatever was edited since. */
   removeClass(row) {
-    this.classes = this.classes.filter((other) => other.id !== row);
+    const at = this.classes.findIndex((other) => other.id === row);
+    const [gone] = this.classes.splice(at, 1);
+    const { name } = gone;
     this.tell("support");
+    return () => {
+      const taken = () => this.classes.some((other) => other.name === gone.name);
+      for (let number = 2; taken(); number += 1) gone.name = `${name.slice(0, 36)} ${number}`;
+      this.classes.splice(at, 0, gone);
+      this.tell("support");
+    };
   }
 
   moveClass(row, by) {
@@ -93,36 +134,37 @@ export class Task extends Told {
 
   /** Add a sample to a class; one that is still empty is used first. */
   addSample(row, content) {
-    const { samples } = row;
-    const free = content && samples.findIndex((other) => !inked(other));
-    const sample = sampled(content);
-    if (content && free >= 0) samples[free] = sample;
-    else samples.push(sample);
-    row.open = sample.id;
+    row.open = filled(row.samples, content);
     this.tell("support");
   }
 
+  /** Remove a drawing; return a function that puts it back. */
   removeSample(row, sample) {
-    row.samples = row.samples.filter((other) => other.id !== sample);
-    if (!row.samples.length) row.samples = [sampled()];
+    const back = taken(row.samples, sample);
     if (row.open === sample) row.open = row.samples.at(-1).id;
     this.tell("support");
+    return () => {
+      back();
+      row.open = sample;
+      this.tell("support");
+    };
   }
 
   addQuery(content) {
-    const free = content ? this.queries.findIndex((other) => !inked(other)) : -1;
-    const query = sampled(content);
-    if (free >= 0) this.queries[free] = query;
-    else this.queries.push(query);
-    this.asked = query.id;
+    this.asked = filled(this.queries, content);
     this.tell("query");
   }
 
+  /** Remove a question; return a function that puts it back. */
   removeQuery(query) {
-    this.queries = this.queries.filter((other) => other.id !== query);
-    if (!this.queries.length) this.queries = [sampled()];
+    const back = taken(this.queries, query);
     if (this.asked === query) this.asked = this.queries.at(-1).id;
     this.tell("query");
+    return () => {
+      back();
+      this.asked = query;
+      this.tell("query");
+    };
   }
 
   look(change) {

@@ -2,6 +2,7 @@
 import { $, h } from "./element.js";
 
 let asking = null;
+const SENDABLE = /^[\x20-\x7e]+$/; // fetch throws at other letters in a header
 
 function dialog() {
   const field = { id: "token-value", type: "password", autocomplete: "off", required: true, "aria-describedby": "token-trouble" };
@@ -12,7 +13,7 @@ function dialog() {
       "form",
       {},
       h("h2", { id: "token-title" }, "This server asks for a token"),
-      h("p", {}, h("label", { for: "token-value" }, "Token, as printed where the server was started"), h("input", field)),
+      h("p", {}, h("label", { for: "token-value" }, "Token: the word given to --token where the server was started"), h("input", field)),
       h("p", { class: "trouble", id: "token-trouble", role: "status" }),
       h("p", { class: "actions" }, h("button", { class: "strong" }, "Go on")),
     ),
@@ -24,12 +25,17 @@ export function askToken(again) {
   asking ??= new Promise((resolve) => {
     const box = dialog();
     document.body.append(box);
-    if (again) $("token-trouble").textContent = "This token was not accepted. Look at the line the server printed.";
+    if (again) $("token-trouble").textContent = "This token was not accepted. It is the word given to --token where the server was started.";
     box.addEventListener("cancel", (event) => event.preventDefault());
     box.addEventListener("submit", (event) => {
       event.preventDefault(); // the content policy allows no form to be sent
+      const value = $("token-value").value.trim();
+      if (!SENDABLE.test(value)) {
+        $("token-trouble").textContent = "A browser can send only a token of plain letters (a to z), digits and signs; give --token such a word.";
+        return;
+      }
       asking = null;
-      resolve($("token-value").value.trim());
+      resolve(value);
       box.remove();
     });
     box.showModal();

@@ -17,7 +17,7 @@ export function padWithTools(task, session, canvas, current) {
   const pad = new Pad(canvas, {
     sample: () => task.sample(current()),
     begin: () => session.hold(),
-    change: (content) => edit(task, current(), content),
+    change: (id, content) => edit(task, id, content),
     undo: () => undo(task, current()),
     redo: () => redo(task, current()),
     erase: toggle,
@@ -29,8 +29,8 @@ export function padWithTools(task, session, canvas, current) {
   const node = h("div", { class: "tools", role: "group", "aria-label": "Pen" }, back, forth, eraser, clear);
   const update = (sample) => {
     pad.show(sample);
-    able(back, undoable(sample.id));
-    able(forth, redoable(sample.id));
+    able(back, undoable(sample));
+    able(forth, redoable(sample));
     able(clear, inked(sample));
   };
   return { pad, node, update };

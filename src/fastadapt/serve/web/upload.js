@@ -1,5 +1,6 @@
 /** Pictures from files: decoded in the browser (turned as EXIF says), cropped to the middle, made small. */
 import { TYPES } from "./pick.js";
+import { room } from "./task.js";
 import { inkOnPaper } from "./threshold.js";
 
 const LARGEST = 10e6;
@@ -43,9 +44,7 @@ export async function addPictures(files, row, task, board) {
   const most = row ? (model?.shots?.most ?? 10) : (board.limits?.queries ?? 64);
   let left = "";
   for (const image of pictures) {
-    const used = row ? row.samples : task.queries;
-    const free = used.length < most || used.some((sample) => !sample.image && !sample.strokes.length);
-    if (!free) left = `No more than ${most} fit here; the rest was left out.`;
+    if (room(row ? row.samples : task.queries, most) <= 0) left = `No more than ${most} fit here; the rest was left out.`;
     else if (row) task.addSample(row, { image });
     else task.addQuery({ image });
   }
