@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint format speed results clean
+.PHONY: demo test test-slow test-browser lint format speed results clean
 
 demo: $(READY)        ## meta-train on sinusoids, print the table, draw the figures (under 3 minutes)
 	$(BIN)/python examples/sinusoid.py --out runs/demo
@@ -14,6 +14,9 @@ test: $(READY)        ## the default suite, with the doctests
 
 test-slow: $(READY)   ## what takes long: 50 kills, long trainings
 	$(BIN)/python -m pytest -q -m slow
+
+test-browser: $(READY) ## the whole page in Chromium, if it is installed
+	$(BIN)/python -m pytest -q -n 2 tests/serve/web -m "slow or not slow"
 
 lint: $(READY)        ## style, imports between layers, dependencies, types
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ import shutil
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,28 @@ _FLAGS = [
     "--use-fake-ui-for-media-stream",
     "--use-fake-device-for-media-stream",
 ]
+
+
+# A browser takes seconds for what others do in a millisecond, so most of these are run on demand: make test-browser.
+EVERY_TIME = (
+    "test_it_opens_solved_with_a_live_result",
+    "test_by_mouse",
+    "test_by_finger_on_a_phone",
+    "test_by_keys_alone",
+    "test_five_quick_strokes_are_rendered_once",
+    "test_an_answer_to_an_older_question_is_dropped",
+    "test_a_reload_keeps_the_drawings",
+    "test_it_is_small_and_painted_within_a_second",
+    "test_the_model_answers_as_the_page",
+    "test_the_camera_counts_down_takes_a_burst_and_stops",
+    "test_axe_finds_nothing[(360, 740)-dark]",
+)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.name not in EVERY_TIME:
+            item.add_marker(pytest.mark.slow)
 
 
 class Running:

@@ -1,7 +1,7 @@
 /**
  * What is known of the server and of the running adaptation; the views draw what stands here.
  *
- * A run is `{method, classes, queries, lines, nearest, heldOut, seconds, done}`: the classes and question ids that were
+ * A run is `{method, classes, queries, lines, nearest, heldOut, heldOutBefore, seconds, done}`: the classes and question ids that were
  * sent, and one line (loss, probabilities) for each step that came back.
  */
 import { Told } from "./listeners.js";

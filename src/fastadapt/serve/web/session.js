@@ -157,11 +157,11 @@ export class Session {
     const queries = await Promise.all(asked.map(seen));
     const body = { method, steps, rate, queries, sequence };
     const response = await call(`/api/tasks/${remote.id}/adapt`, { method: "POST", body, signal });
-    const run = { method, steps, classes: remote.classes, queries: asked.map((query) => query.id), lines: [], nearest: null, heldOut: null, seconds: null, done: false };
+    const run = { method, steps, classes: remote.classes, queries: asked.map((query) => query.id), lines: [], nearest: null, heldOut: null, heldOutBefore: null, seconds: null, done: false };
     for await (const line of lines(response)) {
       if (line.sequence !== this.#sequence) return;
       if (line.error) throw new Trouble(line.error, 500);
-      if (line.done) Object.assign(run, { done: true, nearest: line.nearest, heldOut: line.held_out, seconds: line.seconds });
+      if (line.done) Object.assign(run, { done: true, nearest: line.nearest, heldOut: line.held_out, heldOutBefore: line.held_out_before, seconds: line.seconds });
       else if (run.lines.push(line) === 1) begun(run);
       board.tell("board");
     }

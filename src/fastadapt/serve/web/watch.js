@@ -39,7 +39,9 @@ function story(board, task) {
 
 function held(run, model) {
   if (run.heldOut !== null && run.heldOut !== undefined) {
-    return `Leave-one-out: ${percent(run.heldOut)} of your drawings are recognised when the network has not seen them.`;
+    const before = run.heldOutBefore ?? null; // a server of an older version does not tell
+    const now = `Leave-one-out: ${percent(run.heldOut)} of your drawings are recognised when the network has not seen them`;
+    return before === null ? `${now}.` : `${now}; ${percent(before)} before the first step.`;
   }
   const many = run.classes.some((row) => row.samples.length > 1);
   if (many) return run.done ? "The server had no time to leave each drawing out in turn." : "";
