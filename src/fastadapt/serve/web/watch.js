@@ -1,7 +1,7 @@
 /** "Watch it learn": the steps of the inner loop, looked at one by one without computing them again. */
 import { percent, ranked, tones } from "./answer.js";
 import { chart, scrub } from "./chart.js";
-import { $, icon, inFrame, label } from "./element.js";
+import { $, h, icon, inFrame, keyed, label } from "./element.js";
 
 /** Return a function that starts and stops the walk from step 0 to the last one. */
 function player(board, last) {
@@ -48,6 +48,17 @@ function held(run, model) {
   return !model ? "" : "Give each class a second drawing, and each is tested in turn on a network that has not seen it.";
 }
 
+/** The name of a line in the chart, with its colour and pattern. */
+function named() {
+  const name = h("span", {});
+  const node = h("li", {}, h("span", { class: "swatch" }), name);
+  const update = (row) => {
+    node.dataset.tone = row.tone;
+    name.textContent = row.name;
+  };
+  return { node, update };
+}
+
 export function mountWatch(task, board) {
   const slider = $("step");
   const last = () => Math.max(0, (board.run?.lines.length ?? 0) - 1);
@@ -90,6 +101,8 @@ export function mountWatch(task, board) {
       tone: colours.get(row.id) ?? 0,
       values: run.lines.map((each) => board.chances(task.asked, each, board.run)?.[index] ?? 0),
     }));
+    const key = run.classes.map((row) => ({ id: row.id, name: row.name, tone: colours.get(row.id) ?? 0 }));
+    keyed($("belief-key"), key, named);
     $("belief").hidden = !board.chances(task.asked, line, board.run);
     chart($("belief-chart"), { series, steps, at: line.step, top: 1, format: (v) => `${Math.round(100 * v)}` });
   });
