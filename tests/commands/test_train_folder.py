@@ -236,6 +236,7 @@ def test_a_home_that_can_not_be_written_is_no_obstacle(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_omniglot_as_a_plain_folder_trains_as_the_preset_does(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

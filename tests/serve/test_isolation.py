@@ -59,7 +59,7 @@ def session(client, asked, times):
 
 @pytest.mark.parametrize(
     ("users", "times", "queue"),
-    [(6, 2, 64), pytest.param(50, 20, 30, marks=pytest.mark.slow)],
+    [(6, 2, 64), pytest.param(50, 20, 30, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])],
 )
 def test_users_at_once_get_what_each_would_get_alone(users, times, queue):
     alone = []
