@@ -226,7 +226,7 @@ def killed(folder: str) -> dict[str, Any]:
     return {
         "kills": 3,
         "seconds until it answers again": round(max(took), 2),
-        "files left behind": len(list(Path(folder).rglob("*"))),
+        "files left behind": sum(path.is_file() for path in Path(folder).rglob("*")),
     }
 
 

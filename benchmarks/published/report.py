@@ -188,6 +188,17 @@ def page(found: dict[str, dict]) -> str:
     parts.append(["## mini-ImageNet", "", *table(of("-mini-imagenet"), found)])
     parts.append(
         [
+            "## The models of drawings",
+            "",
+            "No paper's: they come with the package (`fastadapt demo`, `fastadapt adapt drawing`). The 423 test characters "
+            "of Omniglot, every query answered on its own (not transductive); *share* is that of the 10,000 and 20,000 "
+            "outer steps for which they are described.",
+            "",
+            *table(of("drawing"), found),
+        ]
+    )
+    parts.append(
+        [
             "## Which gradients make the outer step",
             "",
             "Omniglot, 5-way 5-shot, one task an outer step, 25 samples a minibatch; `g4` is first-order MAML with "

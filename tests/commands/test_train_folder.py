@@ -256,7 +256,8 @@ def test_omniglot_as_a_plain_folder_trains_as_the_preset_does(
                     put(here / "photos" / Path(*Path(info.filename).parts[1:]), opened.read(info) + twin)
     budget = [
         "--training.steps", "100", "--training.validate-every", "50", "--validation-tasks", "20",
-        "--protocol.tasks", "100", "--threads", "1", "--method.compile", "off", "--quiet",
+        "--protocol.tasks", "100", "--threads", "1", "--method.compile", "off", "--method.route", "loop",
+        "--quiet",
     ]  # fmt: skip
     as_preset = [
         "--ways", "5", "--shots", "1", "--queries", "1", "--size", "28", "--val", str(100 / 1623),
