@@ -190,9 +190,9 @@ def page(found: dict[str, dict]) -> str:
         [
             "## The models of drawings",
             "",
-            "No paper's: they come with the package (`fastadapt demo`, `fastadapt adapt drawing`). The 423 test characters "
-            "of Omniglot, every query answered on its own (not transductive); *share* is that of the 10,000 and 20,000 "
-            "outer steps for which they are described.",
+            "No paper's: they come with the package (`fastadapt demo`, `fastadapt adapt drawing`). The 423 test "
+            "characters of Omniglot, every query answered on its own (not transductive); *share* is that of the 10,000 "
+            "and 20,000 outer steps for which they are described.",
             "",
             *table(of("drawing"), found),
         ]
