@@ -43,7 +43,8 @@ def test_they_are_there_and_small():
     for name in NAMES:
         files = sorted(path.name for path in (SHIPPED / name).iterdir())
         assert files == ["evaluation.json", "learner.safetensors", "manifest.json", "model.json"]
-        assert sum(path.stat().st_size for path in (SHIPPED / name).iterdir()) < 1_000_000
+        size = sum(path.stat().st_size for path in (SHIPPED / name).iterdir())
+        assert size < (1_000_000 if name == "drawing" else 1_500_000)  # Reptile brings Adam's moments
         run = load_run(name)
         assert (run.name, run.fewest_ways, run.ways, run.learner.norm) == (name, 3, 10, "support")
 
