@@ -9,6 +9,7 @@ import httpx2 as httpx
 import pytest
 from starlette.testclient import TestClient
 
+from fastadapt.serve import exports, samples
 from fastadapt.serve.app import create_app
 from fastadapt.serve.jobs import Job, Workers
 from fastadapt.serve.limits import Limits
@@ -121,6 +122,40 @@ def test_a_client_that_leaves_cancels_its_job_within_a_step(monkeypatch):
         assert slow.steps <= seen + 4
         assert client.get(f"/api/tasks/{task}").json()["adapted"] == []
         assert 'ended="cancelled"' in client.get("/metrics").text
+
+
+@pytest.mark.parametrize("asked", ["create", "predict", "export"])
+def test_whatever_a_client_that_leaves_has_asked_for_is_stopped(monkeypatch, asked):
+    ended = []
+
+    def endless(*args):
+        check = args[-1].check if hasattr(args[-1], "check") else args[-1]
+        try:
+            for _ in range(600):
+                time.sleep(0.05)
+                check()
+        except Problem as problem:
+            ended.append(problem.code)
+            raise
+
+    app = create_app([drawing()], limits=Limits(workers=1, seconds=300))
+    service = app.state.service
+    with listening(app) as address, browser(address) as client, browser(address) as other:
+        task = create(client)
+        adapt(client, task, steps=1)
+        place = exports if asked == "export" else samples
+        monkeypatch.setattr(place, "export" if asked == "export" else "decoded", endless)
+        other.timeout = 0.3
+        with pytest.raises(httpx.TimeoutException):
+            if asked == "create":
+                other.post("/api/tasks", json={"model": "drawing", "classes": classes()})
+            elif asked == "predict":
+                other.post(f"/api/tasks/{task}/predict", json={"queries": [coded("ring")]})
+            else:
+                other.get(f"/api/tasks/{task}/export", params={"format": "model"})
+        until(lambda: ended == ["cancelled"] and service.workers.busy == 0, 10)
+        assert len(service.store) == 1
+        assert client.get("/healthz").status_code == 200
 
 
 def test_a_client_that_leaves_while_it_waits_is_never_served(monkeypatch):

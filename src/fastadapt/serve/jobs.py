@@ -76,7 +76,7 @@ class Job:
             Problem: if it was cancelled, or its time is over.
         """
         if self.cancelled:
-            raise _cancelled()
+            raise cancelled()
         if self.elapsed > self.seconds:
             raise Problem(
                 413,
@@ -85,7 +85,8 @@ class Job:
             )
 
 
-def _cancelled() -> Problem:
+def cancelled() -> Problem:
+    """Return the answer of what was stopped."""
     return Problem(409, "cancelled", "it was cancelled: a newer request took its place, or its client left")
 
 
@@ -168,7 +169,7 @@ class Workers:
             return await asyncio.shield(asyncio.wrap_future(future))
         except asyncio.CancelledError:
             if future.cancelled():
-                raise _cancelled() from None
+                raise cancelled() from None
             job.cancel()  # nobody waits for it any more
             raise
 
@@ -196,7 +197,7 @@ class Workers:
                 loop.call_soon_threadsafe(lines.put_nowait, line)
 
         def end(done: "Future[None]") -> None:
-            error = _cancelled() if done.cancelled() else done.exception()
+            error = cancelled() if done.cancelled() else done.exception()
             put(None if error is None else as_problem(error))
 
         future = self.submit(job, lambda running: work(running, lambda line: put(_encoded(sequence, line))), admitted)

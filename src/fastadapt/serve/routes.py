@@ -1,9 +1,9 @@
 """The addresses below /api, as the page and every other client use them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
@@ -11,10 +11,11 @@ from fastapi.responses import StreamingResponse
 
 from fastadapt.serve.bodies import FORM, JSON, read_json, read_task
 from fastadapt.serve.exports import Format
-from fastadapt.serve.jobs import Job
+from fastadapt.serve.jobs import cancelled
 from fastadapt.serve.schemas import Adapt, Answers, Created, ErrorBody, NewTask, Predict, Strict
 from fastadapt.serve.service import Service
 
+T = TypeVar("T")
 LINES = "application/x-ndjson"
 _SENTENCES = {
     400: "Something in the body can't be used.",
@@ -66,7 +67,8 @@ def api(service: Service) -> APIRouter:
     @router.post("/tasks", status_code=201, responses=_errors(*body), openapi_extra=_taking(NewTask, form=True))
     async def create(request: Request) -> Created:
         """Keep a new task; a task never changes afterwards."""
-        task = await service.create(await read_task(request, service.limits))
+        upload = await read_task(request, service.limits)
+        task = await _unless_gone(request, service.create(upload))
         return Created(**service.describe_task(task))
 
     @router.get("/tasks/{id}", responses=_errors(404))
@@ -90,7 +92,8 @@ def api(service: Service) -> APIRouter:
         task = service.store.get(id)
         asked = await read_json(request, Adapt)
         job = service.workers.job()
-        watch = asyncio.create_task(_cancel_when_gone(request, job))
+        watch = asyncio.create_task(_gone(request))
+        watch.add_done_callback(lambda done: None if done.cancelled() else job.cancel())
         try:
             lines = await service.adapt(task, asked, job)
         except BaseException:
@@ -110,7 +113,8 @@ def api(service: Service) -> APIRouter:
     async def predict(id: str, request: Request) -> Response:
         """Answer queries with the model that the last finished adaptation left."""
         task = service.store.get(id)
-        answers = await service.predict(task, await read_json(request, Predict))
+        asked = await read_json(request, Predict)
+        answers = await _unless_gone(request, service.predict(task, asked))
         return Response(Answers(**answers).model_dump_json(exclude_none=True), media_type=JSON)
 
     @router.get(
@@ -118,9 +122,9 @@ def api(service: Service) -> APIRouter:
         response_class=Response,
         responses={200: {"content": {"application/octet-stream": {}}}, **_errors(404, 409, 413, 422, 429, 501)},
     )
-    async def export(id: str, format: Format, method: str | None = None) -> Response:
+    async def export(id: str, request: Request, format: Format, method: str | None = None) -> Response:
         """Take away the adapted model, an ONNX file, a few lines of Python, or the task."""
-        found = await service.export(service.store.get(id), format, method)
+        found = await _unless_gone(request, service.export(service.store.get(id), format, method))
         # the name is the run's, whatever letters its folder has
         disposition = f"attachment; filename*=UTF-8''{quote(found.name)}"
         return Response(found.content, media_type=found.kind, headers={"Content-Disposition": disposition})
@@ -128,11 +132,27 @@ def api(service: Service) -> APIRouter:
     return router
 
 
-async def _cancel_when_gone(request: Request, job: Job) -> None:
-    """Cancel the job as soon as its client has gone, even while nothing is being sent."""
+async def _gone(request: Request) -> None:
+    """Return as soon as the client has gone, even while nothing is being sent."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
-    job.cancel()
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Return what comes of the work; cancel it as soon as its client has gone."""
+    running, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            running.cancel()
+        return await running
+    except asyncio.CancelledError:
+        running.cancel()  # the server stops
+        if not gone.done():
+            raise
+        raise cancelled() from None  # nobody hears it
+    finally:
+        gone.cancel()
 
 
 async def _watched(lines: AsyncIterator[bytes], watch: "asyncio.Task[None]") -> AsyncIterator[bytes]:
