@@ -1,7 +1,9 @@
-"""How much memory a computation takes at its peak, and how much there is."""
+"""How much memory a computation takes at its peak, how much there is, and how to give back what is free."""
 
+import ctypes
 import os
 import weakref
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -58,3 +60,12 @@ def budget(device: torch.device, gigabytes: float | None) -> float:
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory / 2
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 4
+
+
+def give_back() -> None:
+    """Return free memory to the system where the C library can (glibc).
+
+    Threads that compute leave their arenas full of holes, which glibc keeps for them.
+    """
+    with suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)

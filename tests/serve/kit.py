@@ -87,11 +87,11 @@ def adapt(client, task, **asked):
 
 
 @contextlib.contextmanager
-def listening(app):
+def listening(app, **options):
     """Run an application behind a real socket and give its address."""
     place = socket.socket()
     place.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2, **options))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [place]}, daemon=True)
     thread.start()
     until(lambda: server.started)

@@ -1,13 +1,18 @@
 """Tokens, hosts, other sites, and the headers that every answer carries."""
 
+import socket
+import time
+
 import pytest
 from starlette.testclient import TestClient
 
+from fastadapt.serve import adaptation
 from fastadapt.serve.app import create_app
 from fastadapt.serve.guard import HEADERS
 from fastadapt.serve.limits import Limits
+from fastadapt.serve.prompt import Prompt
 from fastadapt.serve.run import hosts_of
-from serve.kit import classes, drawing
+from serve.kit import adapt, browser, classes, create, drawing, listening
 
 SMALL = Limits(workers=1, seconds=300)
 
@@ -74,3 +79,46 @@ def test_the_page_comes_from_its_folder(model, tmp_path):
         assert script.status_code == 200 and "javascript" in script.headers["content-type"]
     with TestClient(create_app([model], limits=SMALL, web=tmp_path / "absent")) as client:
         assert client.get("/").status_code == 404 and client.get("/api/models").status_code == 200
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nHost: lo"])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_head_that_does_not_arrive_is_not_waited_for(model, sent, again):
+    class Soon(Prompt):
+        seconds = 0.5
+
+    with (
+        listening(create_app([model]), http=Soon, timeout_keep_alive=2) as address,
+        socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=30) as client,
+    ):
+        if again:
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.recv(4096).startswith(b"HTTP/1.1 200")
+        client.sendall(sent)
+        while client.recv(4096):  # until the server ends it
+            pass
+
+
+def test_a_header_now_and_then_does_not_keep_a_connection(model):
+    class Soon(Prompt):
+        seconds = 0.5
+
+    with (
+        listening(create_app([model]), http=Soon) as address,
+        socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=30) as client,
+    ):
+        client.sendall(b"GET /healthz HTTP/1.1\r\n")
+        with pytest.raises(OSError):
+            for i in range(300):
+                client.sendall(b"X-%d: 1\r\n" % i)
+                time.sleep(0.05)
+
+
+def test_an_answer_that_takes_longer_is_not_cut_off(model, monkeypatch):
+    class Soon(Prompt):
+        seconds = 0.3
+
+    judged = adaptation._judged
+    monkeypatch.setattr(adaptation, "_judged", lambda *args: (time.sleep(0.3), judged(*args))[1])
+    with listening(create_app([model]), http=Soon) as address, browser(address) as client:
+        assert adapt(client, create(client), steps=4)[-1]["done"]

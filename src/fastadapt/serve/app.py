@@ -17,6 +17,7 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from fastadapt.errors import FastadaptError
+from fastadapt.memory import give_back
 from fastadapt.serve.guard import Guard
 from fastadapt.serve.jobs import as_problem
 from fastadapt.serve.limits import Limits
@@ -29,7 +30,7 @@ from fastadapt.version import __version__
 
 WEB = Path(__file__).parent / "web"
 """The page."""
-_SWEEP = 30.0  # seconds between two looks for tasks that have expired
+_SWEEP = 30.0  # seconds between two looks for tasks that have expired, and for memory that is free
 _CODES = {
     400: ("bad_request", "the request can't be read; check how it is put together"),
     404: ("not_found", "there is nothing at this address"),
@@ -101,6 +102,7 @@ async def _sweep(service: Service) -> None:
     while True:
         await asyncio.sleep(_SWEEP)
         service.store.sweep()
+        await asyncio.to_thread(give_back)
 
 
 def _add_pages(app: FastAPI, service: Service, web: Path) -> None:

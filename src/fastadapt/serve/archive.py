@@ -88,29 +88,33 @@ def _passed_over(parts: list[str]) -> bool:
 
 
 def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limits: Limits, before: int) -> bytes:
-    """Return one member, counting what comes out and not believing what the archive says of it."""
-    most = min(limits.image_bytes, limits.archive_bytes - before)
+    """Return one member: refused at once if it says that it is too large, and not believed if it says otherwise."""
+    _check_size(info.file_size, info, limits, before)
     content = bytearray()
     with archive.open(info) as file:
         while chunk := file.read(_CHUNK):
             content += chunk
-            if len(content) > most:
-                raise Problem(
-                    413,
-                    "archive_too_large",
-                    f"the archive unpacks to more than {limits.archive_bytes // 1_000_000} MB, or one file in it to "
-                    f"more than {limits.image_bytes // 1_000_000} MB; send fewer or smaller images",
-                    FIELD,
-                )
-            if len(content) > max(_SMALL, limits.archive_ratio * max(1, info.compress_size)):
-                raise Problem(
-                    413,
-                    "archive_too_large",
-                    f"a file in the archive is more than {limits.archive_ratio} times larger than packed, "
-                    "which no image is; send images",
-                    FIELD,
-                )
+            _check_size(len(content), info, limits, before)
     return bytes(content)
+
+
+def _check_size(size: int, info: zipfile.ZipInfo, limits: Limits, before: int) -> None:
+    if size > min(limits.image_bytes, limits.archive_bytes - before):
+        raise Problem(
+            413,
+            "archive_too_large",
+            f"the archive unpacks to more than {limits.archive_bytes // 1_000_000} MB, or one file in it to "
+            f"more than {limits.image_bytes // 1_000_000} MB; send fewer or smaller images",
+            FIELD,
+        )
+    if size > max(_SMALL, limits.archive_ratio * max(1, info.compress_size)):
+        raise Problem(
+            413,
+            "archive_too_large",
+            f"a file in the archive is more than {limits.archive_ratio} times larger than packed, "
+            "which no image is; send images",
+            FIELD,
+        )
 
 
 def _named(members: list[tuple[list[str], bytes]]) -> list[tuple[str, str, bytes]]:

@@ -16,6 +16,7 @@ from fastadapt.errors import ConfigError
 from fastadapt.serve.app import create_app
 from fastadapt.serve.exports import sweep_exports
 from fastadapt.serve.limits import Limits
+from fastadapt.serve.prompt import Prompt
 from fastadapt.serve.served import ServedModel
 
 TOKEN_VARIABLE = "FASTADAPT_TOKEN"
@@ -67,6 +68,7 @@ def serve(
     address = f"http://{_in_url(host)}:{listening.getsockname()[1]}"
     config = uvicorn.Config(
         app,
+        http=Prompt,
         log_level="warning",
         access_log=False,
         server_header=False,
