@@ -140,9 +140,19 @@ def test_a_plan_says_what_it_does():
     assert Engine(Execution(route="loop")).route == Engine("loop").route == "loop"
 
 
-def test_a_single_task_needs_no_measuring():
+def test_a_single_task_runs_in_the_loop_at_once_and_more_are_looked_at():
     x = torch.randn(4, 3)
+    task = Task((x, torch.arange(4) % 2), (x, torch.arange(4) % 2))
     learner = MAML(MLP(3, (4,), 2), CrossEntropy())
-    learner(Task((x, torch.arange(4) % 2), (x, torch.arange(4) % 2)))
-    assert [plan.route for plan in learner.engine.plans.values()] == ["vmap"]
-    assert isinstance(learner.model, nn.Module)
+
+    def plans():
+        return [(plan.route, plan.why) for plan in learner.engine.plans.values()]
+
+    alone = learner(task).loss
+    assert plans() == [("loop", "a single task")] and learner.engine.choices() == {}
+    together = learner([task, task, task]).loss
+    [(route, why)] = plans()
+    assert route == "vmap" and why.startswith("usual") and len(learner.engine.choices()) == 1
+    torch.testing.assert_close(alone, together)
+    learner(task)
+    assert plans() == [(route, why)]

@@ -14,7 +14,7 @@ Either route can be compiled (`fastadapt.compiled`). A compiled result is compar
 """
 
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ from fastadapt.errors import FastadaptError
 from fastadapt.execution import Execution, Route, as_execution
 from fastadapt.kernels import precision
 from fastadapt.memory import PeakBytes, budget
+from fastadapt.plan import Plan, described, milliseconds
 from fastadapt.rewrites import tell_once
 from fastadapt.routes import TaskFunction, batched, first, in_chunks, looped, on_threads, one_of, vmapped
 from fastadapt.tasks import Tasks
@@ -54,19 +55,10 @@ MOST_SHAPES, MOST_COUNTS = 16, 4
 """Shapes of task, and numbers of tasks run at once of one shape, that are compiled; others run eagerly."""
 WORTH_COMPILING = 300.0
 """Seconds of eager work ahead from which "auto" compiles; a compilation takes 10 to 100 seconds."""
+ALONE = "a single task"
+"""Why the loop was taken without a look at vmap, whose first call takes seconds; more tasks are looked at."""
 
 logger = logging.getLogger("fastadapt.engine")
-
-
-@dataclass
-class Plan:
-    """Hold how tasks of one shape are run, and why."""
-
-    route: Literal["vmap", "loop"]
-    chunk: int | None = None
-    compile: Literal["off", "trace", "on"] = "off"
-    why: str = ""
-    vmap_runs: bool = True
 
 
 class Engine:
@@ -100,7 +92,8 @@ class Engine:
 
     def choices(self) -> dict[str, dict[str, Any]]:
         """Return what was chosen for each shape of task, as JSON values."""
-        return {**self._recorded, **{_described(key): asdict(plan) for key, plan in self.plans.items()}}
+        made = {described(key): asdict(plan) for key, plan in self.plans.items() if plan.why != ALONE}
+        return {**self._recorded, **made}
 
     def recall(self, choices: dict[str, dict[str, Any]]) -> None:
         """Take the choices of an earlier run where the same shapes come, so that a resume computes alike."""
@@ -130,7 +123,7 @@ class Engine:
             leaves = pytree.tree_leaves((tasks.support, tasks.query))
             key = (key, tuple((tuple(leaf.shape[1:]), leaf.dtype) for leaf in leaves))
             plan = self.plans.get(key)
-            if plan is None:
+            if plan is None or (plan.why == ALONE and len(tasks) > 1):
                 plan = self.plans[key] = self._choose(f, state, tasks, extra, model, key, pieces)
             return self._run(plan, f, state, tasks, extra, key)
 
@@ -169,7 +162,7 @@ class Engine:
     def _choose(
         self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, model: nn.Module, key: Any, pieces: bool
     ) -> Plan:
-        recorded = self._recorded.get(_described(key))
+        recorded = self._recorded.get(described(key))
         began = random_states(tasks)
         with torch.random.fork_rng(devices=cuda_devices(tasks)):
             if recorded is not None:
@@ -184,7 +177,7 @@ class Engine:
             if want != "off":
                 plan = self._choose_compiled(want, plan, f, state, tasks, extra, model, key)
         if len(tasks) > 1 and recorded is None:
-            logger.info("%s: %s", _described(key), _in_words(plan, len(tasks)))
+            logger.info("%s: %s", described(key), plan.in_words(len(tasks)))
         return plan
 
     def _choose_route(
@@ -197,6 +190,8 @@ class Engine:
         if self.route == "auto" and not measure and _convolves_on_cpu(model, tasks):
             self._looped(f, state, *first(1, tasks, extra))
             return Plan("loop", why="convolutions on a CPU")  # what a vmap of them would take needn't be tried
+        if self.route == "auto" and measure and len(tasks) == 1 and not self.calls_ahead:
+            return Plan("loop", why=ALONE)
         few, some = first(2, tasks, extra)
         memory = PeakBytes()
         try:
@@ -245,7 +240,7 @@ class Engine:
         plans = {"vmap": Plan("vmap", chunk), "loop": Plan("loop")}
         times = both()
         if min(times.values()) < SMALL:
-            plan, why = plans[usual], f"usual for work of {_milliseconds(times[usual])}"
+            plan, why = plans[usual], f"usual for work of {milliseconds(times[usual])}"
         else:
             other: Literal["vmap", "loop"] = "vmap" if usual == "loop" else "loop"
             rounds = [times]
@@ -253,7 +248,7 @@ class Engine:
                 rounds.append(both())
             plan = plans[other if CLEARLY * rounds[-1][other] < rounds[-1][usual] else usual]
             best = {route: min(t[route] for t in rounds) for route in times}
-            why = f"measured: vmap {_milliseconds(best['vmap'])}, loop {_milliseconds(best['loop'])}"
+            why = f"measured: vmap {milliseconds(best['vmap'])}, loop {milliseconds(best['loop'])}"
         return replace(plan, why=f"{why} for {len(tasks)} tasks")
 
     def _chunk(self, bytes_per_task: float, tasks: Tasks) -> int:
@@ -295,7 +290,7 @@ class Engine:
         )
         route: Literal["vmap", "loop"] = "loop" if one_by_one else "vmap"
         plan = Plan(route, eager.chunk if route == "vmap" else None, want, eager.why)
-        recorded = self._recorded.get(_described(key))
+        recorded = self._recorded.get(described(key))
         if recorded is not None:
             plan = Plan(**{**recorded, "compile": want})
         few, some = (tasks, extra) if route == "vmap" else first(5, tasks, extra)
@@ -381,20 +376,3 @@ def _convolves_on_cpu(model: nn.Module, tasks: Tasks) -> bool:
 def _loop_is_usual(model: nn.Module, tasks: Tasks) -> bool:
     elements = sum(leaf[0].numel() for leaf in pytree.tree_leaves((tasks.support, tasks.query)))
     return _convolves_on_cpu(model, tasks) and elements > LOOP_ABOVE_ELEMENTS
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{1e3 * seconds:.3g} ms"
-
-
-def _described(key: Any) -> str:
-    """Return a key in words: the function's name and the shapes of a task."""
-    (name, *_), shapes = key
-    return f"{name} {' '.join('x'.join(map(str, shape)) or 'scalar' for shape, _ in shapes)}"
-
-
-def _in_words(plan: Plan, tasks: int) -> str:
-    how = "tasks at once (vmap)" if plan.route == "vmap" else "one task after another (loop)"
-    chunk = f", {plan.chunk} at a time" if plan.chunk and plan.chunk < tasks else ""
-    form = {"off": "", "trace": ", as recorded programs", "on": ", as compiled programs"}[plan.compile]
-    return f"{how}{chunk}{form}; {plan.why}"
