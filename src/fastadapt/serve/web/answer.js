@@ -12,7 +12,7 @@ export function percent(p) {
 export function sureness(p) {
   const entropy = -p.reduce((sum, x) => sum + (x > 0 ? x * Math.log(x) : 0), 0) / Math.log(p.length);
   if (entropy < 0.4) return "sure";
-  return entropy < 0.85 ? "unsure" : "none of these";
+  return entropy < 0.85 ? "unsure" : "none of these?";
 }
 
 /** Return class indices, most probable first. */

@@ -7,7 +7,7 @@ import { notice, say } from "./status.js";
 import { inked, room } from "./task.js";
 import { padWithTools } from "./tools.js";
 
-const WORDS = { sure: "It looks like ", unsure: "Perhaps ", "none of these": "None of these? At best " };
+const WORDS = { sure: "It looks like ", unsure: "Perhaps ", "none of these?": "None of these? At best " };
 
 function verdict(node, board, task, chances) {
   const [best] = ranked(chances);

@@ -27,6 +27,11 @@ export function chart(svg, { series, steps, at, top, format }) {
   svg.replaceChildren(...parts);
 }
 
+/** Return the top of an axis for losses: a round number, the same for all that are to be compared. */
+export function ceiling(losses) {
+  return Math.ceil(5 * Math.max(0.1, ...losses.filter(Number.isFinite))) / 5;
+}
+
 /** Let a pointer move along the chart; `look(step)` hears where it is. */
 export function scrub(svg, steps, look) {
   const to = (event) => {

@@ -1,6 +1,6 @@
 /** The same task given to every method, side by side. */
 import { bars, sureness, tones } from "./answer.js";
-import { chart } from "./chart.js";
+import { ceiling, chart } from "./chart.js";
 import { $, h, inFrame, keyed, s } from "./element.js";
 
 function panel(task, board) {
@@ -21,8 +21,9 @@ function panel(task, board) {
       const values = run.lines.map((each) => each.loss);
       if (values.length > 1 || run.done) plot.toggleAttribute("hidden", values.length < 2); // a method without steps has no curve
       if (values.length < 2) return;
-      const top = Math.max(0.1, ...values.filter(Number.isFinite));
-      chart(plot, { series: [{ values, tone: "loss" }], steps: Math.max(1, values.length - 1), at: Math.min(line.step, values.length - 1), top, format: (v) => v.toFixed(1) });
+      const top = ceiling([...board.others.values()].flatMap((each) => each.lines.map((row) => row.loss)));
+      const steps = run.done ? values.length - 1 : Math.max(values.length - 1, run.steps);
+      chart(plot, { series: [{ values, tone: "loss" }], steps, at: Math.min(line.step, values.length - 1), top, format: (v) => v.toFixed(1) });
       plot.setAttribute("aria-label", `Loss of ${method.title}: ${values[0].toFixed(2)} before, ${values.at(-1).toFixed(2)} after`);
     };
     return { node, update };

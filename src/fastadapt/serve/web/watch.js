@@ -1,6 +1,6 @@
 /** "Watch it learn": the steps of the inner loop, looked at one by one without computing them again. */
 import { percent, ranked, tones } from "./answer.js";
-import { chart, scrub } from "./chart.js";
+import { ceiling, chart, scrub } from "./chart.js";
 import { $, h, icon, inFrame, keyed, label } from "./element.js";
 
 /** Return a function that starts and stops the walk from step 0 to the last one. */
@@ -93,8 +93,7 @@ export function mountWatch(task, board) {
     $("story").textContent = story(board, task);
     $("held-out").textContent = held(run, board.model(task.settings.model));
     const losses = run.lines.map((each) => each.loss);
-    const top = Math.max(0.1, ...losses.filter(Number.isFinite));
-    chart($("loss-chart"), { series: [{ values: losses, tone: "loss" }], steps, at: line.step, top, format: (v) => v.toFixed(1) });
+    chart($("loss-chart"), { series: [{ values: losses, tone: "loss" }], steps, at: line.step, top: ceiling(losses), format: (v) => v.toFixed(1) });
     $("loss-now").textContent = line.loss.toFixed(2);
     const colours = tones(task);
     const series = run.classes.map((row, index) => ({
