@@ -1,7 +1,7 @@
 """What `fastadapt serve drawing` holds: latency alone, many users at once, memory, a kill; measured on a real server.
 
     python benchmarks/service.py                 # a few minutes
-    python benchmarks/service.py --soak 240      # and mixed traffic, one request in ten of it nonsense, for 240 minutes
+    python benchmarks/service.py --soak 240      # mixed traffic alone, a tenth of it nonsense, for 240 minutes
     python benchmarks/service.py --docs          # write the table of docs/serve.md again
 
 Each client has a task of its own, of random strokes drawn from its number, so that every answer can be compared, bit
@@ -325,7 +325,7 @@ def section() -> str:
         memory, files = soaked["memory MB"], soaked["open files"]
         rows.append(
             (
-                f"mixed traffic for {soaked['minutes']:g} minutes, a tenth of it nonsense",
+                f"mixed traffic for {soaked['minutes']:g} minutes, a tenth of it nonsense (`--soak`)",
                 f"{told}; memory {memory['half-way']:.0f} MB half-way and {memory['end']:.0f} MB at the end, "
                 f"open files {files['half-way']} and {files['end']}",
             )
@@ -354,34 +354,44 @@ def write_docs() -> None:
     PAGE.write_text(before + section() + rest.split(END)[1], encoding="utf-8")
 
 
+def measured(options: argparse.Namespace) -> dict[str, Any]:
+    """Return everything but mixed traffic."""
+    content: dict[str, Any] = {
+        "command": "python benchmarks/service.py",
+        "versions": {"fastadapt": fa.__version__, "torch": torch.__version__},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+    with tempfile.TemporaryDirectory() as folder, serving(folder) as (address, pid):
+        content["alone"] = alone(address, options.times)
+        print(content["alone"], file=sys.stderr)
+        content["together"] = together(address, pid, options.clients, options.each)
+        print(content["together"], file=sys.stderr)
+    with tempfile.TemporaryDirectory() as folder:
+        content["killed"] = killed(folder)
+        print(content["killed"], file=sys.stderr)
+    return content
+
+
 def main() -> None:
     """Read the command line, measure, and write file and page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=200, help="adaptations of the single client")
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--each", type=int, default=20, help="adaptations of each of them")
-    parser.add_argument("--soak", type=float, default=0, help="minutes of mixed traffic")
+    parser.add_argument("--soak", type=float, default=0, help="minutes of mixed traffic, which is added to the file")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--docs", action="store_true", help="measure nothing, write the page from the file")
     options = parser.parse_args()
-    if not options.docs:
-        command = "python benchmarks/service.py" + (f" --soak {options.soak:g}" if options.soak else "")
-        content: dict[str, Any] = {
-            "command": command,
-            "versions": {"fastadapt": fa.__version__, "torch": torch.__version__},
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        }
+    if options.soak:
+        if not options.out.is_file():
+            parser.error(f"--soak adds to {options.out}, which is not there; measure without --soak first")
+        content = json.loads(options.out.read_text(encoding="utf-8"))
         with tempfile.TemporaryDirectory() as folder, serving(folder) as (address, pid):
-            content["alone"] = alone(address, options.times)
-            print(content["alone"], file=sys.stderr)
-            content["together"] = together(address, pid, options.clients, options.each)
-            print(content["together"], file=sys.stderr)
-            if options.soak:
-                content["soak"] = soak(address, pid, options.soak)
-        with tempfile.TemporaryDirectory() as folder:
-            content["killed"] = killed(folder)
-            print(content["killed"], file=sys.stderr)
+            command = f"python benchmarks/service.py --soak {options.soak:g}"
+            content["soak"] = {"command": command, **soak(address, pid, options.soak)}
         write_text(options.out, json.dumps(content, indent=1) + "\n")
+    elif not options.docs:
+        write_text(options.out, json.dumps(measured(options), indent=1) + "\n")
     if options.out == OUT:
         write_docs()
 
