@@ -21,7 +21,7 @@ PLAN: tuple[tuple[str, str | None, tuple[int, ...]], ...] = (
     ("maml-omniglot-noconv-5w1s", "15m", (0,)),
     ("maml-omniglot-noconv-5w5s", "15m", (0,)),
     ("drawing", "30m", (0,)),
-    ("gradients-*", "6m", (0,)),
+    ("gradients-*", "6000steps", (0,)),
     ("fomaml-omniglot-5w*", "12m", (0,)),
     ("reptile-omniglot-5w5s", "12m", (0,)),
     ("context-omniglot-*", "6m", (0,)),

@@ -10,7 +10,7 @@ from fastadapt.config import RunConfig
 from fastadapt.data.sinusoid import Sinusoid
 from fastadapt.errors import ConfigError
 from fastadapt.presets import PRESETS
-from fastadapt.published.budget import fitting_steps, minutes_of, scheduled, shortened
+from fastadapt.published.budget import fitting_steps, minutes_of, scheduled, shortened, steps_of
 from fastadapt.tasks import Task
 
 REPTILE = PRESETS["reptile-sinusoid"][1]
@@ -23,8 +23,20 @@ def test_a_budget_is_a_number_with_its_unit(text: str, minutes: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "20", "m", "-5m", "0s", "1d", "1h30m", "nan m"])
 def test_anything_else_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"written as 90s, 20m or 1\.5h"):
+    with pytest.raises(ConfigError, match="written as 90s, 20m, 1.5h or 8000steps"):
         minutes_of(text)
+
+
+def test_a_budget_may_be_a_number_of_outer_steps() -> None:
+    assert [steps_of(text) for text in ("8000steps", " 10 steps ", "90s", "20m", "soon")] == [
+        8000,
+        10,
+        None,
+        None,
+        None,
+    ]
+    with pytest.raises(ConfigError, match="at least 10 outer steps, got '9steps'"):
+        steps_of("9steps")
 
 
 def slow(rng) -> Task:

@@ -101,6 +101,14 @@ def test_a_falling_rate_is_squeezed_into_the_budget_and_a_resume_keeps_its_steps
     assert again["measurements"] == once["measurements"]
 
 
+@pytest.mark.parametrize(("name", "folder"), [("tiny-maml", "seed-0"), ("tiny-reptile", "seed-0-20steps")])
+def test_a_budget_of_steps_cuts_a_constant_rate_and_squeezes_a_falling_one(tmp_path, name, folder) -> None:
+    run(tmp_path, name, "--budget", "20steps")
+    cut = read_result(tmp_path / "out" / f"{name}.json")["runs"][0]
+    assert cut["steps"] == cut["config"]["training"]["steps"] == 20
+    assert [path.name for path in (tmp_path / "runs" / name).iterdir()] == [folder]
+
+
 def test_the_rate_of_fine_tuning_is_chosen_before_the_measurement(tmp_path) -> None:
     run(tmp_path, "tiny-pretrain")
     measured = read_result(tmp_path / "out" / "tiny-pretrain.json")["runs"][0]["measurements"][0]
@@ -127,7 +135,7 @@ def test_show_trains_nothing(tmp_path, capsys) -> None:
         ((), "name at least one published run"),
         (("no-such-run",), "there is no published run 'no-such-run'"),
         (("tiny-maml", "--seeds", "-1"), "at least 0"),
-        (("tiny-maml", "--budget", "soon"), "written as 90s, 20m or 1.5h, got 'soon'"),
+        (("tiny-maml", "--budget", "soon"), "written as 90s, 20m, 1.5h or 8000steps, got 'soon'"),
     ],
 )
 def test_mistakes_are_one_sentence_and_leave_nothing(tmp_path, capsys, words, message) -> None:

@@ -28,7 +28,7 @@ class ReproduceSettings:
     names: tyro.conf.Positional[tuple[str, ...]]
     """Published runs (fastadapt list shows them); "*" stands for anything, as in "gradients-*"."""
     budget: str | None = None
-    """Time to train each run in all, as 90s, 20m or 1.5h; by default as long as the paper."""
+    """Time to train each run in all, as 90s, 20m or 1.5h, or its outer steps, as 8000steps; by default as the paper."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of the weights and the training tasks; one training each."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -1,4 +1,4 @@
-"""How many outer steps fit into a budget of time, and how a budget is written."""
+"""How many outer steps fit into a budget, and how a budget is written."""
 
 import re
 import statistics
@@ -31,8 +31,26 @@ def minutes_of(text: str) -> float:
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([smh])\s*", text)
     if match is None or not float(match[1]) > 0:
-        raise ConfigError(f"a budget is written as 90s, 20m or 1.5h, got {text!r}")
+        raise ConfigError(f"a budget is written as 90s, 20m, 1.5h or 8000steps, got {text!r}")
     return float(match[1]) * _UNITS[match[2]]
+
+
+def steps_of(text: str) -> int | None:
+    """Return the outer steps of a budget such as "8000steps"; None for a budget of time.
+
+    Raises:
+        ConfigError: if they are fewer than 10.
+
+    Example:
+        >>> steps_of("8000steps"), steps_of("20m")
+        (8000, None)
+    """
+    match = re.fullmatch(r"\s*(\d+)\s*steps\s*", text)
+    if match is None:
+        return None
+    if int(match[1]) < 10:
+        raise ConfigError(f"a budget has at least 10 outer steps, got {text!r}")
+    return int(match[1])
 
 
 def scheduled(config: RunConfig) -> bool:

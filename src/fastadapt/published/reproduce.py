@@ -28,7 +28,7 @@ from fastadapt.methods.fine_tune import FineTune
 from fastadapt.methods.gradient import GradientLearner
 from fastadapt.methods.tuning import tune_transfer
 from fastadapt.nets.settings import build_net
-from fastadapt.published.budget import fitting_steps, minutes_of, scheduled, shortened
+from fastadapt.published.budget import fitting_steps, minutes_of, scheduled, shortened, steps_of
 from fastadapt.published.experiment import Experiment, Measurement
 from fastadapt.report.tune import at_rate, tune_step_size
 from fastadapt.report.waves import adapted_wave
@@ -70,7 +70,7 @@ def reproduce(
         experiment: the published run.
         folder: where its runs live, one folder for each seed.
         seed: of the weights and of the training tasks; the test tasks never depend on it.
-        budget: time to train in all, as "20m"; None trains as long as the paper.
+        budget: time to train in all, as "20m", or outer steps, as "8000steps"; None trains as long as the paper.
         device: where tensors live; None is the CPU.
         data: the folder that holds the data set.
         download: fetch the data set if it is not found.
@@ -128,6 +128,12 @@ def _within(budget: str | None, config: RunConfig, run: Path, loaded: Any, devic
     """Return the configuration whose training keeps to the budget; a run that was begun keeps its number of steps."""
     if budget is None:
         return config
+    steps = steps_of(budget)
+    if steps is not None:
+        if steps >= config.training.steps:
+            return config
+        fewer = replace(config, training=replace(config.training, steps=steps))
+        return shortened(config, steps) if scheduled(config) else fewer
     minutes = minutes_of(budget)
     if not scheduled(config):
         return replace(config, training=replace(config.training, minutes=minutes))
