@@ -1,6 +1,5 @@
 import pytest
 import torch
-from torch import nn
 
 from fastadapt import MAML, MLP, SGD, Conv4, CrossEntropy, Execution, Task, Tasks, Training, meta_train
 from fastadapt.data.sinusoid import Sinusoid

@@ -23,7 +23,7 @@ def test_a_budget_is_a_number_with_its_unit(text: str, minutes: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "20", "m", "-5m", "0s", "1d", "1h30m", "nan m"])
 def test_anything_else_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(ConfigError, match="written as 90s, 20m, 1.5h or 8000steps"):
+    with pytest.raises(ConfigError, match=r"written as 90s, 20m, 1\.5h or 8000steps"):
         minutes_of(text)
 
 
