@@ -382,16 +382,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--docs", action="store_true", help="measure nothing, write the page from the file")
     options = parser.parse_args()
+    content = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
     if options.soak:
-        if not options.out.is_file():
+        if not content:
             parser.error(f"--soak adds to {options.out}, which is not there; measure without --soak first")
-        content = json.loads(options.out.read_text(encoding="utf-8"))
         with tempfile.TemporaryDirectory() as folder, serving(folder) as (address, pid):
             command = f"python benchmarks/service.py --soak {options.soak:g}"
             content["soak"] = {"command": command, **soak(address, pid, options.soak)}
         write_text(options.out, json.dumps(content, indent=1) + "\n")
     elif not options.docs:
-        write_text(options.out, json.dumps(measured(options), indent=1) + "\n")
+        write_text(options.out, json.dumps(content | measured(options), indent=1) + "\n")
     if options.out == OUT:
         write_docs()
 

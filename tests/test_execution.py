@@ -155,3 +155,19 @@ def test_a_single_task_runs_in_the_loop_at_once_and_more_are_looked_at():
     torch.testing.assert_close(alone, together)
     learner(task)
     assert plans() == [(route, why)]
+
+
+def test_a_call_before_the_training_changes_nothing_of_it_nor_of_its_resume(tmp_path):
+    def trained(folder, steps, called):
+        torch.manual_seed(0)
+        learner = MAML(MLP(1, (8,), 1))
+        if called:
+            learner(Task((torch.zeros(10, 1), torch.zeros(10, 1)), (torch.zeros(10, 1), torch.zeros(10, 1))))
+        settings = Training(steps=steps, meta_batch=1, checkpoint_every=4)
+        meta_train(learner, Sinusoid(shots=10, queries=10), settings, folder=tmp_path / folder, quiet=True)
+        return torch.cat([p.detach().flatten() for p in learner.parameters()])
+
+    straight = trained("straight", 8, called=False)
+    assert torch.equal(trained("called", 8, called=True), straight)
+    trained("resumed", 4, called=True)
+    assert torch.equal(trained("resumed", 8, called=False), straight)

@@ -97,7 +97,7 @@ def gradients_figure(found: dict[str, dict]) -> Path | None:
         accuracy = smooth([number(point["val accuracy"]) for point in run["curve"]], 3)
         style = {"color": colors[name[-1]], "linestyle": dashes[name[:-1]]}
         axes.plot(steps, 100 * accuracy, linewidth=1.8, label=FORMULAS[name], **style)
-    tidy(axes, x="outer steps", y="accuracy on 100 validation tasks (%)")
+    tidy(axes, x="outer steps", y="accuracy on 20 validation tasks (%)")
     axes.set_ylim(0, 100)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=3)
     drawn.suptitle("Omniglot, 5-way 5-shot: which gradients make the outer step", fontsize=11)

@@ -16,7 +16,7 @@ PLAN: tuple[tuple[str, str | None, tuple[int, ...]], ...] = (
     ("*-sinusoid", None, (0, 1, 2)),
     ("maml-sinusoid-k5", None, (0, 1, 2)),
     ("reptile-omniglot-5w1s", "80m", (0,)),
-    ("maml-omniglot-5w1s", "40m", (0,)),
+    ("maml-omniglot-5w1s", "75m", (0,)),
     ("maml-omniglot-5w5s", "90m", (0,)),
     ("maml-omniglot-noconv-5w1s", "15m", (0,)),
     ("maml-omniglot-noconv-5w5s", "15m", (0,)),
@@ -28,7 +28,7 @@ PLAN: tuple[tuple[str, str | None, tuple[int, ...]], ...] = (
     ("*maml-omniglot-20w*", "8m", (0,)),
     ("reptile-omniglot-20w*", "8m", (0,)),
     ("*-mini-imagenet*", "8m", (0,)),
-    ("overlap-*", "40s", (0,)),
+    ("overlap-*", "300steps", (0,)),
 )
 
 

@@ -152,6 +152,12 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         raise CheckpointError(f"{folder} can't be read ({error})") from None
 
 
+def newest_step(folder: Path) -> int:
+    """Return the highest step among the checkpoints below `folder`, 0 if there is none."""
+    found = saved_steps(folder)
+    return int(found[0].name.removeprefix("step-")) if found else 0
+
+
 def saved_steps(folder: Path) -> list[Path]:
     """Return the checkpoint folders below `folder`, newest first, whether valid or not."""
     if not folder.is_dir():

@@ -56,7 +56,7 @@ MOST_SHAPES, MOST_COUNTS = 16, 4
 WORTH_COMPILING = 300.0
 """Seconds of eager work ahead from which "auto" compiles; a compilation takes 10 to 100 seconds."""
 ALONE = "a single task"
-"""Why the loop was taken without a look at vmap, whose first call takes seconds; more tasks are looked at."""
+"""Why the loop was taken without a look at vmap, whose first call takes seconds; trainings and more tasks look."""
 
 logger = logging.getLogger("fastadapt.engine")
 
@@ -123,7 +123,7 @@ class Engine:
             leaves = pytree.tree_leaves((tasks.support, tasks.query))
             key = (key, tuple((tuple(leaf.shape[1:]), leaf.dtype) for leaf in leaves))
             plan = self.plans.get(key)
-            if plan is None or (plan.why == ALONE and len(tasks) > 1):
+            if plan is None or (plan.why == ALONE and self._looks(tasks, key)):
                 plan = self.plans[key] = self._choose(f, state, tasks, extra, model, key, pieces)
             return self._run(plan, f, state, tasks, extra, key)
 
@@ -149,6 +149,10 @@ class Engine:
             segment = self.execution.segment
             return in_chunks(plan.chunk, tasks, extra, lambda few, rest: vmapped(f, state, few, rest, segment))
         return self._looped(f, state, tasks, extra)
+
+    def _looks(self, tasks: Tasks, key: Any) -> bool:
+        """Return whether a plan is to be made by looking at the routes, or recalled."""
+        return len(tasks) > 1 or self.calls_ahead > 0 or described(key) in self._recorded
 
     def _programs(self, plan: Plan, key: Any) -> Compiled:
         if key not in self._compiled:

@@ -109,6 +109,12 @@ def test_a_budget_of_steps_cuts_a_constant_rate_and_squeezes_a_falling_one(tmp_p
     assert [path.name for path in (tmp_path / "runs" / name).iterdir()] == [folder]
 
 
+def test_fewer_steps_than_were_trained_are_refused(tmp_path, capsys) -> None:
+    run(tmp_path, "tiny-maml", "--budget", "20steps")
+    assert run(tmp_path, "tiny-maml", "--budget", "10steps") == 2
+    assert "has 20 outer steps already, ask for more than 10" in capsys.readouterr().err
+
+
 def test_the_rate_of_fine_tuning_is_chosen_before_the_measurement(tmp_path) -> None:
     run(tmp_path, "tiny-pretrain")
     measured = read_result(tmp_path / "out" / "tiny-pretrain.json")["runs"][0]["measurements"][0]

@@ -81,14 +81,15 @@ def test_the_page_comes_from_its_folder(model, tmp_path):
         assert client.get("/").status_code == 404 and client.get("/api/models").status_code == 200
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nHost: lo"])
-@pytest.mark.parametrize("again", [False, True])
-def test_a_head_that_does_not_arrive_is_not_waited_for(model, sent, again):
+@pytest.mark.parametrize(
+    ("again", "sent"), [(False, b""), (False, b"GET /healthz HTTP/1.1\r\nHost: lo"), (True, b"GET")]
+)
+def test_a_head_that_does_not_arrive_is_not_waited_for(model, again, sent):
     class Soon(Prompt):
         seconds = 0.5
 
     with (
-        listening(create_app([model]), http=Soon, timeout_keep_alive=2) as address,
+        listening(create_app([model]), http=Soon, timeout_keep_alive=60) as address,
         socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=30) as client,
     ):
         if again:
@@ -97,6 +98,29 @@ def test_a_head_that_does_not_arrive_is_not_waited_for(model, sent, again):
         client.sendall(sent)
         while client.recv(4096):  # until the server ends it
             pass
+
+
+@pytest.mark.parametrize(("rest", "ends"), [(60.0, False), (0.5, True)])
+def test_what_is_left_of_a_body_has_a_limit_of_its_own(model, rest, ends):
+    class Soon(Prompt):
+        seconds = 0.3
+
+    Soon.rest = rest
+    with (
+        listening(create_app([model], token="word"), http=Soon) as address,
+        socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=30) as client,
+    ):
+        client.sendall(b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 401")  # before anything of the body has come
+        cut = False
+        for _ in range(20):
+            try:
+                client.sendall(b"x")
+            except OSError:
+                cut = True
+                break
+            time.sleep(0.05)
+        assert cut == ends
 
 
 def test_a_header_now_and_then_does_not_keep_a_connection(model):

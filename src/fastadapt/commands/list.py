@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from fastadapt.checkpoint import saved_steps
+from fastadapt.checkpoint import newest_step
 from fastadapt.presets import PRESETS
 from fastadapt.published.experiment import Experiment
 from fastadapt.published.registry import EXPERIMENTS
@@ -30,8 +30,7 @@ def found_runs(folder: Path) -> list[dict[str, object]]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if not (path / "config.json").is_file():
             continue
-        steps = saved_steps(path / "checkpoints")
-        step = int(steps[0].name.removeprefix("step-")) if steps else 0
+        step = newest_step(path / "checkpoints")
         result = None
         if (path / "evaluation.json").is_file():
             try:

@@ -17,9 +17,10 @@ from typing import Any
 
 import torch
 
-from fastadapt.checkpoint import saved_steps
+from fastadapt.checkpoint import newest_step, saved_steps
 from fastadapt.config import RunConfig, SinusoidData
 from fastadapt.data.sinusoid import Half, Sinusoid
+from fastadapt.errors import ConfigError
 from fastadapt.evaluate import Evaluation, evaluate
 from fastadapt.learner import Learner
 from fastadapt.log import read_metrics
@@ -132,6 +133,8 @@ def _within(budget: str | None, config: RunConfig, run: Path, loaded: Any, devic
     if steps is not None:
         if steps >= config.training.steps:
             return config
+        if (done := newest_step(run / "checkpoints")) > steps:
+            raise ConfigError(f"{run} has {done:,} outer steps already, ask for more than {steps:,} or another folder")
         fewer = replace(config, training=replace(config.training, steps=steps))
         return shortened(config, steps) if scheduled(config) else fewer
     minutes = minutes_of(budget)

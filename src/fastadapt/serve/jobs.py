@@ -165,8 +165,11 @@ class Workers:
         """Run work and wait for its result."""
         job = self.job()
         future = self.submit(job, work)
+        awaited = asyncio.wrap_future(future)
+        # whoever leaves no longer hears how it ended, and asyncio would log that
+        awaited.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            return await asyncio.shield(asyncio.wrap_future(future))
+            return await asyncio.shield(awaited)
         except asyncio.CancelledError:
             if future.cancelled():
                 raise cancelled() from None

@@ -143,16 +143,14 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     running, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
     try:
         await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not running.done():
-            running.cancel()
-        return await running
-    except asyncio.CancelledError:
-        running.cancel()  # the server stops
-        if not gone.done():
-            raise
-        raise cancelled() from None  # nobody hears it
+        if running.done():
+            return running.result()
+        gone.result()  # a body that nobody needs may be too large or too slow as well
+        raise cancelled()  # nobody hears it
     finally:
+        running.cancel()
         gone.cancel()
+        await asyncio.wait({running, gone})
 
 
 async def _watched(lines: AsyncIterator[bytes], watch: "asyncio.Task[None]") -> AsyncIterator[bytes]:

@@ -16,7 +16,7 @@ function panel(task, board) {
       list.hidden = !chances;
       if (chances) bars(list, run, chances, run.lines.length > 1 ? board.chances(task.asked, run.lines[0], run) : null, tones(task));
       if (run?.trouble) word.textContent = `It went astray: ${run.trouble}.`;
-      else word.textContent = line ? (chances ? `${sureness(chances)}, loss ${line.loss.toFixed(2)}` : `loss ${line.loss.toFixed(2)}`) : "Waiting for its turn…";
+      else word.textContent = line ? (chances ? `${sureness(chances)} · loss ${line.loss.toFixed(2)}` : `loss ${line.loss.toFixed(2)}`) : "Waiting for its turn…";
       if (!line) return;
       const values = run.lines.map((each) => each.loss);
       if (values.length > 1 || run.done) plot.toggleAttribute("hidden", values.length < 2); // a method without steps has no curve
