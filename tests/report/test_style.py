@@ -5,7 +5,7 @@ import pytest
 
 from fastadapt.errors import CheckpointError, MissingExtraError
 from fastadapt.report import draw_adaptation, draw_curves, draw_steps
-from fastadapt.report.style import figure, line_style, save_figure
+from fastadapt.report.style import add_legend, figure, line_style, panels_with_legend, save_figure
 
 
 @pytest.mark.parametrize("draw", [draw_curves, draw_adaptation, draw_steps])
@@ -43,3 +43,15 @@ def test_a_folder_that_is_a_file_is_explained(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="could not write"):
         save_figure(figure(2, 2), tmp_path / "file" / "x.png")
+
+
+@pytest.mark.parametrize(("labels", "fits"), [(3, True), (8, True), (40, False)])
+def test_a_legend_of_many_labels_is_made_to_fit(labels, fits):
+    drawn = figure(12, 4)
+    panels, strip = panels_with_legend(drawn, 1, 1)
+    for i in range(labels):
+        panels.flat[0].plot([0, 1], label=f"a method, K = {i}")
+    add_legend(strip, panels)
+    [legend] = strip.legends
+    assert len(legend.get_texts()) == labels
+    assert (legend.get_window_extent().width <= strip.bbox.width) == fits

@@ -68,12 +68,26 @@ def panels_with_legend(drawn: Any, rows: int, columns: int, **shared: Any) -> tu
 
 
 def add_legend(strip: Any, panels: Any) -> None:
-    """Write one legend for all panels, each label once."""
+    """Write one legend for all panels, each label once, as large as the strip is wide."""
     pairs = [pair for axes in panels.flat for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
     each = {label: handle for handle, label in reversed(pairs)}
     order = dict.fromkeys(label for _, label in pairs)
     handles = [each[label] for label in order]
-    strip.legend(handles, list(order), loc="center", ncols=len(order), fontsize=9, frameon=False, handlelength=2.8)
+    sizes = ((9, 2.8, 2.0), (9, 2.4, 1.2), (8, 2.2, 1.0), (7, 2.0, 0.8))
+    for size, length, gap in sizes:
+        legend = strip.legend(
+            handles,
+            list(order),
+            loc="center",
+            ncols=len(order),
+            fontsize=size,
+            frameon=False,
+            handlelength=length,
+            columnspacing=gap,
+        )
+        if legend.get_window_extent().width <= strip.bbox.width or size == sizes[-1][0]:
+            return
+        legend.remove()
 
 
 def logarithmic(axes: Any, low: float, high: float) -> None:
