@@ -275,18 +275,17 @@ def soak(address: str, pid: int, minutes: float) -> dict[str, Any]:
     for thread in threads:
         thread.start()
     while time.monotonic() < end:
-        time.sleep(min(15, max(0.1, end - time.monotonic())))
+        time.sleep(min(60, max(0.1, end - time.monotonic())))
         open_files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
         marks.append((round(time.monotonic() - began, 1), round(megabytes(pid), 1), open_files))
     for thread in threads:
         thread.join()
     half = marks[len(marks) // 2 :]
-    hours = (half[-1][0] - half[0][0]) / 3600
+    sizes = [size for _, size, _ in half]
     return {
         "minutes": minutes,
         "statuses": {str(status): count for status, count in sorted(statuses.items())},
-        "memory MB": {"half-way": half[0][1], "end": half[-1][1]},
-        "MB per hour in the second half": round((half[-1][1] - half[0][1]) / hours, 1) if hours else None,
+        "memory MB": {"half-way": half[0][1], "end": half[-1][1], "least": min(sizes), "most": max(sizes)},
         "open files": {"half-way": half[0][2], "end": half[-1][2]},
         "marks": marks,
     }
@@ -326,7 +325,8 @@ def section() -> str:
         rows.append(
             (
                 f"mixed traffic for {soaked['minutes']:g} minutes, a tenth of it nonsense (`--soak`)",
-                f"{told}; memory {memory['half-way']:.0f} MB half-way and {memory['end']:.0f} MB at the end, "
+                f"{told}; memory {memory['half-way']:.0f} MB half-way, {memory['end']:.0f} MB at the end "
+                f"({memory['least']:.0f} to {memory['most']:.0f} between), "
                 f"open files {files['half-way']} and {files['end']}",
             )
         )
