@@ -150,7 +150,7 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     finally:
         running.cancel()
         gone.cancel()
-        await asyncio.wait({running, gone})
+        await asyncio.gather(running, gone, return_exceptions=True)
 
 
 async def _watched(lines: AsyncIterator[bytes], watch: "asyncio.Task[None]") -> AsyncIterator[bytes]:
