@@ -8,9 +8,22 @@ import pytest
 import torch
 from torch import nn
 
-from fastadapt import MAML, MLP, MSE, SGD, Conv4, CrossEntropy, Protocol, Sinusoid, Task, cross_entropy, evaluate
+from fastadapt import (
+    MAML,
+    MLP,
+    MSE,
+    SGD,
+    Conv4,
+    CrossEntropy,
+    Protocol,
+    Sinusoid,
+    Task,
+    cross_entropy,
+    evaluate,
+)
 from fastadapt.errors import ConfigError, TaskError
-from fastadapt.evaluate import confidence, summarise
+from fastadapt.evaluate import column_of, confidence, summarise
+from fastadapt.methods.nearest import NearestNeighbour
 
 
 def test_the_interval_equals_a_hand_computed_one() -> None:
@@ -53,6 +66,37 @@ def test_the_curve_is_what_adapting_by_hand_gives() -> None:
             predict = learner.adapt(task.support, steps=steps)
             by_hand = nn.functional.mse_loss(predict(task.query[0]), task.query[1]).item()
             assert result.per_task[i][steps] == pytest.approx(by_hand, rel=1e-4)
+
+
+@pytest.mark.parametrize("report", [None, 3])
+def test_some_steps_are_the_same_numbers_and_the_headline_is_always_among_them(report: int | None) -> None:
+    protocol = Protocol(tasks=7, steps=4, report=report)
+    whole, some = (evaluate(small(), Sinusoid(), protocol, after=after) for after in (None, (1, 0)))
+    assert whole.after == [0, 1, 2, 3, 4]
+    assert some.after == [0, 1, whole.step]
+    assert (some.step, some.result, some.half, some.score) == pytest.approx(
+        (whole.step, whole.result, whole.half, whole.score)
+    )
+    assert some.mean == pytest.approx([whole.mean[j] for j in some.after])
+    assert some.losses == pytest.approx([whole.losses[j] for j in some.after])
+    assert str(some) == str(whole)
+
+
+def test_a_number_of_steps_is_found_in_what_was_written() -> None:
+    some = json.loads(evaluate(small(), Sinusoid(), Protocol(tasks=2, steps=4, report=3), after=[0]).to_json())
+    assert (column_of(some), column_of(some, 0), column_of(some, 3)) == (1, 0, 1)
+    with pytest.raises(ValueError, match="2 is not in"):
+        column_of(some, 2)
+    del some["after"]  # as it was written before there was a choice
+    assert (column_of({**some, "mean": [1.0] * 5}), column_of({**some, "mean": [1.0] * 5}, 2)) == (3, 2)
+    level = json.loads(evaluate(NearestNeighbour(MLP(1, (), 2)), two_classes, Protocol(tasks=2, steps=3)).to_json())
+    assert (level["after"], column_of(level), column_of(level, 2)) == ([0], 0, 0)
+
+
+def two_classes(rng: np.random.Generator) -> Task:
+    x = torch.from_numpy(rng.normal(size=(4, 1))).float()
+    y = torch.tensor([0, 1, 0, 1])
+    return Task((x, y), (x, y))
 
 
 def test_tasks_that_are_not_finite_are_counted_named_and_kept() -> None:

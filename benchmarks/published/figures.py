@@ -56,6 +56,7 @@ def evaluation(measured: dict[str, Any]) -> Evaluation:
         norm=measured["norm"],
         losses=[],
         per_task=[],
+        after=measured.get("after") or list(range(len(numbers["mean"]))),
         **numbers,
     )
 

@@ -61,7 +61,7 @@ def _line(row: Row) -> str:
         seeds = f"{row.seeds} (± {row.spread:.3f})"
     verdict = "" if row.verdict is None else row.verdict.text(percent=row.percent)
     bad = f"; {row.nonfinite} tasks diverged" if row.nonfinite else ""
-    cells = [f"`{row.experiment}`", row.measurement, str(row.step), row.text(), row.published or "–"]
+    cells = [f"`{row.experiment}`", row.label, str(row.step), row.text(), row.published or "–"]
     return f"| {' | '.join([*cells, verdict + bad, _share(row.fraction), seeds])} |"
 
 

@@ -105,6 +105,7 @@ class Evaluation:
         norm: the batch-norm mode that was used; "none" for a model without batch norm.
         losses: mean query loss, one number for each number of steps.
         per_task: the metric of every task, `[tasks][k+1]`.
+        after: the numbers of inner steps that the entries of each list belong to; 0..k unless fewer were asked for.
     """
 
     protocol: Protocol
@@ -120,12 +121,23 @@ class Evaluation:
     norm: str
     losses: list[float]
     per_task: list[list[float]]
+    after: list[int]
 
     @property
     def step(self) -> int:
         """The number of inner steps that the headline result is after."""
-        last = len(self.mean) - 1
+        last = self.after[-1]
         return last if self.protocol.report is None else min(self.protocol.report, last)
+
+    @property
+    def column(self) -> int:
+        """The place of the headline result in each list."""
+        return self.after.index(self.step)
+
+    @property
+    def half(self) -> float:
+        """Half-width of the 95 % confidence interval of the headline result."""
+        return self.ci95[self.column]
 
     @property
     def score(self) -> float | None:
@@ -133,7 +145,7 @@ class Evaluation:
 
         It is the headline metric in its declared direction, and the loss where no direction is declared.
         """
-        value = -self.losses[self.step]
+        value = -self.losses[self.column]
         if self.higher_is_better is not None:
             value = self.result if self.higher_is_better else -self.result
         return value if math.isfinite(value) else None
@@ -141,14 +153,14 @@ class Evaluation:
     @property
     def result(self) -> float:
         """The headline result: the mean after `step` inner steps."""
-        return self.mean[self.step]
+        return self.mean[self.column]
 
     def __str__(self) -> str:
         """Return one line a person can read."""
         kind = "transductive" if self.transductive else "not transductive"
-        bad = f", {self.nonfinite[self.step]} non-finite" if self.nonfinite[self.step] else ""
+        bad = f", {self.nonfinite[self.column]} non-finite" if self.nonfinite[self.column] else ""
         return (
-            f"{self.metric} {self.result:.4f} ± {self.ci95[self.step]:.4f} (95 % CI, {len(self.per_task)} tasks{bad}) "
+            f"{self.metric} {self.result:.4f} ± {self.half:.4f} (95 % CI, {len(self.per_task)} tasks{bad}) "
             f"after {self.step} inner steps; protocol {self.protocol.name}, {kind}, norm {self.norm}"
         )
 
@@ -158,6 +170,28 @@ class Evaluation:
         if not per_task:
             del record["per_task"]
         return json.dumps(json_values(record), indent=2)
+
+
+def column_of(record: Mapping[str, Any], step: int | None = None) -> int:
+    """Return where the numbers after `step` inner steps stand in the lists of an evaluation that was read from JSON.
+
+    Args:
+        record: what `to_json` wrote.
+        step: inner steps; None is the headline result. A method without inner steps has the one column.
+
+    Raises:
+        KeyError: if the record lacks what every evaluation has.
+        ValueError: if it was not measured after as many steps.
+
+    Example:
+        >>> record = {"mean": [0.2, 0.7, 0.9], "after": [0, 5, 10], "protocol": {"report": None}}
+        >>> column_of(record), column_of(record, 5)
+        (2, 1)
+    """
+    after = record.get("after") or list(range(len(record["mean"])))
+    if step is None:
+        step = record["protocol"]["report"]
+    return after.index(after[-1] if step is None or after == [0] else step)
 
 
 def json_values(value: Any) -> Any:
@@ -175,6 +209,7 @@ def evaluate(
     protocol: Protocol | None = None,
     *,
     meta_batch: int = 25,
+    after: Sequence[int] | None = None,
 ) -> Evaluation:
     """Adapt to each of many tasks and judge the queries after 0, 1, ..., k inner steps.
 
@@ -183,6 +218,8 @@ def evaluate(
         source: where the tasks come from; task `i` depends only on the protocol's seed and split and on `i`.
         protocol: how to measure; default 600 tasks with the learner's own steps and norm.
         meta_batch: tasks at a time; bounds memory, changes no result beyond rounding.
+        after: judge only after these numbers of inner steps, and after the protocol's headline. Where each query is
+            answered beside the support set, judging after each of 50 steps costs more than adapting.
 
     Returns:
         The evaluation; `print` it for one line.
@@ -197,11 +234,20 @@ def evaluate(
         >>> result = evaluate(MAML(MLP(1, (8,), 1)), Sinusoid(), Protocol(tasks=10, steps=2))
         >>> len(result.mean), result.metric
         (3, 'mse')
+        >>> evaluate(MAML(MLP(1, (8,), 1)), Sinusoid(), Protocol(tasks=10, steps=20), after=[0, 5]).after
+        [0, 5, 20]
     """
     protocol = protocol if protocol is not None else Protocol()
-    table = measure(learner, source, protocol, meta_batch)
+    after = None if after is None else with_headline(after, protocol, learner)
+    table = measure(learner, source, protocol, meta_batch, after=after)
     assert table is not None  # nothing asked it to stop
-    return summarise(table, protocol, learner)
+    return summarise(table, protocol, learner, after)
+
+
+def with_headline(after: Sequence[int], protocol: Protocol, learner: Learner) -> list[int]:
+    """Return the numbers of inner steps to judge after, ascending, with the one of the headline result among them."""
+    steps = learner.test_steps if protocol.steps is None else protocol.steps
+    return sorted({*after, steps if protocol.report is None else min(protocol.report, steps)})
 
 
 def measure(
@@ -210,12 +256,14 @@ def measure(
     protocol: Protocol,
     meta_batch: int = 25,
     stop: Callable[[], bool] = lambda: False,
+    after: Sequence[int] | None = None,
 ) -> dict[str, np.ndarray] | None:
     """Return per-task columns `{"loss": [n, k+1], metric: [n, k+1]}`, or None if `stop()` said so in between.
 
     Raises:
-        ConfigError: if `meta_batch` is below 1.
+        ConfigError: if `meta_batch` is below 1, or `after` is no selection of the protocol's steps.
     """
+    chosen = {} if after is None else {"after": after}  # a learner of one's own may judge after every step only
     if meta_batch < 1:
         raise ConfigError(f"meta_batch must be at least 1 task at a time, got {meta_batch}")
     device = next((p.device for p in learner.parameters()), torch.device("cpu"))
@@ -228,14 +276,17 @@ def measure(
         tasks = draw_batch(source, seed=protocol.seed, split=protocol.split, indices=indices)
         with torch.random.fork_rng(devices=cuda):
             torch.manual_seed((protocol.seed * 1_000_003 + first) % 2**63)  # whatever is random inside repeats
-            trace = learner.trace([group.to(device) for group in tasks], protocol.steps, protocol.norm)
+            trace = learner.trace([group.to(device) for group in tasks], protocol.steps, protocol.norm, **chosen)
         for name, value in {"loss": trace.losses, **trace.metrics}.items():
             columns.setdefault(name, []).append(value.double().cpu())
     return {name: torch.cat(rows).numpy() for name, rows in columns.items()}
 
 
-def summarise(table: dict[str, np.ndarray], protocol: Protocol, learner: Learner) -> Evaluation:
-    """Return the evaluation of per-task columns `{"loss": [n, k+1], metric: [n, k+1]}`."""
+def summarise(
+    table: dict[str, np.ndarray], protocol: Protocol, learner: Learner, after: Sequence[int] | None = None
+) -> Evaluation:
+    """Return the evaluation of per-task columns `{"loss": [n, k+1], metric: [n, k+1]}`, after 0..k or `after` steps."""
+    columns = table["loss"].shape[1]
     metric = next((name for name in table if name != "loss"), "loss")
     finite = np.isfinite(table[metric]) & np.isfinite(table["loss"])
     # an accuracy of logits that are not numbers looks like chance: it must not
@@ -261,4 +312,6 @@ def summarise(table: dict[str, np.ndarray], protocol: Protocol, learner: Learner
         norm=norm,
         losses=[float(m) for m in table["loss"].mean(0)],
         per_task=values.tolist(),
+        # a method without inner steps has one column, whatever was asked
+        after=list(range(columns)) if after is None or columns == 1 < len(after) else list(after),
     )

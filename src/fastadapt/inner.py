@@ -7,7 +7,7 @@ How the outer gradient passes through it is a choice, not another method: *exact
 every update (`I - alpha H_j` for SGD), *first order* takes the gradients as constants.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -30,6 +30,20 @@ def check_steps(steps: int, name: str = "steps") -> None:
     """Raise `ConfigError` unless `steps` counts inner steps."""
     if not isinstance(steps, int) or steps < 0:
         raise ConfigError(f"{name} must be a whole number >= 0, got {steps!r}")
+
+
+def check_after(after: Sequence[int] | None, steps: int) -> tuple[int, ...]:
+    """Return the numbers of inner steps after which queries are judged, all of 0..steps for None.
+
+    Raises:
+        ConfigError: if there are none, they do not ascend, or one is not among 0..steps.
+    """
+    if after is None:
+        return tuple(range(steps + 1))
+    found = tuple(after)
+    if not found or sorted(set(found)) != list(found) or not (found[0] >= 0 and found[-1] <= steps):
+        raise ConfigError(f"after must be ascending numbers of inner steps among 0..{steps}, got {list(found)}")
+    return found
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Trace:
-    """Hold how `T` tasks fared on their queries after each of 0..k inner steps.
+    """Hold how `T` tasks fared on their queries after each of 0..k inner steps, or after those that were asked for.
 
     Args:
-        losses: `[T, k+1]`.
+        losses: `[T, k+1]`, a column for each number of steps.
         metrics: each `[T, k+1]`.
         outputs: for each task the outputs on its query, `[k+1, Q, ...]`.
     """
@@ -101,10 +101,23 @@ class Learner(nn.Module, ABC):
         yield self.adapt(support, steps, norm)
 
     @abstractmethod
-    def trace(self, tasks: MetaBatch, steps: int | None = None, norm: Norm | None = None) -> Trace:
+    def trace(
+        self,
+        tasks: MetaBatch,
+        steps: int | None = None,
+        norm: Norm | None = None,
+        after: Sequence[int] | None = None,
+    ) -> Trace:
         """Return losses, metrics and outputs on the queries after 0, 1, ..., `steps` inner steps.
 
         A method without inner steps returns the one column it has.
+
+        Args:
+            tasks: the tasks, with queries.
+            steps: inner steps; None takes the learner's `test_steps`.
+            norm: batch-norm mode of the forward passes; None takes the learner's own.
+            after: the numbers of steps after which the queries are judged, ascending; None judges them after
+                each of 0..steps, which costs a forward pass of the queries each.
         """
 
 

@@ -27,7 +27,7 @@ from torch.utils import _pytree as pytree
 from fastadapt.checkpoint import Checkpoint, environment, latest_checkpoint, prune, save_checkpoint
 from fastadapt.engine import Engine
 from fastadapt.errors import CheckpointError, ConfigError, DivergenceError
-from fastadapt.evaluate import Evaluation, Protocol, measure, summarise
+from fastadapt.evaluate import Evaluation, Protocol, measure, summarise, with_headline
 from fastadapt.interrupts import Interrupts
 from fastadapt.learner import Learner, Outcome
 from fastadapt.log import RunLog
@@ -173,10 +173,12 @@ def meta_train(
         nonlocal judged
         assert validation is not None
         save()  # first what would be lost: validating may take long
-        table = measure(learner, validation, protocol, stop=lambda: interrupts.received is not None)
+        # the log takes these two: judging the queries after every step would cost more than adapting
+        after = with_headline([0], protocol, learner)
+        table = measure(learner, validation, protocol, stop=lambda: interrupts.received is not None, after=after)
         if table is None:
             return
-        result = summarise(table, protocol, learner)
+        result = summarise(table, protocol, learner, after)
         log.write({"step": step, **validation_record(result), "seconds": round(time.monotonic() - began, 2)})
         save(result.score)
         judged = step
@@ -326,9 +328,9 @@ def validation_record(result: Evaluation) -> dict[str, Any]:
     record: dict[str, Any] = {
         f"val {result.metric} before": result.mean[0],
         f"val {result.metric}": result.result,
-        "val ci95": result.ci95[result.step],
+        "val ci95": result.half,
     }
-    return record | ({"val nonfinite": result.nonfinite[result.step]} if result.nonfinite[result.step] else {})
+    return record | ({"val nonfinite": result.nonfinite[result.column]} if result.nonfinite[result.column] else {})
 
 
 def _blamed(outcome: Outcome, numbers: range) -> list[int]:

@@ -44,6 +44,9 @@ def test_a_run_leaves_everything_that_is_promised(here: Path, capsys: pytest.Cap
     assert main(["evaluate", "runs/maml-sinusoid", "--tasks", "5", "--json"]) == 0
     custom = json.loads(capsys.readouterr().out)
     assert custom["protocol"]["name"].startswith("custom") and len(custom["mean"]) == 3
+    assert main(["evaluate", "runs/maml-sinusoid", "--tasks", "5", "--json", "--after", "0"]) == 0
+    some = json.loads(capsys.readouterr().out)
+    assert some["after"] == [0, 2] and some["mean"] == pytest.approx([custom["mean"][0], custom["mean"][2]])
 
     assert main(["list"]) == 0
     assert "runs/maml-sinusoid" in capsys.readouterr().out

@@ -9,6 +9,7 @@ from torch.utils import _pytree as pytree
 
 from conformance.kinds import KINDS, LEARNERS
 from fastadapt import Outcome, Predictor, Task
+from fastadapt.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -160,6 +161,26 @@ def test_trace_begins_with_the_unadapted_model_and_has_a_column_for_each_step(en
             predict = learner.adapt(task.support, steps=column)
             torch.testing.assert_close(kind.loss(predict, task.query).detach(), trace.losses[i, column])
     assert not torch.allclose(trace.losses[:, 0], trace.losses[:, 3])
+
+
+def test_judging_after_some_steps_gives_the_columns_of_judging_after_all(entry, learner, tasks):
+    if not entry.has_steps:
+        pytest.skip("it takes no inner steps")
+    whole = learner.trace(tasks, steps=3)
+    for after in ([0, 2], [3], [1]):
+        some = learner.trace(tasks, steps=3, after=after)
+        torch.testing.assert_close(some.losses, whole.losses[:, after])
+        assert {name: value.shape for name, value in some.metrics.items()} == {
+            name: (len(tasks), len(after)) for name in whole.metrics
+        }
+        for few, all_of_them in zip(some.outputs, whole.outputs, strict=True):
+            torch.testing.assert_close(few, all_of_them[after])
+
+
+@pytest.mark.parametrize("after", [[], [2, 1], [1, 1], [-1], [4]])
+def test_steps_that_can_not_be_judged_are_refused(learner, tasks, after):
+    with pytest.raises(ConfigError, match=r"ascending numbers of inner steps among 0\.\.3"):
+        learner.trace(tasks, steps=3, after=after)
 
 
 def test_no_inner_step_gives_the_initial_model(entry, learner, tasks):

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from fastadapt.cli import main
+from fastadapt.config import SinusoidData
 from fastadapt.errors import ConfigError, DataError
 from fastadapt.evaluate import Protocol
 from fastadapt.presets import PRESETS
 from fastadapt.published import registry
 from fastadapt.published.comparison import rows
 from fastadapt.published.experiment import Claim, Experiment, Measurement
-from fastadapt.published.reproduce import reproduce
+from fastadapt.published.reproduce import judged_after, reproduce
 from fastadapt.published.result_file import read_result, save_result
 from fastadapt.report.waves import AdaptedWave
 
@@ -67,6 +68,31 @@ def test_a_run_is_trained_measured_and_compared(tmp_path, capsys) -> None:
     assert first["measurements"][0]["mean"] != content["runs"][1]["measurements"][0]["mean"]
     assert "0.67" in text
     assert "inside (" in text
+
+
+def test_fewer_test_tasks_are_the_first_ones_and_told(tmp_path, capsys) -> None:
+    run(tmp_path, "tiny-maml")
+    assert ", 20 tasks" not in capsys.readouterr().out
+    whole = read_result(tmp_path / "out" / "tiny-maml.json")["runs"][0]["measurements"][0]
+    run(tmp_path, "tiny-maml", "--tasks", "8")
+    assert "K=5, 8 tasks" in capsys.readouterr().out
+    some = read_result(tmp_path / "out" / "tiny-maml.json")["runs"][0]["measurements"][0]
+    assert (whole["protocol"]["tasks"], some["protocol"]["tasks"]) == (20, 8)
+    assert some["ci95"] != whole["ci95"]
+    run(tmp_path, "tiny-maml", "--tasks", "1000")
+    again = read_result(tmp_path / "out" / "tiny-maml.json")["runs"][0]["measurements"][0]
+    assert again == whole
+
+
+def test_images_are_judged_after_a_few_steps_with_every_published_number_among_them() -> None:
+    for experiment in registry.EXPERIMENTS.values():
+        for measurement in experiment.measurements:
+            after = judged_after(measurement, experiment.config)
+            if isinstance(experiment.config.data, SinusoidData) or measurement.protocol.steps is None:
+                assert after is None
+            else:
+                assert set(measurement.claims) <= set(after) <= set(range(measurement.protocol.steps + 1))
+                assert len(after) <= 8
 
 
 def test_the_same_command_again_trains_nothing_and_gives_the_same_numbers(tmp_path) -> None:
@@ -141,6 +167,7 @@ def test_show_trains_nothing(tmp_path, capsys) -> None:
         ((), "name at least one published run"),
         (("no-such-run",), "there is no published run 'no-such-run'"),
         (("tiny-maml", "--seeds", "-1"), "at least 0"),
+        (("tiny-maml", "--tasks", "1"), "needs at least 2 test tasks, got 1"),
         (("tiny-maml", "--budget", "soon"), "written as 90s, 20m, 1.5h or 8000steps, got 'soon'"),
     ],
 )
@@ -171,6 +198,7 @@ def test_several_seeds_become_one_row_with_their_spread(experiments) -> None:
     def record(seed: int, mean: float, half: float) -> dict:
         measured = {
             "name": "K=5",
+            "protocol": {"tasks": 20},
             "metric": "mse",
             "mean": [3.0, mean, mean],
             "ci95": [0.1, half, half],
@@ -196,7 +224,7 @@ def test_a_run_without_published_numbers_shows_its_headline(experiments) -> None
     bare = replace(experiment, measurements=(replace(experiment.measurements[0], claims={}),))
     measured = {"name": "K=5", "metric": "mse", "mean": [3.0, 0.6, 0.5], "ci95": [0.1, 0.1, 0.1], "nonfinite": [0] * 3}
     measured["median"] = [3.0, 0.6, 0.5]
-    measured |= {"transductive": False, "higher_is_better": False}
+    measured |= {"protocol": {"tasks": 20}, "transductive": False, "higher_is_better": False}
     [row] = rows(bare, [{"seed": 0, "fraction": 1, "measurements": [measured]}])
     assert (row.step, row.ours, row.published, row.verdict) == (2, 0.5, None, None)
 

@@ -11,6 +11,7 @@ from fastadapt.data.classes import ClassImages
 from fastadapt.errors import MissingExtraError
 from fastadapt.evaluate import Protocol, evaluate
 from fastadapt.report import comparison_table, evaluation_table, write_report
+from fastadapt.report.steps import draw_steps
 from fastadapt.run_files import LoadedRun
 
 PROTOCOL = Protocol("small-v1", tasks=8, steps=3, ddof=0)
@@ -38,6 +39,19 @@ def test_the_table_is_the_evaluation():
         assert steps == j and bad == 0
         assert (mean, ci95, median) == pytest.approx((result.mean[j], result.ci95[j], result.median[j]), abs=1e-4)
     assert "→ 3" in evaluation_table(result)
+
+
+def test_what_was_judged_after_some_steps_only_is_shown_so(tmp_path):
+    run = _run()
+    whole, some = (evaluate(run.learner, run.config.data.source("test"), PROTOCOL, after=a) for a in (None, [1]))
+    rows = _parsed(evaluation_table(some))
+    assert [row[0] for row in rows] == [1, 3]
+    assert [row[1] for row in rows] == pytest.approx([whole.mean[1], whole.mean[3]], abs=1e-4)
+    cells = [cell.strip() for cell in comparison_table({"MAML": some}, steps=(0, 1, 3)).splitlines()[2].split("|")]
+    assert (
+        cells[2] == "-" and cells[3].startswith(f"{whole.mean[1]:.4f}") and cells[4].startswith(f"{whole.mean[3]:.4f}")
+    )
+    assert draw_steps({"MAML": {5: some}}, tmp_path / "a.png").stat().st_size > 0
 
 
 def test_tasks_that_are_not_finite_stay_in_the_tables():

@@ -8,6 +8,7 @@ from pathlib import Path
 import tyro
 
 from fastadapt.checkpoint import newest_step
+from fastadapt.evaluate import column_of
 from fastadapt.presets import PRESETS
 from fastadapt.published.experiment import Experiment
 from fastadapt.published.registry import EXPERIMENTS
@@ -35,8 +36,7 @@ def found_runs(folder: Path) -> list[dict[str, object]]:
         if (path / "evaluation.json").is_file():
             try:
                 record = json.loads((path / "evaluation.json").read_text(encoding="utf-8"))
-                report = record["protocol"]["report"]
-                at = len(record["mean"]) - 1 if report is None else report
+                at = column_of(record)
                 mean, half = float(record["mean"][at]), float(record["ci95"][at])  # "nan" and "inf" are texts there
                 result = f"{record['metric']} {mean:.4f} ± {half:.4f} (weights of step {record['step']})"
             except (ValueError, KeyError, IndexError, TypeError):

@@ -29,6 +29,8 @@ class ReproduceSettings:
     """Published runs (fastadapt list shows them); "*" stands for anything, as in "gradients-*"."""
     budget: str | None = None
     """Time to train each run in all, as 90s, 20m or 1.5h, or its outer steps, as 8000steps; by default as the paper."""
+    tasks: int | None = None
+    """Measure on at most so many test tasks; the result says so. By default as many as the published protocol."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of the weights and the training tasks; one training each."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -70,6 +72,7 @@ def main(argv: Sequence[str]) -> int:
                 folder=settings.runs / experiment.name,
                 seed=seed,
                 budget=settings.budget,
+                tasks=settings.tasks,
                 device=device,
                 data=settings.data,
                 download=settings.download,
@@ -97,7 +100,7 @@ def show(experiment: Experiment, table: list[Row], path: Path, *, as_json: bool)
     for row in table:
         verdict = "nothing published" if row.verdict is None else row.verdict.text(percent=row.percent)
         bad = f"; {row.nonfinite} tasks diverged" if row.nonfinite else ""
-        print(f"{row.measurement:<26} {row.step:>5}  {row.text():>18}  {row.published or '–':>14}  {verdict}{bad}")
+        print(f"{row.label:<26} {row.step:>5}  {row.text():>18}  {row.published or '–':>14}  {verdict}{bad}")
     part = min((row.fraction for row in table), default=1.0)
     training = "the published training" if part >= 1 else f"{100 * part:.2g} % of the published outer steps"
     seeds = max((row.seeds for row in table), default=1)

@@ -17,7 +17,7 @@ from fastadapt.calculus import Autograd, Params, able_to_differentiate, detached
 from fastadapt.engine import Engine, Route, TaskFunction
 from fastadapt.errors import TaskError
 from fastadapt.execution import Execution
-from fastadapt.inner import check_steps
+from fastadapt.inner import check_after, check_steps
 from fastadapt.kernels import on_kernels_that_differentiate
 from fastadapt.learner import Learner, MetaBatch, Outcome, Trace, with_gradient
 from fastadapt.losses import MSE, Loss
@@ -187,14 +187,20 @@ class GradientLearner(Learner):
             averaged = {name: (mean.mean(0), var.mean(0)) for name, (mean, var) in seen.items()}
             self.running.absorb(slot, averaged)
 
-    def trace(self, tasks: MetaBatch, steps: int | None = None, norm: Norm | None = None) -> Trace:
+    def trace(
+        self,
+        tasks: MetaBatch,
+        steps: int | None = None,
+        norm: Norm | None = None,
+        after: Sequence[int] | None = None,
+    ) -> Trace:
         """Return losses, metrics and outputs on the queries after 0, 1, ..., `steps` inner steps."""
         k = self.test_steps if steps is None else steps
         check_steps(k)
         with evaluating(self):
-            return self._trace(as_groups(tasks), k, norm)
+            return self._trace(as_groups(tasks), k, norm, check_after(after, k))
 
-    def _trace(self, groups: list[Tasks], k: int, norm: Norm | None) -> Trace:
+    def _trace(self, groups: list[Tasks], k: int, norm: Norm | None, after: tuple[int, ...]) -> Trace:
         state = self._state()
         plan = self._plan(state, norm)
 
@@ -205,9 +211,10 @@ class GradientLearner(Learner):
             def judged(theta: Params, j: int) -> tuple[Tensor, dict[str, Any]]:
                 return loop.judge(loop.fixed, loop.constants(j), theta, task, batched_rows=True)
 
-            rows = [judged(loop.theta, 0)]
-            for j, (carry, _) in enumerate(walk(run, loop, loop.start(), loop.fixed, task, k), start=1):
-                rows.append(judged(carry[0], j))
+            rows = [judged(loop.theta, 0)] if 0 in after else []
+            for j, (carry, _) in enumerate(walk(run, loop, loop.start(), loop.fixed, task, after[-1]), start=1):
+                if j in after:
+                    rows.append(judged(carry[0], j))
             report: dict[str, Any] = {"loss": torch.stack([loss.detach() for loss, _ in rows])}
             report["metrics"] = {m: torch.stack([r["metrics"][m] for _, r in rows]) for m in rows[0][1]["metrics"]}
             if "output" in rows[0][1] and not callable(query):
@@ -215,7 +222,7 @@ class GradientLearner(Learner):
             return {}, report
 
         with torch.no_grad():
-            _, stacked = self._run(f, state, groups, self._test_batches(groups, k), ("trace", k, plan.mode))
+            _, stacked = self._run(f, state, groups, self._test_batches(groups, k), ("trace", k, after, plan.mode))
         losses = in_order(stacked, lambda each: each["loss"])
         return Trace(
             torch.stack(losses), _gathered(stacked, "metrics"), in_order(stacked, lambda each: each.get("output"))

@@ -74,8 +74,8 @@ class NearestNeighbour(Transfer):
         """Yield the one predictor that there is without inner steps."""
         yield self.adapt(support, steps, norm)
 
-    def _trace(self, groups: list[Tasks], k: int, norm: Norm | None) -> Trace:
-        return super()._trace(groups, 0, norm)
+    def _trace(self, groups: list[Tasks], k: int, norm: Norm | None, after: tuple[int, ...]) -> Trace:
+        return super()._trace(groups, 0, norm, (0,))
 
     def _adapt(self, support: Any, k: int, norm: Norm | None) -> Predictor:
         state = self._state()

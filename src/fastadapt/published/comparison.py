@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from fastadapt.evaluate import confidence
-from fastadapt.published.experiment import Experiment
+from fastadapt.evaluate import column_of, confidence
+from fastadapt.published.experiment import Experiment, Measurement
 from fastadapt.published.verdict import Verdict, judge
 
 
@@ -27,6 +27,8 @@ class Row:
         fraction: the smallest fraction of the published training among them.
         published: the published number with its ±; None where there is none.
         verdict: the comparison; None where there is nothing to compare with.
+        tasks: how many test tasks.
+        asked: how many the published protocol has.
         percent: whether the metric is an accuracy.
         transductive: whether the queries of a task shared batch statistics.
     """
@@ -43,8 +45,15 @@ class Row:
     fraction: float
     published: str | None
     verdict: Verdict | None
+    tasks: int
+    asked: int
     percent: bool
     transductive: bool
+
+    @property
+    def label(self) -> str:
+        """How it was measured, with the number of test tasks where they are fewer than the protocol's."""
+        return self.measurement if self.tasks >= self.asked else f"{self.measurement}, {self.tasks:,} tasks"
 
     def text(self) -> str:
         """Return our number with its interval, accuracies in percent; where tasks diverge, with the median."""
@@ -69,16 +78,18 @@ def rows(experiment: Experiment, runs: Iterable[dict[str, Any]]) -> list[Row]:
             continue
         protocol = measurement.protocol
         headline = protocol.report if protocol.report is not None else protocol.steps or 0
-        for step in sorted(measurement.claims) or [min(headline, len(of[0]["mean"]) - 1)]:
-            found.append(_row(experiment, measurement.name, step, of, records, measurement.claims.get(step)))
+        for step in sorted(measurement.claims) or [min(headline, of[0].get("after", [len(of[0]["mean"]) - 1])[-1])]:
+            found.append(_row(experiment, measurement, step, of, records))
     return found
 
 
 def _row(
-    experiment: Experiment, name: str, step: int, of: list[dict[str, Any]], runs: list[dict[str, Any]], claim: Any
+    experiment: Experiment, measurement: Measurement, step: int, of: list[dict[str, Any]], runs: list[dict[str, Any]]
 ) -> Row:
-    means = [float(m["mean"][step]) for m in of]
-    halves = [float(m["ci95"][step]) for m in of]
+    claim = measurement.claims.get(step)
+    at = [column_of(m, step) for m in of]
+    means = [float(m["mean"][j]) for m, j in zip(of, at, strict=True)]
+    halves = [float(m["ci95"][j]) for m, j in zip(of, at, strict=True)]
     ours = sum(means) / len(means)
     # The same test tasks serve every seed: their interval does not shrink with the number of seeds.
     half = sum(halves) / len(halves)
@@ -90,17 +101,19 @@ def _row(
     higher = bool(of[0]["higher_is_better"])
     return Row(
         experiment=experiment.name,
-        measurement=name,
+        measurement=measurement.name,
         step=step,
         ours=ours,
         half=half,
         seeds=len(of),
         spread=spread,
-        nonfinite=sum(m["nonfinite"][step] for m in of),
-        median=sum(float(m["median"][step]) for m in of) / len(of),
+        nonfinite=sum(m["nonfinite"][j] for m, j in zip(of, at, strict=True)),
+        median=sum(float(m["median"][j]) for m, j in zip(of, at, strict=True)) / len(of),
         fraction=min(float(run["fraction"]) for run in runs),
         published=None if claim is None else claim.text(percent=of[0]["metric"] == "accuracy"),
         verdict=None if claim is None else judge(ours, half, claim, higher_is_better=higher),
+        tasks=min(m["protocol"]["tasks"] for m in of),
+        asked=measurement.protocol.tasks,
         percent=of[0]["metric"] == "accuracy",
         transductive=bool(of[0]["transductive"]),
     )

@@ -38,6 +38,8 @@ from fastadapt.run_files import LoadedRun, export_model, load_run, read_config, 
 from fastadapt.tasks import TaskSource
 from fastadapt.train import Stop, meta_train
 
+_FEW = (0, 1, 2, 5, 10, 20)
+
 logger = logging.getLogger("fastadapt")
 
 
@@ -60,6 +62,7 @@ def reproduce(
     folder: Path,
     seed: int = 0,
     budget: str | None = None,
+    tasks: int | None = None,
     device: torch.device | None = None,
     data: Path | None = None,
     download: bool = False,
@@ -72,15 +75,17 @@ def reproduce(
         folder: where its runs live, one folder for each seed.
         seed: of the weights and of the training tasks; the test tasks never depend on it.
         budget: time to train in all, as "20m", or outer steps, as "8000steps"; None trains as long as the paper.
+        tasks: measure on at most so many test tasks, the first of the paper's stream; None takes as many as the paper.
         device: where tensors live; None is the CPU.
         data: the folder that holds the data set.
         download: fetch the data set if it is not found.
         quiet: show nothing while it trains.
 
     Raises:
-        ConfigError: for a budget that can't be read, or a folder that holds another run.
+        ConfigError: for a budget that can't be read, a number of tasks below 2, or a folder that holds another run.
         DataError: if the data can't be used.
     """
+    experiment = measured_on(experiment, tasks)
     device = device if device is not None else torch.device("cpu")
     config = replace(experiment.config, training=replace(experiment.config.training, seed=seed))
     loaded = config.data.load(data, download)
@@ -125,6 +130,22 @@ def reproduce(
     return Reproduced(record, trained.stopped)
 
 
+def measured_on(experiment: Experiment, tasks: int | None) -> Experiment:
+    """Return the experiment with measurements on at most so many test tasks.
+
+    Raises:
+        ConfigError: if they are fewer than 2, which have no interval.
+    """
+    if tasks is None:
+        return experiment
+    if tasks < 2:
+        raise ConfigError(f"a measurement with an interval needs at least 2 test tasks, got {tasks}")
+    fewer = [
+        replace(m, protocol=replace(m.protocol, tasks=min(tasks, m.protocol.tasks))) for m in experiment.measurements
+    ]
+    return replace(experiment, measurements=tuple(fewer))
+
+
 def _within(budget: str | None, config: RunConfig, run: Path, loaded: Any, device: torch.device) -> RunConfig:
     """Return the configuration whose training keeps to the budget; a run that was begun keeps its number of steps."""
     if budget is None:
@@ -157,8 +178,20 @@ def _measured(
     learner = _by(measurement, exported if ways is None else exported.narrowed(ways)).to(device)
     test = measurement.source(config, "test", loaded)
     with _tuned(learner, measurement, experiment, lambda: measurement.source(config, "val", loaded)) as choice:
-        result = evaluate(learner, test, measurement.protocol)
+        result = evaluate(learner, test, measurement.protocol, after=judged_after(measurement, config))
     return {**_facts(measurement, result), **choice}
+
+
+def judged_after(measurement: Measurement, config: RunConfig) -> list[int] | None:
+    """Return after how many inner steps a measurement judges: on waves after each, as the figures of them show.
+
+    Networks of images answer a task's queries for as long as they adapt to it, and longer where each is answered
+    beside the support set: for them it is a few, and those with a published number.
+    """
+    if isinstance(config.data, SinusoidData) or measurement.protocol.steps is None:
+        return None
+    few = [step for step in _FEW if step <= measurement.protocol.steps]
+    return sorted({*few, *measurement.claims})
 
 
 def _by(measurement: Measurement, exported: LoadedRun) -> Learner:
@@ -205,7 +238,18 @@ def _tuned(
 
 def _facts(measurement: Measurement, result: Evaluation) -> dict[str, Any]:
     facts = json.loads(result.to_json())
-    kept = ("metric", "mean", "ci95", "median", "nonfinite", "finite_mean", "transductive", "higher_is_better", "norm")
+    kept = (
+        "metric",
+        "mean",
+        "ci95",
+        "median",
+        "nonfinite",
+        "finite_mean",
+        "transductive",
+        "higher_is_better",
+        "norm",
+        "after",
+    )
     return {"name": measurement.name, "protocol": facts["protocol"], **{name: facts[name] for name in kept}}
 
 

@@ -199,7 +199,7 @@ def _title(
         f"accuracy on its {queries} queries: {before}{steps}",
     ]
     if evaluation is not None and evaluation.metric == "accuracy":
-        mean, half = 100 * evaluation.result, 100 * evaluation.ci95[evaluation.step]
+        mean, half = 100 * evaluation.result, 100 * evaluation.half
         lines.append(f"over {len(evaluation.per_task):,} tasks: {mean:.2f} ± {half:.2f} % (95 % CI)")
     return "\n".join(lines)
 

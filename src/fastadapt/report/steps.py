@@ -51,7 +51,7 @@ def draw_steps(results: Mapping[str, Mapping[int, Evaluation]], path: Path | str
         return save_figure(drawn, path)
     panels, strip = panels_with_legend(drawn, 1, len(shots), sharey=True)
     everything = [e for by_shots in results.values() for e in by_shots.values()]
-    last = max(len(e.mean) for e in everything) - 1
+    last = max(e.after[-1] for e in everything)
     limit = _limit(everything)
     remarks = []
     for axes, k in zip(panels[0], shots, strict=True):
@@ -75,15 +75,15 @@ def draw_steps(results: Mapping[str, Mapping[int, Evaluation]], path: Path | str
 def _draw_line(axes: Any, where: str, name: str, result: Evaluation, last: int, number: int, limit: float) -> list[str]:
     """Draw one method in one panel; return what has to be said below the figure."""
     mean, half, median = (np.asarray(v, dtype=float) for v in (result.mean, result.ci95, result.median))
+    steps = np.asarray(result.after)
     if len(mean) == 1:
         mean, half, median = (np.repeat(v, last + 1) for v in (mean, half, median))
-        name = f"{name} (no steps)"
+        name, steps = f"{name} (no steps)", np.arange(last + 1)
     style = line_style(number)
     color = style["color"]
-    steps = np.arange(len(mean))
     finite = np.isfinite(mean)
     far = np.flatnonzero(finite & (mean > limit))
-    good = finite & (steps <= (far[0] if len(far) else steps[-1]))  # beyond, a band would only be a stripe
+    good = finite & (steps <= steps[far[0] if len(far) else -1])  # beyond, a band would only be a stripe
     half = np.where(np.isfinite(half), half, 0.0)
     if good.any():
         axes.plot(steps[good], mean[good], label=name, linewidth=1.8, **style)
@@ -98,14 +98,14 @@ def _draw_line(axes: Any, where: str, name: str, result: Evaluation, last: int, 
     axes.plot(steps, shown, color=color, linestyle=":", linewidth=1.2, label=f"{name}, median")
     remarks = []
     if len(far):
-        remarks.append(f"{where}: the mean leaves the axis at {far[0]} steps, {mean[far[0]]:.3g}.")
+        remarks.append(f"{where}: the mean leaves the axis at {steps[far[0]]} steps, {mean[far[0]]:.3g}.")
     if len(bad):
         end = int(finite.argmin()) - 1
         if not finite.all() and end >= 0 and not len(far):
-            axes.plot(end, mean[end], marker="x", color=color, markersize=10, markeredgewidth=2.2, linestyle="")
+            axes.plot(steps[end], mean[end], marker="x", color=color, markersize=10, markeredgewidth=2.2, linestyle="")
         count = f"{result.nonfinite[-1]} of {result.protocol.tasks} tasks are not finite"
         rest = f"mean of the rest {result.finite_mean[-1]:.3g}"
-        remarks.append(f"{where}: {count} after {len(result.mean) - 1} steps (the first after {bad[0]}); {rest}.")
+        remarks.append(f"{where}: {count} after {steps[-1]} steps (the first after {steps[bad[0]]}); {rest}.")
     return remarks
 
 

@@ -23,11 +23,11 @@ def evaluation_table(result: Evaluation) -> str:
     rows = [f"| inner steps | {result.metric}{unit}, mean ± 95 % CI | median | non-finite tasks |"]
     rows.append("| ---: | ---: | ---: | ---: |")
     tasks = len(result.per_task)
-    for j, bad in enumerate(result.nonfinite):
+    for j, (step, bad) in enumerate(zip(result.after, result.nonfinite, strict=True)):
         rest = f" (mean of the other {tasks - bad}: {_number(result.finite_mean[j], result.metric)})" if bad else ""
-        arrow = "→ " if j == result.step else ""
+        arrow = "→ " if step == result.step else ""
         median = _number(result.median[j], result.metric)
-        rows.append(f"| {arrow}{j} | {plus_minus(result, j)}{rest} | {median} | {bad} of {tasks} |")
+        rows.append(f"| {arrow}{step} | {plus_minus(result, step)}{rest} | {median} | {bad} of {tasks} |")
     return "\n".join(rows) + "\n"
 
 
@@ -43,8 +43,8 @@ def comparison_table(results: Mapping[str, Evaluation], steps: Sequence[int] = (
     unit = " (%)" if metric == "accuracy" else ""
     rows = [[f"{metric}{unit} ± 95 % CI", *(f"{j} step{'' if j == 1 else 's'}" for j in steps)]]
     for name, result in results.items():
-        last = len(result.mean) - 1
-        rows.append([name, *(_cell(result, min(j, last)) if j <= last or last == 0 else "-" for j in steps)])
+        level = result.after == [0]
+        rows.append([name, *(_cell(result, 0 if level else j) if level or j in result.after else "-" for j in steps)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])])
     width = [f"<{widths[0]}", *(f">{w}" for w in widths[1:])]  # names to the left, numbers to the right
@@ -54,15 +54,17 @@ def comparison_table(results: Mapping[str, Evaluation], steps: Sequence[int] = (
 
 def plus_minus(result: Evaluation, step: int) -> str:
     """Return the mean after `step` inner steps with its interval, `1.2346 ± 0.0123`; accuracies in percent."""
-    mean, half = result.mean[step], result.ci95[step]
+    column = result.after.index(step)
+    mean, half = result.mean[column], result.ci95[column]
     return f"{_number(mean, result.metric)} ± {_number(half, result.metric)}"
 
 
 def _cell(result: Evaluation, step: int) -> str:
-    bad = result.nonfinite[step]
+    column = result.after.index(step)
+    bad = result.nonfinite[column]
     if not bad:
         return plus_minus(result, step)
-    rest = _number(result.finite_mean[step], result.metric)
+    rest = _number(result.finite_mean[column], result.metric)
     return f"{plus_minus(result, step)} ({bad} of {len(result.per_task)} not finite, the rest {rest})"
 
 

@@ -78,8 +78,8 @@ def tune_step_size(
     scores: dict[float, float] = {}
     for rate in rates:
         with at_rate(learner, rate):
-            result = evaluate(learner, source, protocol, meta_batch=100)
-        diverged = result.nonfinite[result.step] > 0
+            result = evaluate(learner, source, protocol, meta_batch=100, after=[])
+        diverged = result.nonfinite[result.column] > 0
         results[rate] = math.nan if diverged else result.result
         if result.score is not None and not diverged:
             scores[rate] = result.score

@@ -55,9 +55,13 @@ def write_report(
     if isinstance(run.config.data, SinusoidData):
         return files + _sinusoid(report, run, evaluation, against or {}, table)
     if run.input["kind"] == "image":
-        steps = len(evaluation.mean) - 1 if evaluation.protocol.report is None else evaluation.step
         picture = draw_task(
-            run.learner, source, report / "task.png", steps=steps, seed=evaluation.protocol.seed, evaluation=evaluation
+            run.learner,
+            source,
+            report / "task.png",
+            steps=evaluation.step,
+            seed=evaluation.protocol.seed,
+            evaluation=evaluation,
         )
         files.append(picture)
     return files
@@ -88,7 +92,7 @@ def _sinusoid(
     results: dict[str, dict[int, Evaluation]] = {}
     more = []
     for name, (other, data) in runs.items():
-        steps = 0 if data.oracle else (len(evaluation.mean) - 1 or 10)
+        steps = 0 if data.oracle else (evaluation.after[-1] or 10)
         protocol = replace(evaluation.protocol, steps=steps, report=None)
         results[name] = evaluate_shots(other.learner, family=data.family, oracle=data.oracle, protocol=protocol)
         more += [f"\n## {name}, K = {k}\n\n{evaluation_table(result)}" for k, result in results[name].items()]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fastadapt.data.images import ImageRecipe
 from fastadapt.errors import CheckpointError, ConfigError
+from fastadapt.evaluate import column_of
 from fastadapt.learner import Learner
 from fastadapt.memory import PeakBytes
 from fastadapt.methods.gradient import GradientLearner
@@ -257,7 +258,7 @@ def measured(folder: Path, run: LoadedRun) -> list[dict[str, Any]]:
 def _row(record: dict[str, Any], run: LoadedRun) -> dict[str, Any] | None:
     if record["metric"] != "accuracy":
         return None
-    at = len(record["mean"]) - 1 if record["protocol"]["report"] is None else record["protocol"]["report"]
+    at = column_of(record)
     mean, half = float(record["mean"][at]), float(record["ci95"][at])
     if not (math.isfinite(mean) and math.isfinite(half)):
         return None
