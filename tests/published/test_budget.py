@@ -64,7 +64,7 @@ def test_a_shortened_run_keeps_its_schedule_and_validates_on_the_way() -> None:
     config: RunConfig = replace(REPTILE, training=replace(REPTILE.training, validate_every=5000))
     short = shortened(config, 200)
     assert scheduled(config)
-    assert short.training.validate_every == 20
+    assert short.training.validate_every == 50
     assert short.training.rate(100) == pytest.approx(config.training.lr / 2)
     never = replace(config, training=replace(config.training, validate_every=0))
     assert shortened(never, 200).training.validate_every == 0

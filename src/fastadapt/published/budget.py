@@ -89,7 +89,10 @@ def fitting_steps(learner: Learner, source: TaskSource | SampleFunction, config:
 
 
 def shortened(config: RunConfig, steps: int) -> RunConfig:
-    """Return the run with its schedule squeezed into `steps`, validated about ten times on the way at the least."""
+    """Return the run with its schedule squeezed into `steps`, validated at least four times on the way.
+
+    More often would cost a short run more than its training: Reptile's validations take 50 inner steps.
+    """
     every = config.training.validate_every
-    training = replace(config.training, steps=steps, validate_every=min(every, max(1, steps // 10)) if every else 0)
+    training = replace(config.training, steps=steps, validate_every=min(every, max(1, steps // 4)) if every else 0)
     return replace(config, training=training)
