@@ -134,6 +134,16 @@ def test_auto_compiles_only_what_is_worth_it():
     assert {plan.compile for plan in learner.engine.plans.values()} == {"off"}
 
 
+@pytest.mark.parametrize(("seconds", "compiles"), [(120.0, False), (3600.0, True)])
+def test_a_short_budget_of_time_is_not_spent_on_compiling(monkeypatch, seconds, compiles):
+    tried = []
+    monkeypatch.setattr(Engine, "_choose_compiled", lambda self, want, plan, *rest: tried.append(want) or plan)
+    learner = MAML(MLP(3, (8,), 2, init_std=None), CrossEntropy(), rule=SGD(0.2), steps=1)
+    learner.engine.expect(10**9, seconds)
+    learner(batch())
+    assert bool(tried) is compiles
+
+
 def test_a_plan_says_what_it_does():
     assert Plan("loop").compile == "off"
     assert Engine(Execution(route="loop")).route == Engine("loop").route == "loop"

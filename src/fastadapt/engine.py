@@ -14,6 +14,7 @@ Either route can be compiled (`fastadapt.compiled`). A compiled result is compar
 """
 
 import logging
+import math
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Literal
@@ -74,7 +75,7 @@ class Engine:
     def __init__(self, route: "Route | Execution" = "auto") -> None:
         self.execution = as_execution(route)
         self.route = self.execution.route
-        self.calls_ahead = 0
+        self.calls_ahead, self.seconds_ahead = 0, math.inf
         self.plans: dict[Any, Plan] = {}
         self._recorded: dict[str, dict[str, Any]] = {}
         self._compiled: dict[Any, Compiled] = {}
@@ -86,9 +87,9 @@ class Engine:
         # programs can't be copied or stored; the choices are made again, or recalled
         return Engine, (self.execution,)
 
-    def expect(self, calls: int) -> None:
-        """Say that about `calls` meta-batches are to come, by which "auto" decides whether compiling pays."""
-        self.calls_ahead = calls
+    def expect(self, calls: int, seconds: float = math.inf) -> None:
+        """Say that about `calls` meta-batches are to come, within `seconds`: "auto" decides by it if compiling pays."""
+        self.calls_ahead, self.seconds_ahead = calls, seconds
 
     def choices(self) -> dict[str, dict[str, Any]]:
         """Return what was chosen for each shape of task, as JSON values."""
@@ -275,6 +276,8 @@ class Engine:
             return wanted
         if not self.calls_ahead:
             return "off"
+        if self.seconds_ahead <= WORTH_COMPILING:
+            return "off"  # a compilation would eat what a short budget has
         took = seconds(lambda: self._run(plan, f, state, tasks, extra, key), tasks)
         return "on" if took * self.calls_ahead > WORTH_COMPILING else "off"
 

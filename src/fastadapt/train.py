@@ -147,16 +147,16 @@ def meta_train(
     state: dict[str, Any] = {"skipped": 0, "seconds": 0.0, "environment": environment(device)}
     state |= {"training": dataclasses.asdict(training), "learner": learner.signature()}
     start = _resume(checkpoints, learner, optimizer, training, state)
+    limit = math.inf if training.minutes is None else 60 * training.minutes
     engine = _engine(learner)
     if engine is not None:
-        engine.expect(training.steps - start)
+        engine.expect(training.steps - start, limit - state["seconds"])
     in_a_row: list[int] = []
     stopped: Stop = "finished"
     step = start
     began = time.monotonic() - state["seconds"]
     lap_time, lap_step = time.monotonic(), start
     saved = judged = start
-    limit = math.inf if training.minutes is None else 60 * training.minutes
 
     def save(score: float | None = None) -> None:
         nonlocal saved

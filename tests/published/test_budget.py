@@ -66,5 +66,7 @@ def test_a_shortened_run_keeps_its_schedule_and_validates_on_the_way() -> None:
     assert scheduled(config)
     assert short.training.validate_every == 50
     assert short.training.rate(100) == pytest.approx(config.training.lr / 2)
+    assert shortened(config, 100).training.validate_every == 0
+    assert shortened(replace(config, export="best"), 100).training.validate_every == 25
     never = replace(config, training=replace(config.training, validate_every=0))
     assert shortened(never, 200).training.validate_every == 0

@@ -16,6 +16,7 @@ from fastadapt.train import outer_step
 
 _UNITS = {"s": 1 / 60, "m": 1.0, "h": 60.0}
 _WARM, _TIMED = 3, 8
+_NO_CURVE = 100
 _MARGIN = 0.95  # validations and checkpoints take the rest
 
 
@@ -72,7 +73,7 @@ def fitting_steps(learner: Learner, source: TaskSource | SampleFunction, config:
     device = next(p.device for p in learner.parameters())
     engine: Any = getattr(learner, "engine", None)
     if engine is not None:
-        engine.expect(training.steps)
+        engine.expect(training.steps, 60 * minutes)
     learner.train()
     seconds = []
     for step in range(_WARM + _TIMED):
@@ -91,8 +92,11 @@ def fitting_steps(learner: Learner, source: TaskSource | SampleFunction, config:
 def shortened(config: RunConfig, steps: int) -> RunConfig:
     """Return the run with its schedule squeezed into `steps`, validated at least four times on the way.
 
-    More often would cost a short run more than its training: Reptile's validations take 50 inner steps.
+    More often would cost a short run more than its training, since Reptile's validations take 50 inner steps. In 100
+    outer steps or fewer there is no curve to see, and no validation where the last weights are the result anyway.
     """
     every = config.training.validate_every
+    if steps <= _NO_CURVE and config.export == "last":
+        every = 0
     training = replace(config.training, steps=steps, validate_every=min(every, max(1, steps // 4)) if every else 0)
     return replace(config, training=training)

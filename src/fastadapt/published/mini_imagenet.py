@@ -7,11 +7,12 @@ from fastadapt.methods.settings import FineTuneMethod, NearestMethod
 from fastadapt.nets.settings import Conv4Net
 from fastadapt.presets import PRESETS
 from fastadapt.published.experiment import Experiment, Measurement
-from fastadapt.published.omniglot import BEST, TASKS, of_reptile, percent, words
+from fastadapt.published.omniglot import TASKS, of_reptile, percent, words
 from fastadapt.training import Training
 
 MAML = "Finn, Abbeel, Levine 2017 (arXiv:1703.03400), table 1"
 REPTILE = "Nichol, Achiam, Schulman 2018 (arXiv:1803.02999), mini-ImageNet table"
+BEST = "the weights are the best of the validations on the 16 classes that neither train nor test"
 IMAGES = "the images are a copy re-encoded once as JPEG of quality 85"
 MAML_TABLE = {"5w1s": (48.70, 1.84), "5w5s": (63.11, 0.92)}
 FOMAML_TABLE = {"5w1s": (48.07, 1.75), "5w5s": (63.15, 0.91)}
