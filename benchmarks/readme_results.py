@@ -71,7 +71,7 @@ def published() -> list[str]:
             continue
         for row in rows(EXPERIMENTS[name], read_result(path)["runs"]):
             share = "100 %" if row.fraction >= 1 else f"{100 * row.fraction:.2g} %"
-            measured = f"{row.measurement}, {row.step} inner step{'s' * (row.step != 1)}"
+            measured = f"{row.label}, {row.step} inner step{'s' * (row.step != 1)}"
             lines.append(f"| {EXPERIMENTS[name].what} | {measured} | {row.text()} | {row.published or '–'} | {share} |")
     return lines
 
