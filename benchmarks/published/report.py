@@ -123,10 +123,13 @@ def gradients(found: dict[str, dict]) -> list[str]:
 
 def overlap(found: dict[str, dict]) -> list[str]:
     """Return the three panels of the overlap ablation, one row for each value."""
-    lines = [f"| varied | value | {' | '.join(CURVES)} | outer steps |", f"|---|---|{'---|' * (len(CURVES) + 1)}"]
+    lines = [
+        f"| varied | value | {' | '.join(CURVES)} | outer steps | test tasks |",
+        f"|---|---|{'---|' * (len(CURVES) + 2)}",
+    ]
     for panel, values in PANELS.items():
         for value in values:
-            cells, steps = [], set()
+            cells, steps, tasks = [], set(), set()
             for curve in CURVES:
                 content = found.get(f"overlap-{panel}-{value:g}-{curve}")
                 if content is None:
@@ -134,10 +137,15 @@ def overlap(found: dict[str, dict]) -> list[str]:
                     continue
                 measured = content["runs"][0]["measurements"][0]
                 steps.add(content["runs"][0]["steps"])
+                tasks.add(measured["protocol"]["tasks"])
                 cells.append(f"{100 * float(measured['mean'][-1]):.1f} ± {100 * float(measured['ci95'][-1]):.1f}")
-            count = f"{min(steps):,}–{max(steps):,}" if len(steps) > 1 else f"{min(steps):,}" if steps else "–"
-            lines.append(f"| {panel} | {value:g} | {' | '.join(cells)} | {count} |")
+            lines.append(f"| {panel} | {value:g} | {' | '.join(cells)} | {_span(steps)} | {_span(tasks)} |")
     return lines
+
+
+def _span(values: set[int]) -> str:
+    """Return the smallest and the largest of some numbers."""
+    return f"{min(values):,}–{max(values):,}" if len(values) > 1 else f"{min(values):,}" if values else "–"
 
 
 def causes() -> list[str]:
