@@ -93,6 +93,35 @@ def test_a_number_of_steps_is_found_in_what_was_written() -> None:
     assert (level["after"], column_of(level), column_of(level, 2)) == ([0], 0, 0)
 
 
+def test_a_result_beyond_the_steps_is_the_last_one_in_memory_and_on_paper() -> None:
+    result = evaluate(small(), Sinusoid(), Protocol(tasks=2, report=5))
+    assert (result.step, column_of(json.loads(result.to_json()))) == (2, 2)
+
+
+def test_steps_may_be_any_whole_numbers_and_nothing_else() -> None:
+    result = evaluate(small(), Sinusoid(), Protocol(tasks=2), after=np.arange(2))  # type: ignore[arg-type]
+    assert json.loads(result.to_json())["after"] == [0, 1, 2]
+    for wrong in (2, [0.5]):
+        with pytest.raises(ConfigError, match="after must be whole numbers"):
+            evaluate(small(), Sinusoid(), Protocol(tasks=2), after=wrong)  # type: ignore[arg-type]
+
+
+def test_a_learner_that_does_not_know_the_choice_is_told() -> None:
+    class Old(MAML):
+        def trace(self, tasks, steps=None, norm=None):
+            return super().trace(tasks, steps, norm)
+
+    class Deaf(MAML):
+        def trace(self, tasks, steps=None, norm=None, after=None):
+            return super().trace(tasks, steps, norm)
+
+    for kind, says in ((Old, "needs the argument after"), (Deaf, r"after \[0, 2\] steps and gave 3")):
+        learner = kind(MLP(1, (8,), 1, init_std=None), rule=SGD(0.01), test_steps=2)
+        assert len(evaluate(learner, Sinusoid(), Protocol(tasks=2)).mean) == 3
+        with pytest.raises(ConfigError, match=says):
+            evaluate(learner, Sinusoid(), Protocol(tasks=2), after=[0])
+
+
 def two_classes(rng: np.random.Generator) -> Task:
     x = torch.from_numpy(rng.normal(size=(4, 1))).float()
     y = torch.tensor([0, 1, 0, 1])

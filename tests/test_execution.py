@@ -144,6 +144,25 @@ def test_a_short_budget_of_time_is_not_spent_on_compiling(monkeypatch, seconds, 
     assert bool(tried) is compiles
 
 
+def test_what_the_clock_forbade_is_decided_again_with_more_time(monkeypatch):
+    tried = []
+    monkeypatch.setattr(Engine, "_choose_compiled", lambda self, want, plan, *rest: tried.append(want) or plan)
+
+    def built(seconds: float) -> MAML:
+        learner = MAML(MLP(3, (8,), 2, init_std=None), CrossEntropy(), rule=SGD(0.2), steps=1)
+        learner.engine.expect(10**9, seconds)
+        return learner
+
+    short, longer, again = built(120), built(7200), built(7200)
+    short(batch())
+    longer.engine.recall(short.engine.choices())
+    longer(batch())
+    assert tried == ["on"]
+    again.engine.recall(longer.engine.choices())
+    again(batch())
+    assert tried == ["on"]  # what was decided with time is kept, here "off"
+
+
 def test_a_plan_says_what_it_does():
     assert Plan("loop").compile == "off"
     assert Engine(Execution(route="loop")).route == Engine("loop").route == "loop"

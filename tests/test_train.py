@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from fastadapt import MAML, MLP, SGD, Adam, Learner, Protocol, Reptile, Sinusoid, Task, Training, meta_train
+from fastadapt import MAML, MLP, SGD, Adam, Learner, Protocol, Reptile, Sinusoid, Task, Training, evaluate, meta_train
 from fastadapt.errors import CheckpointError, ConfigError, DivergenceError
 
 SETTINGS = Training(steps=12, meta_batch=4, checkpoint_every=3, log_every=4)
@@ -156,12 +156,14 @@ def test_validation_marks_the_best_checkpoint(tmp_path: Path) -> None:
     from fastadapt.checkpoint import best_checkpoint
 
     settings = replace(SETTINGS, steps=40, validate_every=10, keep=1)
+    protocol = Protocol(tasks=20, split="val", steps=4, report=2)
+    trained = learner()
     meta_train(
-        learner(),
+        trained,
         Sinusoid(),
         settings,
         validation=Sinusoid(),
-        protocol=Protocol(tasks=20, split="val"),
+        protocol=protocol,
         folder=tmp_path,
         quiet=True,
     )
@@ -169,6 +171,8 @@ def test_validation_marks_the_best_checkpoint(tmp_path: Path) -> None:
     scores = {r["step"]: r["val mse"] for r in records if "val mse" in r}
     best = best_checkpoint(tmp_path / "checkpoints")
     assert best is not None and best.step == min(scores, key=lambda step: scores[step])
+    trained.load_state_dict(best.learner)
+    assert scores[best.step] == pytest.approx(evaluate(trained, Sinusoid(), protocol).mean[2])
 
 
 def test_settings_that_contradict_are_refused() -> None:

@@ -94,7 +94,13 @@ class Engine:
     def choices(self) -> dict[str, dict[str, Any]]:
         """Return what was chosen for each shape of task, as JSON values."""
         made = {described(key): asdict(plan) for key, plan in self.plans.items() if plan.why != ALONE}
+        for name in made:
+            if self._short_of_time() and "compile" not in self._recorded.get(name, {}):
+                del made[name]["compile"]  # the clock's choice; with more time it is made again
         return {**self._recorded, **made}
+
+    def _short_of_time(self) -> bool:
+        return self.execution.compile == "auto" and self.seconds_ahead <= WORTH_COMPILING
 
     def recall(self, choices: dict[str, dict[str, Any]]) -> None:
         """Take the choices of an earlier run where the same shapes come, so that a resume computes alike."""
@@ -176,7 +182,7 @@ class Engine:
                 compiles = pieces and self.execution.compile in ("on", "trace")
                 plan = self._choose_route(f, state, tasks, extra, model, measure=not compiles)
             drew = any(not torch.equal(a, b) for a, b in zip(began, random_states(tasks), strict=True))
-            want = self._wanted(plan, f, state, tasks, extra, key, pieces) if recorded is None else recorded["compile"]
+            want = (recorded or {}).get("compile") or self._wanted(plan, f, state, tasks, extra, key, pieces)
             if want != "off" and drew:
                 want = self._uncompiled(model, "it draws random numbers (dropout?), and a program would draw others")
             if want != "off":
@@ -276,7 +282,7 @@ class Engine:
             return wanted
         if not self.calls_ahead:
             return "off"
-        if self.seconds_ahead <= WORTH_COMPILING:
+        if self._short_of_time():
             return "off"  # a compilation would eat what a short budget has
         took = seconds(lambda: self._run(plan, f, state, tasks, extra, key), tasks)
         return "on" if took * self.calls_ahead > WORTH_COMPILING else "off"

@@ -5,8 +5,10 @@ whether the queries of a task saw one another (transductive). Tasks whose loss i
 and named, never dropped in silence.
 """
 
+import inspect
 import json
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -188,10 +190,11 @@ def column_of(record: Mapping[str, Any], step: int | None = None) -> int:
         >>> column_of(record), column_of(record, 5)
         (2, 1)
     """
-    after = record.get("after") or list(range(len(record["mean"])))
-    if step is None:
-        step = record["protocol"]["report"]
-    return after.index(after[-1] if step is None or after == [0] else step)
+    after = record["after"] if "after" in record else list(range(len(record["mean"])))
+    wanted = record["protocol"]["report"] if step is None else step
+    if wanted is None or (step is None and wanted > after[-1]):
+        wanted = after[-1]
+    return after.index(0 if after == [0] else wanted)
 
 
 def json_values(value: Any) -> Any:
@@ -245,9 +248,17 @@ def evaluate(
 
 
 def with_headline(after: Sequence[int], protocol: Protocol, learner: Learner) -> list[int]:
-    """Return the numbers of inner steps to judge after, ascending, with the one of the headline result among them."""
+    """Return the numbers of inner steps to judge after, ascending, with the one of the headline result among them.
+
+    Raises:
+        ConfigError: if they are not whole numbers.
+    """
     steps = learner.test_steps if protocol.steps is None else protocol.steps
-    return sorted({*after, steps if protocol.report is None else min(protocol.report, steps)})
+    try:
+        asked = {operator.index(step) for step in after}
+    except TypeError:
+        raise ConfigError(f"after must be whole numbers of inner steps such as [0, 5], got {after!r}") from None
+    return sorted(asked | {steps if protocol.report is None else min(protocol.report, steps)})
 
 
 def measure(
@@ -263,7 +274,11 @@ def measure(
     Raises:
         ConfigError: if `meta_batch` is below 1, or `after` is no selection of the protocol's steps.
     """
-    chosen = {} if after is None else {"after": after}  # a learner of one's own may judge after every step only
+    chosen = {} if after is None else {"after": after}
+    if chosen and "after" not in inspect.signature(learner.trace).parameters:
+        raise ConfigError(
+            f"{type(learner).__name__}.trace(tasks, steps, norm) needs the argument after, see Learner.trace"
+        )
     if meta_batch < 1:
         raise ConfigError(f"meta_batch must be at least 1 task at a time, got {meta_batch}")
     device = next((p.device for p in learner.parameters()), torch.device("cpu"))
@@ -287,6 +302,9 @@ def summarise(
 ) -> Evaluation:
     """Return the evaluation of per-task columns `{"loss": [n, k+1], metric: [n, k+1]}`, after 0..k or `after` steps."""
     columns = table["loss"].shape[1]
+    if after is not None and columns not in (1, len(after)):
+        name = type(learner).__name__
+        raise ConfigError(f"{name}.trace was asked for the columns after {list(after)} steps and gave {columns}")
     metric = next((name for name in table if name != "loss"), "loss")
     finite = np.isfinite(table[metric]) & np.isfinite(table["loss"])
     # an accuracy of logits that are not numbers looks like chance: it must not

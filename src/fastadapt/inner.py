@@ -41,7 +41,8 @@ def check_after(after: Sequence[int] | None, steps: int) -> tuple[int, ...]:
     if after is None:
         return tuple(range(steps + 1))
     found = tuple(after)
-    if not found or sorted(set(found)) != list(found) or not (found[0] >= 0 and found[-1] <= steps):
+    whole = all(isinstance(j, int) for j in found)
+    if not found or not whole or sorted(set(found)) != list(found) or not (found[0] >= 0 and found[-1] <= steps):
         raise ConfigError(f"after must be ascending numbers of inner steps among 0..{steps}, got {list(found)}")
     return found
 

@@ -77,7 +77,7 @@ def test_from_a_table_to_answers(here, capsys):
     assert main(["evaluate", str(run), "--data", str(path)]) == 0
     assert "held-out tasks, K=3, 5 draws each" in capsys.readouterr().out
     assert main(["evaluate", str(run), "--data", str(path), "--tasks", "3"]) == 2
-    assert "leave --tasks and --norm out" in capsys.readouterr().err
+    assert "leave --tasks, --norm and --after out" in capsys.readouterr().err
     assert main(["list"]) == 0
     assert "runs/maml-t" in capsys.readouterr().out
     assert main(["report", str(run)]) == 2

@@ -177,7 +177,7 @@ def test_judging_after_some_steps_gives_the_columns_of_judging_after_all(entry, 
             torch.testing.assert_close(few, all_of_them[after])
 
 
-@pytest.mark.parametrize("after", [[], [2, 1], [1, 1], [-1], [4]])
+@pytest.mark.parametrize("after", [[], [2, 1], [1, 1], [-1], [4], [0.5, 1]])
 def test_steps_that_can_not_be_judged_are_refused(learner, tasks, after):
     with pytest.raises(ConfigError, match=r"ascending numbers of inner steps among 0\.\.3"):
         learner.trace(tasks, steps=3, after=after)

@@ -76,7 +76,7 @@ def _draw_line(axes: Any, where: str, name: str, result: Evaluation, last: int, 
     """Draw one method in one panel; return what has to be said below the figure."""
     mean, half, median = (np.asarray(v, dtype=float) for v in (result.mean, result.ci95, result.median))
     steps = np.asarray(result.after)
-    if len(mean) == 1:
+    if result.after == [0]:
         mean, half, median = (np.repeat(v, last + 1) for v in (mean, half, median))
         name, steps = f"{name} (no steps)", np.arange(last + 1)
     style = line_style(number)
