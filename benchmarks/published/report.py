@@ -59,10 +59,8 @@ def _line(row: Row) -> str:
     seeds = f"{row.seeds} (± {100 * row.spread:.2f})" if row.percent and row.spread is not None else str(row.seeds)
     if not row.percent and row.spread is not None:
         seeds = f"{row.seeds} (± {row.spread:.3f})"
-    verdict = "" if row.verdict is None else row.verdict.text(percent=row.percent)
-    bad = f"; {row.nonfinite} tasks diverged" if row.nonfinite else ""
     cells = [f"`{row.experiment}`", row.label, str(row.step), row.text(), row.published or "–"]
-    return f"| {' | '.join([*cells, verdict + bad, _share(row.fraction), seeds])} |"
+    return f"| {' | '.join([*cells, row.remark(), _share(row.fraction), seeds])} |"
 
 
 def table(experiments: Iterable[Experiment], found: dict[str, dict]) -> list[str]:

@@ -216,6 +216,7 @@ def test_several_seeds_become_one_row_with_their_spread(experiments) -> None:
     assert first.half == pytest.approx(1.959964 * 0.1 / math.sqrt(3))  # wider than 0.06, the mean of the intervals
     assert (first.seeds, first.nonfinite, first.fraction) == (3, 3, pytest.approx(0.8))
     assert first.verdict is not None and first.verdict.inside
+    assert first.remark() == f"{first.verdict.text(percent=False)}; 3 tasks diverged"
     assert (first.step, second.step) == (1, 2)
 
 
@@ -227,6 +228,8 @@ def test_a_run_without_published_numbers_shows_its_headline(experiments) -> None
     measured |= {"protocol": {"tasks": 20}, "transductive": False, "higher_is_better": False}
     [row] = rows(bare, [{"seed": 0, "fraction": 1, "measurements": [measured]}])
     assert (row.step, row.ours, row.published, row.verdict) == (2, 0.5, None, None)
+    assert (row.remark(), row.remark("nothing published")) == ("", "nothing published")
+    assert replace(row, nonfinite=1).remark() == "1 task diverged"
 
 
 def test_missing_data_is_said_before_anything_is_written(tmp_path, monkeypatch) -> None:

@@ -36,7 +36,7 @@ def test_without_a_published_spread_only_ours_counts() -> None:
 def test_a_number_that_is_not_finite_is_outside_and_worse(ours: float) -> None:
     verdict = judge(ours, math.nan, Claim(0.38, source=SOURCE), higher_is_better=False)
     assert (verdict.inside, verdict.better) == (False, False)
-    assert verdict.text(percent=False) == "outside: some tasks diverged"
+    assert verdict.text(percent=False) == "outside: our mean is not finite"
 
 
 def test_an_interval_wider_than_the_number_judges_nothing() -> None:

@@ -98,9 +98,8 @@ def show(experiment: Experiment, table: list[Row], path: Path, *, as_json: bool)
     print(f"\n{experiment.name}: {experiment.what} ({experiment.source})")
     print(f"{'measured':<26} {'steps':>5}  {'ours ± 95 % CI':>18}  {'published':>14}  verdict")
     for row in table:
-        verdict = "nothing published" if row.verdict is None else row.verdict.text(percent=row.percent)
-        bad = f"; {row.nonfinite} tasks diverged" if row.nonfinite else ""
-        print(f"{row.label:<26} {row.step:>5}  {row.text():>18}  {row.published or '–':>14}  {verdict}{bad}")
+        words = row.remark("nothing published")
+        print(f"{row.label:<26} {row.step:>5}  {row.text():>18}  {row.published or '–':>14}  {words}")
     part = min((row.fraction for row in table), default=1.0)
     training = "the published training" if part >= 1 else f"{100 * part:.2g} % of the published outer steps"
     seeds = max((row.seeds for row in table), default=1)

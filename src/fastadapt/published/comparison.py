@@ -62,6 +62,13 @@ class Row:
             return f"{self.ours:.3g} ± {self.half:.3g} (median {self.median:.3f})"
         return f"{scale * self.ours:.{digits}f} ± {scale * self.half:.{digits}f}"
 
+    def remark(self, unjudged: str = "") -> str:
+        """Return the verdict in words (`unjudged` where nothing is published) and how many tasks diverged."""
+        words = [unjudged if self.verdict is None else self.verdict.text(percent=self.percent)]
+        if self.nonfinite:
+            words.append(f"{self.nonfinite} task{'s' if self.nonfinite > 1 else ''} diverged")
+        return "; ".join(word for word in words if word)
+
 
 def rows(experiment: Experiment, runs: Iterable[dict[str, Any]]) -> list[Row]:
     """Return the rows of an experiment: each published number, or the headline result where there is none.

@@ -28,7 +28,7 @@ class Verdict:
     def text(self, *, percent: bool) -> str:
         """Return the verdict in words."""
         if not math.isfinite(self.difference):
-            return "outside: some tasks diverged"
+            return "outside: our mean is not finite"
         if self.vague:
             return "not judged: our interval is wider than the published number, single tasks diverged"
         scale, unit = (100, " points") if percent else (1, "")
