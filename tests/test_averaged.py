@@ -1,4 +1,4 @@
-"""Many regressors at once, against as many trained one by one by `torch.optim.Adam`."""
+"""The mean of many regressors, against as many trained one by one by `torch.optim.Adam`."""
 
 import pytest
 import torch
@@ -24,29 +24,30 @@ def averaged(source=SOURCE, make=build, **settings):
 
 
 def one_by_one(pull="none", strength=0.0):
-    """Return parameters, errors and updates of regressors that take turns, each with an optimizer of its own."""
+    """Return parameters, errors and updates of regressors trained one after another, each with its own optimizer."""
     tasks = draw(SOURCE, seed=3, split="train", indices=range(TASKS))
     torch.manual_seed(3)
     nets = [build() for _ in range(TASKS)]
-    optimizers = [torch.optim.Adam(net.parameters(), LR) for net in nets]
     points = [tuple(leaf.double() for leaf in task.support) for task in tasks]
-    errors, updates, going = [0.0] * TASKS, [0] * TASKS, list(range(TASKS))
-    for update in range(MOST + 1):
-        start = [[p.detach().clone() for p in net.parameters()] for net in nets]
-        for i in list(going):
-            x, y = points[i]
-            error = F.mse_loss(nets[i](x), y)
-            errors[i], updates[i] = error.item(), update
-            if errors[i] < THRESHOLD or update == MOST:
-                going.remove(i)
-                continue
-            optimizers[i].zero_grad()
-            penalty = 0.0
-            for j, p in enumerate(nets[i].parameters()):
-                centre = sum(s[j] for s in start) / TASKS if pull == "mean" else torch.zeros_like(p)
-                penalty = penalty + strength / 2 * (p - centre).square().sum()
-            (error + penalty).backward()
-            optimizers[i].step()
+    errors, updates = [], []
+    for i, ((x, y), net) in enumerate(zip(points, nets, strict=True)):
+        optimizer = torch.optim.Adam(net.parameters(), LR)
+        before = [[p.detach() for p in other.parameters()] for other in nets[:i]]
+        for update in range(MOST + 1):
+            error = F.mse_loss(net(x), y)
+            if error < THRESHOLD or update == MOST:
+                break
+            penalty = torch.zeros(())
+            for j, p in enumerate(net.parameters()):
+                if pull == "mean" and before:
+                    penalty = penalty + (p - sum(b[j] for b in before) / i).square().sum()
+                elif pull == "zero":
+                    penalty = penalty + p.square().sum()
+            optimizer.zero_grad()
+            (error + strength / 2 * penalty).backward()
+            optimizer.step()
+        errors.append(error.item())
+        updates.append(update)
     return nets, errors, updates
 
 

@@ -2,12 +2,11 @@
 
     python benchmarks/published/causes.py        # needs the trained runs in runs/reproduce
 
-So far: the inner rate at which MAML's sine waves are adapted with five points; and, for the mean of 500 regressors,
-that all start from the same weights, with each pull.
+So far: the inner rate at which MAML's sine waves are adapted with five points; how strong the pull on regressors can be
+without harm; and a context of one number for each pixel beside one of a number for the whole image.
 """
 
 import argparse
-import copy
 import dataclasses
 import json
 from collections.abc import Iterator
@@ -20,21 +19,21 @@ import fastadapt as fa
 from fastadapt.atomic import write_text
 from fastadapt.methods.averaged import Pull, average_regressors
 from fastadapt.methods.gradient import GradientLearner
+from fastadapt.methods.settings import MAMLMethod
+from fastadapt.nets import WithContext
 from fastadapt.nets.settings import build_net
 from fastadapt.published.registry import find
-from fastadapt.report.tune import tune_step_size
 from fastadapt.run_files import load_run
 
 OUT = Path(__file__).with_name("causes.json")
 RATES = (0.01, 0.005, 0.0025)
 STEPS = (1, 5, 10)
-VARIANTS: tuple[tuple[Pull, float, bool], ...] = (
-    ("none", 0.0, True),
-    ("zero", 1e-3, True),
-    ("mean", 1e-3, True),
-)
-"""The pull, its strength, and whether all regressors start from the same weights."""
-REGRESSORS = "mean of 500 regressors, 5 points"
+PULLS: tuple[Pull, ...] = ("zero", "mean")
+STRENGTHS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+REGRESSORS = 30
+CONTEXTS = {"numbers": None, "maps": (28, 28)}
+"""Beside the image: a number for all of it, or one for each pixel."""
+CONTEXT_STEPS = 800
 FAR = 10.0
 """A mean squared error above which an adaptation has gone astray: before it, 3 is usual and 12.5 the most."""
 
@@ -65,42 +64,51 @@ def sinusoid_rates(run: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def averaged(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Yield the error of the mean of 500 regressors with five points, in variants that the paper leaves open.
+def strengths() -> Iterator[list[dict[str, Any]]]:
+    """Yield how many of 30 regressors come below the paper's 0.02 with pulls of growing strength.
 
-    A variant takes minutes, so each is yielded with those before it; what is among `rows` is not measured again.
+    The strength is raised until fewer do than without a pull; each row is yielded with those before it.
     """
     (experiment,) = find(["multitask-none-sinusoid"])
-    measurement, config = experiment.measurements[0], experiment.config
-    validation = measurement.source(config, "val", None)
-    test = measurement.source(config, "test", None)
-    for pull, strength, together in VARIANTS:
-        if any((row["pull"], row["strength"], row["one start"]) == (pull, strength, together) for row in rows):
-            continue
-        torch.manual_seed(0)
-        learner = config.build()
-        assert isinstance(learner, GradientLearner)
-        start: Any = copy.deepcopy(learner.model) if together else lambda: build_net(config.net.describe(config.data))
-        found = average_regressors(start, fa.Sinusoid(shots=100, queries=0), pull=pull, strength=strength)
-        learner.model.load_state_dict(found.state)
-        learner.eval()
-        protocol = dataclasses.replace(measurement.protocol, tasks=experiment.tuned_on, seed=2)
-        tuned = tune_step_size(learner, validation, experiment.rates, protocol)
-        learner.rule = fa.SGD(tuned.rate)
-        result = fa.evaluate(learner, test, measurement.protocol)
-        rows = [
-            *rows,
-            {
-                "pull": pull,
-                "strength": strength,
-                "one start": together,
-                "reached": found.reached,
-                "rate": tuned.rate,
-                "steps": list(STEPS),
-                "mse": [round(result.mean[step], 3) for step in STEPS],
-                "ci95": [round(result.ci95[step], 3) for step in STEPS],
-            },
-        ]
+    config = experiment.config
+
+    def start() -> Any:
+        return build_net(config.net.describe(config.data))
+
+    def reached(pull: Pull, strength: float) -> dict[str, Any]:
+        waves = fa.Sinusoid(shots=100, queries=0)
+        found = average_regressors(start, waves, REGRESSORS, pull=pull, strength=strength, seed=1)
+        updates = round(float(found.updates.double().mean()))
+        return {"pull": pull, "strength": strength, "reached": found.reached, "of": REGRESSORS, "updates": updates}
+
+    rows = [reached("none", 0.0)]
+    yield rows
+    for pull in PULLS:
+        for strength in STRENGTHS:
+            rows = [*rows, reached(pull, strength)]
+            yield rows
+            if rows[-1]["reached"] < rows[0]["reached"]:
+                break
+
+
+def contexts(data: Path | None) -> Iterator[list[dict[str, Any]]]:
+    """Yield the accuracy of MAML that adapts a context alone, after the same short training with each kind."""
+    (experiment,) = find(["context-omniglot-5w1s"])
+    config = experiment.config
+    training = dataclasses.replace(config.training, steps=CONTEXT_STEPS)
+    loaded = config.data.load(data)
+    protocol = experiment.measurements[0].protocol
+    rows: list[dict[str, Any]] = []
+    for kind, maps in CONTEXTS.items():
+        torch.manual_seed(training.seed)
+        model, method = config.build().model, config.method
+        assert isinstance(model, WithContext) and isinstance(method, MAMLMethod)
+        size = len(model.context)
+        learner = method.build(WithContext(model.net, size, maps=maps), config.data.loss)
+        fa.meta_train(learner, config.data.source("train", loaded), training, quiet=True)
+        result = fa.evaluate(learner.eval(), config.data.source("test", loaded), protocol)
+        row = {"context": kind, "size": size, "steps": CONTEXT_STEPS, "tasks": protocol.tasks}
+        rows = [*rows, {**row, "accuracy": round(result.mean[-1], 4), "ci95": round(result.ci95[-1], 4)}]
         yield rows
 
 
@@ -108,17 +116,24 @@ def main() -> None:
     """Read the command line, measure, and write the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="folder of the trainings")
-    parser.add_argument("--study", choices=("rates", "averaged"), help="one of the two; default both")
+    parser.add_argument("--data", type=Path, help="folder of the data sets")
+    parser.add_argument("--study", choices=("rates", "strengths", "contexts"), help="one of the three; default all")
+    parser.add_argument("--out", type=Path, default=OUT, help="the file; what it has of other studies stays")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
-    if options.study != "averaged":
-        found["maml-sinusoid, 5 points"] = sinusoid_rates(options.runs / "maml-sinusoid" / "seed-0")
-    if options.study != "rates":
-        for rows in averaged(found.get(REGRESSORS, [])):
-            found[REGRESSORS] = rows
-            write_text(OUT, json.dumps(found, indent=1) + "\n")
-    write_text(OUT, json.dumps(found, indent=1) + "\n")
+
+    def write(name: str, rows: list[dict[str, Any]]) -> None:
+        found = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
+        write_text(options.out, json.dumps({**found, name: rows}, indent=1) + "\n")
+
+    if options.study in (None, "rates"):
+        write("maml-sinusoid, 5 points", sinusoid_rates(options.runs / "maml-sinusoid" / "seed-0"))
+    if options.study in (None, "strengths"):
+        for rows in strengths():
+            write("how strong a pull can be", rows)
+    if options.study in (None, "contexts"):
+        for rows in contexts(options.data):
+            write("context-omniglot-5w1s", rows)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,30 @@ def test_it_begins_at_zero_where_the_network_is_as_it_was_and_its_gradient_is_no
     assert net.context.grad.abs().min() > 0
 
 
+def test_maps_are_put_beside_the_image_and_pass_a_batch_norm_that_stops_numbers():
+    net = WithContext(nn.Identity(), 2, maps=(5, 6))
+    assert net.context.shape == (2, 5, 6)
+    with torch.no_grad():
+        net.context.copy_(torch.randn(2, 5, 6))
+    x = torch.randn(3, 1, 5, 6)
+    assert torch.equal(net(x), torch.cat([x, net.context.expand(3, 2, 5, 6)], 1))
+    with pytest.raises(ConfigError, match=r"maps are \(5, 6\) and the images \(6, 5\)"):
+        net(x.transpose(2, 3))
+
+    def response(**settings):
+        torch.manual_seed(0)
+        inner = nn.Sequential(nn.Conv2d(1 + 2, 4, 1), nn.BatchNorm2d(4))  # no border through which a number could act
+        built = WithContext(inner, 2, **settings)
+        before = built(x)
+        with torch.no_grad():
+            built.context.copy_(torch.randn_like(built.context))
+        return (built(x) - before).abs().max()
+
+    assert response() < 1e-4 and response(maps=(5, 6)) > 0.1
+    with pytest.raises(ConfigError, match="leave out flat or maps"):
+        WithContext(nn.Identity(), 2, flat=True, maps=(5, 6))
+
+
 def test_a_context_needs_a_number():
     with pytest.raises(ConfigError, match="got size=0"):
         WithContext(nn.Identity(), 0)

@@ -85,6 +85,8 @@ class ReptileMethod(Execution):
     """For the momentum rule."""
     inner_clip: float | None = None
     """Bound the norm of the inner gradient."""
+    loss_reduction: Reduction = "mean"
+    """Scale of the loss: with "sum", as the reference code has it, the rate is per sample of a minibatch."""
     steps: int = 5
     """Inner steps in training."""
     batch: int | None = 10
@@ -102,7 +104,10 @@ class ReptileMethod(Execution):
 
     def build(self, model: nn.Module, loss: Loss) -> Learner:
         """Return the learner around `model`."""
-        return Reptile(model, loss, **self._settings())
+        return Reptile(model, self._scaled(loss), **self._settings())
+
+    def _scaled(self, loss: Loss) -> Loss:
+        return CrossEntropy(self.loss_reduction) if isinstance(loss, CrossEntropy) else loss
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -127,7 +132,7 @@ class FOMLMethod(ReptileMethod):
 
     def build(self, model: nn.Module, loss: Loss) -> Learner:
         """Return the learner around `model`."""
-        return FOML(model, loss, tail=self.tail, **self._settings())
+        return FOML(model, self._scaled(loss), tail=self.tail, **self._settings())
 
 
 @dataclass(frozen=True)

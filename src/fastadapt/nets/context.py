@@ -16,14 +16,18 @@ class WithContext(nn.Module):
     A batch norm takes away what all samples have in common. So where one follows a fully connected first layer, z has
     no effect at all; where one follows a convolution, z acts through the zeros around the map only.
 
+    The paper does not say whether a number of z is one for the whole image. With `maps` each is a map of its own, one
+    number for every pixel, and a batch norm takes away no more of it than of the image.
+
     Args:
         net: a network for `features + size` features or `channels + size` channels.
         size: numbers in z, >= 1.
         flat: flatten the input from the second axis on and append z to it; otherwise z is appended along the second
             axis, and for images each of its numbers is a constant channel.
+        maps: height and width of the images, for a z of `size` maps instead of `size` numbers.
 
     Raises:
-        ConfigError: if `size` is below 1.
+        ConfigError: if `size` is below 1, or images do not have the size of the maps.
 
     Example:
         >>> from fastadapt import Conv4, select
@@ -36,16 +40,25 @@ class WithContext(nn.Module):
         language model adapts so.
     """
 
-    def __init__(self, net: nn.Module, size: int, *, flat: bool = False) -> None:
+    def __init__(self, net: nn.Module, size: int, *, flat: bool = False, maps: tuple[int, int] | None = None) -> None:
         super().__init__()
         if size < 1:
             raise ConfigError(f"a context needs at least 1 number, got size={size}; leave it out to have none")
-        self.context = nn.Parameter(torch.zeros(size))
+        if flat and maps is not None:
+            raise ConfigError("a context beside a flat input has no maps; leave out flat or maps")
+        self.context = nn.Parameter(torch.zeros(size, *(maps or ())))
         self.net = net
         self.flat = flat
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the network's output for `x: [n, ...]` beside z."""
         x = x.flatten(1) if self.flat else x
-        z = self.context.view(1, -1, *(1 for _ in x.shape[2:]))
+        z = self.context
+        if z.dim() == 1:
+            z = z.view(1, -1, *(1 for _ in x.shape[2:]))
+        elif z.shape[1:] != x.shape[2:]:
+            raise ConfigError(
+                f"the context's maps are {tuple(z.shape[1:])} and the images {tuple(x.shape[2:])}; give maps=(height, "
+                "width) of the images"
+            )
         return self.net(torch.cat([x, z.expand(x.shape[0], -1, *x.shape[2:])], 1))

@@ -15,7 +15,7 @@ from fastadapt.published.experiment import Experiment, Measurement
 SOURCE = "Nichol, Achiam, Schulman 2018 (arXiv:1803.02999), figure of the gradient combinations"
 OVERLAP = "Nichol, Achiam, Schulman 2018 (arXiv:1803.02999), figure of the overlap between inner and outer batches"
 # The code steps along the sum of the minibatch's losses with rate 0.003: with a mean over 25 samples that is 0.075.
-PER_SAMPLE = 0.003
+PER_SAMPLE, MEAN_OF_25 = 0.003, 0.075
 PROTOCOL = Protocol("omniglot-5w5s-gradients-v1", tasks=600, steps=5, norm="support+query", ddof=0)
 # forty-four runs whose curves fall by tens of percent: fewer test tasks are enough to see it
 OVERLAP_PROTOCOL = replace(PROTOCOL, name="omniglot-5w5s-overlap-v1", tasks=200)
@@ -60,7 +60,7 @@ PANELS = {"steps": (2, 4, 6, 8), "batch": (10, 25, 50, 75), "rate": (0.25, 0.5, 
 def _config(steps: int, shots: int, batch: int, rate: float, last: bool, outer: int, tasks: int) -> RunConfig:
     base = PRESETS["reptile-omniglot-5w5s"][1]
     settings = {
-        "inner_lr": PER_SAMPLE * batch,
+        "inner_lr": MEAN_OF_25,
         "inner_rule": "sgd",
         "steps": steps,
         "batch": batch,
@@ -95,7 +95,13 @@ def _overlap(panel: str, value: float, curve: str) -> Experiment:
     batch = int(value) if panel == "batch" else 25
     rate = value if panel == "rate" else 1.0
     config = _config(steps, 20, batch, rate, last, 40_000, 5)
-    method = replace(config.method, replacement=replacement)  # type: ignore[call-arg]
+    # minibatches differ in size here, the separate tail and those at test have 25 samples: the rate is per sample
+    method = replace(
+        config.method,
+        inner_lr=PER_SAMPLE,  # type: ignore[call-arg]
+        loss_reduction="sum",  # type: ignore[call-arg]
+        replacement=replacement,  # type: ignore[call-arg]
+    )
     if separate:
         method = replace(method, tail=5)  # type: ignore[call-arg]
     config = replace(config, method=method, protocol=OVERLAP_PROTOCOL)
@@ -111,7 +117,7 @@ def _overlap(panel: str, value: float, curve: str) -> Experiment:
             "the paper's values on the axes were not at hand; these span the same ranges",
         ),
         figure="overlap",
-        version=2,
+        version=3,
     )
 
 
