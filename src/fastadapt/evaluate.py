@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastadapt.data.resident import resident
 from fastadapt.errors import ConfigError
 from fastadapt.learner import Learner
 from fastadapt.norm import Norm, batch_norm_layers
@@ -282,6 +283,7 @@ def measure(
     if meta_batch < 1:
         raise ConfigError(f"meta_batch must be at least 1 task at a time, got {meta_batch}")
     device = next((p.device for p in learner.parameters()), torch.device("cpu"))
+    source = resident(source, device)
     columns: dict[str, list[Tensor]] = {}
     cuda = [device] if device.type == "cuda" else []
     for first in range(0, protocol.tasks, meta_batch):

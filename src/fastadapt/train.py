@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from fastadapt.checkpoint import Checkpoint, environment, latest_checkpoint, prune, save_checkpoint
+from fastadapt.data.resident import resident
 from fastadapt.engine import Engine
 from fastadapt.errors import CheckpointError, ConfigError, DivergenceError
 from fastadapt.evaluate import Evaluation, Protocol, measure, summarise, with_headline
@@ -143,6 +144,8 @@ def meta_train(
     folder = None if folder is None else Path(folder)
     checkpoints = None if folder is None else folder / "checkpoints"
     device = next(p.device for p in learner.parameters())
+    source = resident(source, device)
+    validation = None if validation is None else resident(validation, device)
 
     state: dict[str, Any] = {"skipped": 0, "seconds": 0.0, "environment": environment(device)}
     state |= {"training": dataclasses.asdict(training), "learner": learner.signature()}

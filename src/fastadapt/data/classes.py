@@ -151,6 +151,18 @@ class ClassImages:
         number[[position[name] for name in classes]] = np.arange(len(classes))
         return replace(self, labels=number[self.labels], class_names=tuple(classes))
 
+    def to(self, device: torch.device | str) -> "ClassImages":
+        """Return a source with its images on `device`, which makes its tasks there; itself if they are there already.
+
+        Example:
+            >>> import numpy as np, torch
+            >>> source = ClassImages(torch.zeros(6, 8, 8, dtype=torch.uint8), np.arange(6) // 3, ("a", "b"), 2, 1, 1)
+            >>> source.to("cpu") is source, source.to("meta").images.device
+            (True, device(type='meta'))
+        """
+        images = self.images.to(device)
+        return self if images is self.images else replace(self, images=images)
+
     def with_rotated_classes(self) -> "ClassImages":
         """Return a source in which each class counts as four, one per multiple of 90 degrees."""
         return replace(self, rotated_classes=True)

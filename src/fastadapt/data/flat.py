@@ -1,7 +1,7 @@
 """Batches of images of all classes at once, for training an ordinary classifier."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -60,6 +60,11 @@ class AllClasses:
     @property
     def _turns(self) -> int:
         return 4 if self.images.rotated_classes else 1
+
+    def to(self, device: torch.device | str) -> "AllClasses":
+        """Return the same batches with the images on `device`; itself if they are there already."""
+        images = self.images.to(device)
+        return self if images is self.images else replace(self, images=images)
 
     def sample(self, rng: np.random.Generator) -> Task:
         """Return one batch.
