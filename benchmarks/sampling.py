@@ -4,7 +4,7 @@
 
 Both draw the same tasks, in turns in this process, on new tasks each time; they are compared bit for bit before
 anything is timed. The ratio is the median of the pairwise ratios of processor time, which a busy machine disturbs less
-than the clock. Needs Omniglot.
+than the clock. Needs Omniglot and mini-ImageNet.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from fastadapt import Sinusoid, Tasks, TaskSource, draw, group_by_shape, omniglot_tasks
-from fastadapt.data import load_omniglot
+from fastadapt.data import load_mini_imagenet, load_omniglot, mini_imagenet_tasks
 from fastadapt.tasks import draw_batch
 
 PAIRS = 51
@@ -81,6 +81,10 @@ def main() -> None:
             source = omniglot_tasks("train", data, ways=ways, shots=shots, queries=queries, rotation=rotation)
             name = f"Omniglot, {ways}-way {shots}-shot, {queries} queries, turned {rotation}, {tasks} tasks"
             rows.append(measure(name, source, tasks))
+    photographs = load_mini_imagenet(part="train")
+    for shots, queries, tasks in ((1, 15, 4), (5, 15, 2)):
+        source = mini_imagenet_tasks("train", photographs, shots=shots, queries=queries)
+        rows.append(measure(f"mini-ImageNet, 5-way {shots}-shot, {queries} queries, {tasks} tasks", source, tasks))
     for row in rows:
         at_once_us, alone_us = (f"{row[f'us of processor{way}']:>6} us" for way in ("", " one by one"))
         print(f"{row['workload']:<66} {at_once_us}  one by one {alone_us}  x{row['ratio']}")
