@@ -39,10 +39,10 @@ def test_a_budget_may_be_a_number_of_outer_steps() -> None:
         steps_of("9steps")
 
 
-def slow(rng) -> Task:
+def slow(rng, queries=0) -> Task:
     """Draw a wave, which takes a while."""
     time.sleep(0.02)
-    return Sinusoid("reptile", 50, 0).sample(rng)
+    return Sinusoid("reptile", 50, queries).sample(rng)
 
 
 def test_the_steps_that_fit_follow_from_the_time_of_one() -> None:
@@ -51,6 +51,15 @@ def test_the_steps_that_fit_follow_from_the_time_of_one() -> None:
     steps = fitting_steps(REPTILE.build(), slow, REPTILE, 0.5)
     assert 350 <= steps <= 1500
     assert steps == int(float(f"{steps:.2g}"))
+
+
+def test_validations_count_as_well() -> None:
+    torch.manual_seed(0)
+    # five validations of 100 tasks, 20 ms each and some more to adapt: 10 s of the 30 and more
+    config = replace(REPTILE, validation_tasks=100)
+    without = fitting_steps(config.build(), slow, config, 0.5)
+    steps = fitting_steps(config.build(), slow, config, 0.5, lambda rng: slow(rng, queries=10))
+    assert 0.2 * without < steps < 0.85 * without
 
 
 def test_never_more_than_were_published_nor_fewer_than_ten() -> None:

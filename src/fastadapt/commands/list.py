@@ -46,10 +46,10 @@ def found_runs(folder: Path) -> list[dict[str, object]]:
 
 
 def claimed(experiment: Experiment) -> str:
-    """Return the published numbers of a run in a few words; nothing where there are none."""
+    """Return the published numbers of a run in a few words, each once; nothing where there are none."""
     percent = experiment.config.data.ways is not None
     texts = [claim.text(percent=percent) for m in experiment.measurements for claim in m.claims.values()]
-    return ", ".join(texts) + (" %" if percent and texts else "")
+    return ", ".join(dict.fromkeys(texts)) + (" %" if percent and texts else "")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -71,7 +71,8 @@ def main(argv: Sequence[str]) -> int:
     print("\npublished runs (fastadapt reproduce NAME):")
     for name, experiment in EXPERIMENTS.items():
         numbers = claimed(experiment)
-        print(f"  {name:<34} {experiment.what}{f'; published {numbers}' if numbers else ''}")
+        said = f"{experiment.what}{f'; published {numbers}' if numbers else ''}"
+        print(f"  {name:<34} {said}{f' (version {experiment.version})' if experiment.version > 1 else ''}")
     print("\nmodels that come with fastadapt (fastadapt adapt NAME, serve NAME):")
     for name in shipped_models():
         print(f"  {name:<34} {EXPERIMENTS[name].what}")

@@ -141,8 +141,9 @@ def omniglot_split(split: OmniglotSplit = "1100/100/423", *, seed: int = 1) -> C
     * "1100/100/423": the same shuffle, the last 100 of those 1200 for validation (MAML).
     * "vinyals": 1028/172/423 characters by alphabet; `seed` has no effect.
 
-    The published codes shuffled a directory listing, whose order differs between machines, so their
-    own lists can't be had back; quote `ClassSplit.sha256` instead.
+    Reptile's code shuffled the sorted names with seed 0, as `seed=0` does. MAML's shuffled a directory
+    listing, whose order differs between machines, so its own lists can't be had back; quote
+    `ClassSplit.sha256` instead.
 
     Args:
         split: the name of the division.

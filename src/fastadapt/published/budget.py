@@ -10,6 +10,7 @@ import torch
 
 from fastadapt.config import RunConfig
 from fastadapt.errors import ConfigError
+from fastadapt.evaluate import measure, with_headline
 from fastadapt.learner import Learner
 from fastadapt.tasks import SampleFunction, TaskSource, draw_batch
 from fastadapt.train import outer_step
@@ -17,7 +18,8 @@ from fastadapt.train import outer_step
 _UNITS = {"s": 1 / 60, "m": 1.0, "h": 60.0}
 _WARM, _TIMED = 3, 8
 _NO_CURVE = 100
-_MARGIN = 0.95  # validations and checkpoints take the rest
+_MARGIN = 0.95  # checkpoints take the rest
+_VALIDATIONS = 5  # four on the way, and the last weights'
 
 
 def minutes_of(text: str) -> float:
@@ -59,11 +61,18 @@ def scheduled(config: RunConfig) -> bool:
     return config.training.schedule != "constant"
 
 
-def fitting_steps(learner: Learner, source: TaskSource | SampleFunction, config: RunConfig, minutes: float) -> int:
-    """Return how many outer steps take `minutes`, measured on a few steps of a learner that is not needed again.
+def fitting_steps(
+    learner: Learner,
+    source: TaskSource | SampleFunction,
+    config: RunConfig,
+    minutes: float,
+    validation: TaskSource | SampleFunction | None = None,
+) -> int:
+    """Return how many outer steps, with their validations, take `minutes`.
 
-    The first steps are not counted: shapes are measured and compiled there. What is returned has two leading digits,
-    since no more is known.
+    It is measured on a few steps of a learner that is not needed again, and on a tenth of a validation. The first steps
+    are not counted: shapes are measured and compiled there. What is returned has two leading digits, since no more is
+    known.
 
     Returns:
         At least 10 and at most the published number of steps.
@@ -85,8 +94,21 @@ def fitting_steps(learner: Learner, source: TaskSource | SampleFunction, config:
             torch.cuda.synchronize(device)
         if step >= _WARM:
             seconds.append(time.perf_counter() - began)
-    fitting = _MARGIN * 60 * minutes / statistics.median(seconds)
+    validating = 0.0 if validation is None else _VALIDATIONS * _validation_seconds(learner, validation, config)
+    fitting = max(0.0, _MARGIN * 60 * minutes - validating) / statistics.median(seconds)
     return max(10, min(training.steps, int(float(f"{fitting:.2g}"))))
+
+
+def _validation_seconds(learner: Learner, source: TaskSource | SampleFunction, config: RunConfig) -> float:
+    """Return how long one validation takes, from a tenth of its tasks; routes are measured before, on a few."""
+    whole = config.validation
+    after = with_headline([0], whole, learner.eval())
+    seconds = 0.0
+    for tasks in (2, max(2, whole.tasks // 10)):
+        began = time.perf_counter()
+        measure(learner, source, replace(whole, tasks=tasks), after=after)
+        seconds = (time.perf_counter() - began) * whole.tasks / tasks
+    return seconds
 
 
 def shortened(config: RunConfig, steps: int) -> RunConfig:

@@ -11,6 +11,7 @@ from fastadapt.evaluate import Protocol
 from fastadapt.methods.settings import FOMLMethod, ReptileMethod
 from fastadapt.presets import PRESETS
 from fastadapt.published.experiment import Experiment, Measurement
+from fastadapt.published.omniglot import CHARACTERS
 
 SOURCE = "Nichol, Achiam, Schulman 2018 (arXiv:1803.02999), figure of the gradient combinations"
 OVERLAP = "Nichol, Achiam, Schulman 2018 (arXiv:1803.02999), figure of the overlap between inner and outer batches"
@@ -20,7 +21,7 @@ PROTOCOL = Protocol("omniglot-5w5s-gradients-v1", tasks=600, steps=5, norm="supp
 # forty-four runs whose curves fall by tens of percent: fewer test tasks are enough to see it
 OVERLAP_PROTOCOL = replace(PROTOCOL, name="omniglot-5w5s-overlap-v1", tasks=200)
 SMOOTHED = "accuracy is measured on 20 validation tasks at intervals, where the code smooths one task per outer step"
-DIFFERS = (SMOOTHED, "600 test tasks at the end")
+DIFFERS = (SMOOTHED, CHARACTERS, "600 test tasks at the end")
 # name: (inner steps, outer rate, whether the last step alone counts)
 COMBINATIONS = {
     "g1": (1, 0.25, False),
@@ -113,6 +114,7 @@ def _overlap(panel: str, value: float, curve: str) -> Experiment:
         OVERLAP,
         differs=(
             SMOOTHED,
+            CHARACTERS,
             "200 test tasks at the end",
             "the paper's values on the axes were not at hand; these span the same ranges",
         ),

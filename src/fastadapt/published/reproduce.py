@@ -90,7 +90,7 @@ def reproduce(
     config = replace(experiment.config, training=replace(experiment.config.training, seed=seed))
     loaded = config.data.load(data, download)
     if experiment.averages is not None:
-        return _averaged(experiment, config, loaded)
+        return _averaged(experiment, config, loaded, device)
     run = folder / (f"seed-{seed}-{budget}" if budget is not None and scheduled(config) else f"seed-{seed}")
     config = _within(budget, config, run, loaded, device)
     settle(run, config)
@@ -164,7 +164,8 @@ def _within(budget: str | None, config: RunConfig, run: Path, loaded: Any, devic
     if saved_steps(run / "checkpoints"):
         return shortened(config, read_config(run).training.steps)
     torch.manual_seed(config.training.seed)
-    steps = fitting_steps(config.build().to(device), config.data.source("train", loaded), config, minutes)
+    validation = config.data.source("val", loaded) if config.training.validate_every else None
+    steps = fitting_steps(config.build().to(device), config.data.source("train", loaded), config, minutes, validation)
     logger.info("%s outer steps of %s fit into %s", f"{steps:,}", f"{config.training.steps:,}", budget)
     return shortened(config, steps) if steps < config.training.steps else config
 
@@ -269,13 +270,13 @@ def _waves(learner: Learner, config: RunConfig, measured: list[dict[str, Any]]) 
     return waves
 
 
-def _averaged(experiment: Experiment, config: RunConfig, loaded: Any) -> Reproduced:
+def _averaged(experiment: Experiment, config: RunConfig, loaded: Any, device: torch.device) -> Reproduced:
     """Train single-task regressors, and measure their mean as a pretrained network is."""
     began = time.monotonic()
     settings = dict(experiment.averages or {})
     source = Sinusoid(shots=settings.pop("points"), queries=0)
     averaged = average_regressors(
-        lambda: build_net(config.net.describe(config.data)), source, seed=config.training.seed, **settings
+        lambda: build_net(config.net.describe(config.data)).to(device), source, seed=config.training.seed, **settings
     )
     logger.info("%s", averaged)
     learner = config.build()
@@ -283,8 +284,7 @@ def _averaged(experiment: Experiment, config: RunConfig, loaded: Any) -> Reprodu
     learner.model.load_state_dict(averaged.state)
     exported = LoadedRun(learner.eval(), config, experiment.name, int(averaged.updates.max()))
     seconds = round(time.monotonic() - began, 1)
-    cpu = torch.device("cpu")
-    measured = [_measured(m, exported, experiment, loaded, cpu) for m in experiment.measurements]
+    measured = [_measured(m, exported, experiment, loaded, device) for m in experiment.measurements]
     record = {
         "seed": config.training.seed,
         "steps": exported.step,

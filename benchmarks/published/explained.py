@@ -1,0 +1,115 @@
+"""The tables behind docs/results.md's causes of differences: made from causes.json and from shorter trainings."""
+
+import json
+from pathlib import Path
+
+from fastadapt.published.comparison import rows
+from fastadapt.published.registry import EXPERIMENTS
+from fastadapt.published.result_file import read_result
+
+HERE = Path(__file__).resolve().parent
+
+
+def causes() -> list[str]:
+    """Return what experiments say of differences from the papers; of those that were not made, nothing."""
+    file = HERE / "causes.json"
+    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    parts = [
+        rates(found.get("maml-sinusoid, 5 points", [])),
+        strengths(found.get("how strong a pull can be", [])),
+        contexts(found.get("context-omniglot-5w1s", [])),
+        shorter(),
+    ]
+    lines = []
+    for part in parts:
+        lines += ["", *part] if part and lines else part
+    return lines
+
+
+def rates(found: list[dict]) -> list[str]:
+    """Return how waves go astray at several inner rates."""
+    if not found:
+        return []
+    steps = found[0]["steps"]
+    lines = [
+        "### Sine waves with five points: the inner rate",
+        "",
+        f"The trained `maml-sinusoid` on its {found[0]['tasks']} test waves (`python benchmarks/published/causes.py`), "
+        "adapted at the paper's rate and at smaller ones. An adaptation has gone astray if its error is above 10.",
+        "",
+        f"| inner rate | {' | '.join(f'astray after {k}' for k in steps)} | "
+        f"{' | '.join(f'mean of the others, {k}' for k in steps)} | {' | '.join(f'median, {k}' for k in steps)} |",
+        "|---|" + "---|" * (3 * len(steps)),
+    ]
+    for row in found:
+        cells = [*row["astray"], *(f"{x:.3f}" for x in row["mean of the others"]), *(f"{x:.3f}" for x in row["median"])]
+        lines.append(f"| {row['rate']:g} | {' | '.join(map(str, cells))} |")
+    return lines
+
+
+def strengths(found: list[dict]) -> list[str]:
+    """Return how many regressors still learn their wave under pulls of growing strength."""
+    if not found:
+        return []
+    lines = [
+        "### The mean of 500 regressors: how strong the pull can be",
+        "",
+        "The paper takes it as high as possible without significantly deterring performance, and gives no number. "
+        f"{found[0]['of']} regressors for each strength (`python benchmarks/published/causes.py --study strengths`); "
+        "one has learned its wave if its error came below 0.02 within 20,000 updates.",
+        "",
+        "| pulled towards | strength | have learned their wave | updates on average |",
+        "|---|---|---|---|",
+    ]
+    where = {"none": "nothing", "zero": "zero", "mean": "the mean of those before it"}
+    for row in found:
+        strength = f"{row['strength']:g}" if row["pull"] != "none" else "–"
+        lines.append(f"| {where[row['pull']]} | {strength} | {row['reached']} of {row['of']} | {row['updates']:,} |")
+    return lines
+
+
+def contexts(found: list[dict]) -> list[str]:
+    """Return what a context of numbers and one of maps reach in the same short training."""
+    if not found:
+        return []
+    lines = [
+        "### The context: one number for the whole image, or one for each pixel",
+        "",
+        "`context-omniglot-5w1s`, trained alike with both (`python benchmarks/published/causes.py --study contexts`), "
+        "from the same weights.",
+        "",
+        "| context | outer steps | test tasks | accuracy |",
+        "|---|---|---|---|",
+    ]
+    for row in found:
+        what = f"{row['size']} {'numbers' if row['context'] == 'numbers' else 'maps of 28x28 numbers'}"
+        accuracy = f"{100 * row['accuracy']:.2f} ± {100 * row['ci95']:.2f}"
+        lines.append(f"| {what} | {row['steps']:,} | {row['tasks']} | {accuracy} |")
+    return lines
+
+
+def shorter() -> list[str]:
+    """Return the runs that were measured twice: cut short, and trained for longer."""
+    pairs = []
+    for path in sorted((HERE / "shorter").glob("*.json")):
+        longer = HERE / "results" / path.name
+        if longer.is_file():
+            pairs += [read_result(path), read_result(longer)]
+    if not pairs:
+        return []
+    lines = [
+        "### The length of the training",
+        "",
+        "The same runs, cut short (`benchmarks/published/shorter/`) and trained for longer. Reptile's outer rate falls "
+        "to zero over whatever length it has; the others go on where they were.",
+        "",
+        "| run | measured | outer steps | share | ours | published | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for content in pairs:
+        steps = f"{content['runs'][0]['steps']:,}"
+        for row in rows(EXPERIMENTS[content["experiment"]], content["runs"]):
+            share = "100 %" if row.fraction >= 1 else f"{100 * row.fraction:.2g} %"
+            cells = [f"`{row.experiment}`", row.label, steps, share, row.text(), row.published or "–", row.remark()]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
