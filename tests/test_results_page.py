@@ -36,6 +36,7 @@ def test_every_figure_is_drawn_from_the_files(monkeypatch, tmp_path) -> None:
     wanted = {
         figures.steps_figure: "maml-sinusoid",
         figures.waves_figure: "maml-sinusoid",
+        figures.reptile_figure: "maml-sinusoid-circle",
         figures.gradients_figure: "gradients-g1",
         figures.overlap_figure: "overlap-steps-2-reptile",
     }

@@ -20,7 +20,7 @@ def causes() -> list[str]:
         contexts(found.get("context-omniglot-5w1s", [])),
         shorter(),
     ]
-    lines = []
+    lines: list[str] = []
     for part in parts:
         lines += ["", *part] if part and lines else part
     return lines

@@ -2,8 +2,9 @@
 
     python benchmarks/published/figures.py
 
-They go to docs/images/published/: the error against inner steps and one adapted wave (MAML, figures 3 and 2), the ten
-gradient combinations and the overlap ablation (Reptile). A figure whose results are not there yet is left out.
+They go to docs/images/published/: the error against inner steps and one adapted wave (MAML, figures 3 and 2), one wave
+before training, after MAML and after Reptile (Reptile, figure 1), the ten gradient combinations and the overlap
+ablation (Reptile). A figure whose results are not there yet is left out.
 """
 
 from pathlib import Path
@@ -83,6 +84,20 @@ def waves_figure(found: dict[str, dict]) -> Path | None:
     return draw_waves(rows, OUT / "sinusoid-adaptation.png", rates=rates) if rows else None
 
 
+def reptile_figure(found: dict[str, dict]) -> Path | None:
+    """Draw one wave before training, after MAML and after Reptile, adapted in 32 steps (Reptile, figure 1)."""
+    rows = {}
+    for label, name, key in (
+        ("before training", "reptile-sinusoid", "waves before training"),
+        ("MAML", "maml-sinusoid-circle", "waves"),
+        ("Reptile", "reptile-sinusoid", "waves"),
+    ):
+        run = found.get(name, {"runs": [{}]})["runs"][0]
+        if key in run:
+            rows[label] = [AdaptedWave.from_record(wave) for wave in run[key]]
+    return draw_waves(rows, OUT / "sinusoid-reptile.png") if len(rows) == 3 else None
+
+
 def gradients_figure(found: dict[str, dict]) -> Path | None:
     """Draw accuracy against outer steps for the ten combinations of inner gradients (Reptile, figure 3)."""
     present = [name for name in COMBINATIONS if f"gradients-{name}" in found]
@@ -143,7 +158,7 @@ def overlap_figure(found: dict[str, dict]) -> Path | None:
 def main() -> None:
     """Draw all."""
     found = results()
-    for draw in (steps_figure, waves_figure, gradients_figure, overlap_figure):
+    for draw in (steps_figure, waves_figure, reptile_figure, gradients_figure, overlap_figure):
         print(draw(found) or f"{draw.__name__}: no results yet")
 
 

@@ -172,11 +172,12 @@ def page(found: dict[str, dict]) -> str:
     def of(*beginnings: str) -> list[Experiment]:
         return [e for e in EXPERIMENTS.values() if any(b in e.name for b in beginnings) and e.figure != "overlap"]
 
-    parts: list[list[str]] = [INTRODUCTION.splitlines()]
+    parts: list[list[str]] = [[str(line) for line in INTRODUCTION.splitlines()]]
     parts.append(["## Sine waves", "", *table(of("sinusoid"), found)])
     parts.append(regressors(found))
     parts.append([_picture("sinusoid-steps", "Error against inner steps")])
     parts.append([_picture("sinusoid-adaptation", "One wave before and after adaptation")])
+    parts.append([_picture("sinusoid-reptile", "One of Reptile's waves: before training, after MAML, after Reptile")])
     parts.append(
         [
             "### Pretraining against MAML, on identical data",

@@ -56,7 +56,11 @@ def test_a_published_run_with_the_name_of_a_preset_trains_like_it() -> None:
 
 
 def test_names_are_found_with_stars_and_each_once() -> None:
-    assert [e.name for e in find(["maml-sinusoid", "maml-sin*"])] == ["maml-sinusoid", "maml-sinusoid-k5"]
+    assert [e.name for e in find(["maml-sinusoid", "maml-sin*"])] == [
+        "maml-sinusoid",
+        "maml-sinusoid-k5",
+        "maml-sinusoid-circle",
+    ]
     with pytest.raises(ConfigError, match=r"no published run 'maml-sinusiod'; near are maml-sinusoid"):
         find(["maml-sinusiod"])
 

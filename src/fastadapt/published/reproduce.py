@@ -112,7 +112,7 @@ def reproduce(
     exported.learner.to(device)
     measured = [_measured(m, exported, experiment, loaded, device) for m in experiment.measurements]
     records = read_metrics(run / "metrics.jsonl") if (run / "metrics.jsonl").is_file() else []
-    waves = _waves(exported.learner, config, measured) if isinstance(config.data, SinusoidData) else []
+    waves = _waves(exported.learner, config, measured) if isinstance(config.data, SinusoidData) else {}
     record = {
         "seed": seed,
         "steps": trained.step,
@@ -124,7 +124,7 @@ def reproduce(
         "measurements": measured,
         "curve": _curve(records),
         "training loss": _losses(records),
-        **({"waves": waves} if waves else {}),
+        **waves,
         "config": json.loads(config.to_json()),
     }
     return Reproduced(record, trained.stopped)
@@ -254,20 +254,28 @@ def _facts(measurement: Measurement, result: Evaluation) -> dict[str, Any]:
     return {"name": measurement.name, "protocol": facts["protocol"], **{name: facts[name] for name in kept}}
 
 
-def _waves(learner: Learner, config: RunConfig, measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one test wave with 5 points in its right half and with 10 anywhere, before and after adaptation."""
+def _waves(learner: Learner, config: RunConfig, measured: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return one test wave as the papers show it, before and after adaptation, as `{"waves": records}`.
+
+    MAML's figure has 5 points in the right half and 10 anywhere, and up to 10 steps. Reptile's has 10 points and 32
+    steps, and a network that was not trained beside the trained ones.
+    """
     assert isinstance(config.data, SinusoidData)
-    steps = (0, 1, 10) if measured[0]["protocol"]["steps"] else (0,)
+    last = measured[0]["protocol"]["steps"]
+    if config.data.family == "reptile":
+        torch.manual_seed(config.training.seed)
+        learners = {"waves": learner, "waves before training": config.build().eval()}
+        shown = {"steps": (0, last), "family": "reptile", "oracle": config.data.oracle}
+        return {name: [adapted_wave(each, 10, **shown).record()] for name, each in learners.items()}
+    steps = (0, 1, 10) if last else (0,)
     rates = {m["name"]: m["rate"] for m in measured if "rate" in m}
     waves = []
     places: tuple[tuple[int, Half | None], ...] = ((5, "right"), (10, None))
     for shots, half in places:
         with at_rate(learner, rates.get(f"K={shots}")) if isinstance(learner, GradientLearner) else nullcontext():
-            wave = adapted_wave(
-                learner, shots, half=half, steps=steps, family=config.data.family, oracle=config.data.oracle
-            )
+            wave = adapted_wave(learner, shots, half=half, steps=steps, oracle=config.data.oracle)
         waves.append(wave.record())
-    return waves
+    return {"waves": waves}
 
 
 def _averaged(experiment: Experiment, config: RunConfig, loaded: Any, device: torch.device) -> Reproduced:

@@ -139,7 +139,9 @@ def draw_adaptation(
 def draw_waves(
     waves: Mapping[str, Sequence[AdaptedWave]], path: Path | str, *, rates: Mapping[str, Rates] | None = None
 ) -> Path:
-    """Draw adapted waves, a row of panels for each name; `draw_adaptation` computes them first.
+    """Draw adapted waves, a row of panels for each name, or all side by side where each has one wave.
+
+    `draw_adaptation` computes them first.
 
     Args:
         waves: by the name of the learner; the same task with one or several numbers of points.
@@ -152,13 +154,14 @@ def draw_waves(
     Raises:
         MissingExtraError: if matplotlib is not installed.
     """
-    columns = max((len(row) for row in waves.values()), default=1)
-    drawn = figure(4.9 * columns, 3.0 * len(waves) + 1.0)
+    longest = max((len(row) for row in waves.values()), default=1)
+    rows, columns = (1, max(1, len(waves))) if longest == 1 else (len(waves), longest)
+    drawn = figure(4.9 * columns, 3.0 * rows + 1.0)
     if not waves:
         only_note(drawn, "no learner to draw")
         return save_figure(drawn, path)
-    grid, strip = panels_with_legend(drawn, len(waves), columns, sharex=True, sharey=True)
-    for row, (name, each) in zip(grid, waves.items(), strict=True):
+    grid, strip = panels_with_legend(drawn, rows, columns, sharex=True, sharey=True)
+    for row, (name, each) in zip(grid.reshape(len(waves), longest), waves.items(), strict=True):
         for axes, wave in zip(row, each, strict=False):
             rate = (rates or {}).get(name, {}).get(wave.shots)
             where = f"K = {wave.shots}, all in the {wave.half} half" if wave.half else f"K = {wave.shots}"
