@@ -2,8 +2,9 @@
 
     python benchmarks/published/causes.py        # needs the trained runs in runs/reproduce
 
-So far: the inner rate at which MAML's sine waves are adapted with five points; how strong the pull on regressors can be
-without harm; and a context of one number for each pixel beside one of a number for the whole image.
+So far: the inner rate at which MAML's sine waves are adapted with five points, and that of the network without
+convolutions; how strong the pull on regressors can be without harm; and a context of one number for each pixel beside
+one of a number for the whole image.
 """
 
 import argparse
@@ -34,6 +35,7 @@ REGRESSORS = 30
 CONTEXTS = {"numbers": None, "maps": (28, 28)}
 """Beside the image: a number for all of it, or one for each pixel."""
 CONTEXT_STEPS = 800
+DENSE_STEPS = [1, 2, 3, 10]
 FAR = 10.0
 """A mean squared error above which an adaptation has gone astray: before it, 3 is usual and 12.5 the most."""
 
@@ -61,6 +63,24 @@ def sinusoid_rates(run: Path) -> list[dict[str, Any]]:
                 "median": [round(float(each.nan_to_num(torch.inf).median()), 4) for each in at],
             }
         )
+    return rows
+
+
+def dense_rates(run: Path, data: Path | None) -> list[dict[str, Any]]:
+    """Return the accuracy of the network without convolutions, adapted at the published rate and at smaller ones."""
+    (experiment,) = find(["maml-omniglot-noconv-5w5s"])
+    protocol = dataclasses.replace(experiment.measurements[0].protocol, steps=10)
+    loaded = load_run(run)
+    learner, config = loaded.learner, loaded.config
+    assert isinstance(learner, GradientLearner) and isinstance(config.method, MAMLMethod)
+    source = config.data.source("test", config.data.load(data))
+    rows = []
+    for part in (1, 2, 4):
+        learner.rule = fa.SGD(config.method.inner_lr / part)
+        result = fa.evaluate(learner, source, protocol, after=DENSE_STEPS)
+        numbers = [[round(float(v), 4) for v in values] for values in (result.mean, result.ci95)]
+        row = {"rate": config.method.inner_lr / part, "outer steps": loaded.step, "steps": DENSE_STEPS}
+        rows.append({**row, "tasks": protocol.tasks, "accuracy": numbers[0], "ci95": numbers[1]})
     return rows
 
 
@@ -117,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="folder of the trainings")
     parser.add_argument("--data", type=Path, help="folder of the data sets")
-    parser.add_argument("--study", choices=("rates", "strengths", "contexts"), help="one of the three; default all")
+    parser.add_argument("--study", choices=("rates", "dense", "strengths", "contexts"), help="one; default all")
     parser.add_argument("--out", type=Path, default=OUT, help="the file; what it has of other studies stays")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -128,6 +148,9 @@ def main() -> None:
 
     if options.study in (None, "rates"):
         write("maml-sinusoid, 5 points", sinusoid_rates(options.runs / "maml-sinusoid" / "seed-0"))
+    if options.study in (None, "dense"):
+        run = options.runs / "maml-omniglot-noconv-5w5s" / "seed-0"
+        write("maml-omniglot-noconv-5w5s", dense_rates(run, options.data))
     if options.study in (None, "strengths"):
         for rows in strengths():
             write("how strong a pull can be", rows)

@@ -16,6 +16,7 @@ def causes() -> list[str]:
     found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     parts = [
         rates(found.get("maml-sinusoid, 5 points", [])),
+        dense(found.get("maml-omniglot-noconv-5w5s", [])),
         strengths(found.get("how strong a pull can be", [])),
         contexts(found.get("context-omniglot-5w1s", [])),
         shorter(),
@@ -44,6 +45,27 @@ def rates(found: list[dict]) -> list[str]:
     for row in found:
         cells = [*row["astray"], *(f"{x:.3f}" for x in row["mean of the others"]), *(f"{x:.3f}" for x in row["median"])]
         lines.append(f"| {row['rate']:g} | {' | '.join(map(str, cells))} |")
+    return lines
+
+
+def dense(found: list[dict]) -> list[str]:
+    """Return the accuracy of the network without convolutions after several inner steps, at several rates."""
+    if not found:
+        return []
+    lines = [
+        "### The network without convolutions, five shots: the inner steps that were not trained",
+        "",
+        f"`maml-omniglot-noconv-5w5s` after {found[0]['outer steps']:,} outer steps, on {found[0]['tasks']} test tasks "
+        "(`python benchmarks/published/causes.py --study dense`). It is trained with one inner step at the first rate, "
+        "and reported after three.",
+        "",
+        f"| inner rate | {' | '.join(f'{k} step' + 's' * (k > 1) for k in found[0]['steps'])} |",
+        "|---|" + "---|" * len(found[0]["steps"]),
+    ]
+    for row in found:
+        pairs = zip(row["accuracy"], row["ci95"], strict=True)
+        cells = [f"{100 * mean:.2f} ± {100 * half:.2f}" for mean, half in pairs]
+        lines.append(f"| {row['rate']:g} | {' | '.join(cells)} |")
     return lines
 
 

@@ -125,6 +125,9 @@ def test_a_falling_rate_is_squeezed_into_the_budget_and_a_resume_keeps_its_steps
     again = read_result(tmp_path / "out" / "tiny-reptile.json")["runs"][0]
     assert again["steps"] == once["steps"]
     assert again["measurements"] == once["measurements"]
+    trained, start = (AdaptedWave.from_record(again[key][0]) for key in ("waves", "waves before training"))
+    assert (trained.family, trained.shots, sorted(trained.curves)) == ("reptile", 10, [0, 2])
+    assert (start.points, start.wave) == (trained.points, trained.wave) and start.curves != trained.curves
 
 
 @pytest.mark.parametrize(("name", "folder"), [("tiny-maml", "seed-0"), ("tiny-reptile", "seed-0-20steps")])

@@ -53,6 +53,13 @@ def test_the_wave_is_drawn_for_every_method_and_shot(tmp_path):
     draw_adaptation({}, tmp_path / "none.png")
 
 
+def test_learners_with_one_wave_each_are_drawn_side_by_side(tmp_path):
+    learners = {"before": MAML(_net()), "MAML": MAML(_net()), "pretraining": Pretrain(_net())}
+    wide = _drawn(draw_adaptation(learners, tmp_path / "wide.png", shots=(10,), steps=(0, 3)))
+    tall = _drawn(draw_adaptation(learners, tmp_path / "tall.png", shots=(5, 10), steps=(0, 3)))
+    assert wide.shape[1] > 2 * wide.shape[0] and tall.shape[0] > wide.shape[0]
+
+
 @pytest.mark.parametrize("rate", [1e3, 1e30])
 def test_functions_that_diverge_are_drawn(tmp_path, rate):
     _drawn(draw_adaptation({"MAML": MAML(_net(), rule=SGD(rate))}, tmp_path / "a.png"))

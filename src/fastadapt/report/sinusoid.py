@@ -177,7 +177,9 @@ def draw_waves(
     )
     drawn.suptitle(title, fontsize=11)
     add_legend(strip, grid)
-    note(drawn, ["MSE: mean squared error of this one task over [-5, 5]. Grey ground: the half without points."])
+    halves = any(wave.half for row in waves.values() for wave in row)
+    ground = " Grey ground: the half without points." if halves else ""
+    note(drawn, [f"MSE: mean squared error of this one task over [-5, 5].{ground}"])
     return save_figure(drawn, path)
 
 
@@ -197,7 +199,7 @@ def _draw_wave(axes: Any, wave: AdaptedWave, title: str) -> None:
     for number, (j, values) in enumerate(wave.curves.items()):
         curve = np.asarray(values)
         color, dashes = _CURVES.get(j, (_OTHERS[number % len(_OTHERS)], (0, (4, 1.5, 1, 1.5))))
-        name = "before" if j == 0 else f"{j} step{'' if j == 1 else 's'}"
+        name = f"{j} step{'' if j == 1 else 's'}"
         with np.errstate(all="ignore"):
             error = float(np.mean((curve - target) ** 2))
         short = f"{error:.2f}" if error < 1e3 else f"{error:.1e}"
