@@ -135,5 +135,5 @@ def test_tasks_of_several_shapes_are_refused():
     def ragged(rng):
         return Sinusoid(shots=int(rng.integers(1, 9))).sample(rng)
 
-    with pytest.raises(TaskError, match="tasks of one shape"):
+    with pytest.raises(TaskError, match="tasks of one shape, got"):
         averaged(ragged)

@@ -250,6 +250,24 @@ def test_a_separate_tail_is_the_last_displacement_by_hand_also_for_mixed_numbers
     torch.testing.assert_close(losses, torch.stack(last_losses))  # and they come in the order of the tasks
 
 
+@pytest.mark.parametrize(("kind", "more"), [(ReptileMethod, {}), (FOMLMethod, {"tail": 2})])
+def test_with_a_sum_the_rate_is_per_sample_whatever_the_minibatch(kind, more):
+    # three steps of 2, 2 and, in a tail, 4 samples
+    model, task = net(2), classification([0, 0, 0, 0, 1, 1, 1, 1])
+    settings = {"inner_rule": "sgd", "inner_lr": 0.05, "steps": 3, "batch": 2, "inner_state": "reset", **more}
+    summed = kind(loss_reduction="sum", **settings).build(model, CrossEntropy())
+    got = pseudo_gradient(summed, [task])
+    plain = FOML if more else Reptile
+
+    def by_hand(module, batch):
+        return nn.functional.cross_entropy(module(batch[0]), batch[1], reduction="sum")
+
+    want = pseudo_gradient(plain(model, by_hand, rule=SGD(0.05), steps=3, batch=2, **more), [task])
+    assert difference(got, want) < 1e-12
+    mean = pseudo_gradient(kind(**{**settings, "inner_lr": 0.1}).build(model, CrossEntropy()), [task])
+    assert (difference(got, mean) < 1e-12) == (kind is ReptileMethod)  # alike for minibatches of one size only
+
+
 def test_test_tasks_have_no_tail():
     model, [task] = net(2), [classification([0, 0, 1, 1])]
     settings = {"rule": SGD(0.1), "steps": 2, "test_steps": 3, "test_batch": 2}

@@ -115,7 +115,7 @@ def contexts(data: Path | None) -> Iterator[list[dict[str, Any]]]:
     """Yield the accuracy of MAML that adapts a context alone, after the same short training with each kind."""
     (experiment,) = find(["context-omniglot-5w1s"])
     config = experiment.config
-    training = dataclasses.replace(config.training, steps=CONTEXT_STEPS)
+    training = dataclasses.replace(config.training, steps=CONTEXT_STEPS, validate_every=0)
     loaded = config.data.load(data)
     protocol = experiment.measurements[0].protocol
     rows: list[dict[str, Any]] = []

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from fastadapt.published.comparison import rows
+from fastadapt.published.comparison import rows, share
 from fastadapt.published.registry import EXPERIMENTS
 from fastadapt.published.result_file import read_result
 
@@ -131,7 +131,7 @@ def shorter() -> list[str]:
     for content in pairs:
         steps = f"{content['runs'][0]['steps']:,}"
         for row in rows(EXPERIMENTS[content["experiment"]], content["runs"]):
-            share = "100 %" if row.fraction >= 1 else f"{100 * row.fraction:.2g} %"
-            cells = [f"`{row.experiment}`", row.label, steps, share, row.text(), row.published or "–", row.remark()]
+            part = share(row.fraction)
+            cells = [f"`{row.experiment}`", row.label, steps, part, row.text(), row.published or "–", row.remark()]
             lines.append(f"| {' | '.join(cells)} |")
     return lines

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from fastadapt.published.comparison import Row, rows
+from fastadapt.published.comparison import Row, rows, share
 from fastadapt.published.experiment import Experiment
 from fastadapt.published.gradients import COMBINATIONS, CURVES, FORMULAS, PANELS
 from fastadapt.published.registry import EXPERIMENTS
@@ -55,16 +55,12 @@ def _picture(name: str, words: str) -> str:
     return f"![{words}]({path})" if (PAGE.parent / path).is_file() else ""
 
 
-def _share(fraction: float) -> str:
-    return "100 %" if fraction >= 1 else f"{100 * fraction:.2g} %"
-
-
 def _line(row: Row) -> str:
     seeds = f"{row.seeds} (± {100 * row.spread:.2f})" if row.percent and row.spread is not None else str(row.seeds)
     if not row.percent and row.spread is not None:
         seeds = f"{row.seeds} (± {row.spread:.3f})"
     cells = [f"`{row.experiment}`", row.label, str(row.step), row.text(), row.published or "–"]
-    return f"| {' | '.join([*cells, row.remark(), _share(row.fraction), seeds])} |"
+    return f"| {' | '.join([*cells, row.remark(), share(row.fraction), seeds])} |"
 
 
 def table(experiments: Iterable[Experiment], found: dict[str, dict]) -> list[str]:
@@ -92,8 +88,8 @@ def regressors(found: dict[str, dict]) -> list[str]:
     if not said:
         return []
     return [
-        f"The paper's averaged regressors all came below an error of 0.02. Ours: {', '.join(said)}; the others were "
-        "left as they were after 20,000 updates."
+        "The paper's averaged regressors came below an error of 0.02. Ours did within 20,000 updates: "
+        f"{', '.join(said)}."
     ]
 
 
@@ -135,7 +131,7 @@ def gradients(found: dict[str, dict]) -> list[str]:
     ]
     for mean, half, name, reached, run in sorted(scored, reverse=True):
         cells = [FORMULAS[name], f"{100 * mean:.2f} ± {100 * half:.2f}", f"{reached:,}" if reached else "not reached"]
-        lines.append(f"| {' | '.join([*cells, format(run['steps'], ','), _share(run['fraction'])])} |")
+        lines.append(f"| {' | '.join([*cells, format(run['steps'], ','), share(run['fraction'])])} |")
     return lines
 
 

@@ -174,7 +174,7 @@ def settle(folder: Path, config: RunConfig) -> None:
         if changed:
             raise ConfigError(
                 f"{folder} holds a run with other settings ({'; '.join(changed[:5])}"
-                f"{' and more' if len(changed) > 5 else ''}); go on with the same settings, or choose another --run"
+                f"{' and more' if len(changed) > 5 else ''}); go on with the same settings, or choose another folder"
             )
     elif folder.is_dir() and any(folder.iterdir()) and not path.is_file():
         raise ConfigError(f"{folder} is not empty and not a run; choose another --run")

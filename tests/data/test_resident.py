@@ -1,5 +1,7 @@
 """Images go to the device where their tasks are used, if they fit there."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -43,7 +45,31 @@ def test_on_a_gpu_training_and_evaluation_draw_the_tasks_of_the_cpu():
     [here] = draw_batch(source, seed=0, split="train", indices=range(4))
     [there] = draw_batch(resident(source, device), seed=0, split="train", indices=range(4))
     assert there.support[0].is_cuda
-    torch.testing.assert_close(there.support[0].cpu(), here.support[0])
+    assert torch.equal(there.support[0].cpu(), here.support[0])
     learner = MAML(Conv4(1, 4, 3, size=16).cuda(), CrossEntropy(), rule=SGD(0.1))
     meta_train(learner, source, Training(steps=2, meta_batch=2), quiet=True)
-    assert evaluate(learner, source, Protocol(tasks=4, steps=1)).mean[-1] >= 0
+    assert len(evaluate(learner, source, Protocol(tasks=4, steps=1)).per_task) == 4
+
+
+class Recorded:
+    """Images as they would be on a device; keeps how many tasks were drawn."""
+
+    def __init__(self):
+        self.drawn, self.images = 0, images()
+
+    def sample(self, rng):
+        self.drawn += 1
+        return self.images.sample(rng)
+
+
+@pytest.mark.parametrize("module", ["train", "evaluate"])
+def test_training_and_evaluation_draw_from_the_resident_images(module, monkeypatch):
+    asked, there = [], Recorded()
+    place = sys.modules[f"fastadapt.{module}"]  # fastadapt.evaluate is the function
+    monkeypatch.setattr(place, "resident", lambda source, device: asked.append(device.type) or there)
+    learner = MAML(Conv4(1, 4, 3, size=16), CrossEntropy(), rule=SGD(0.1))
+    if module == "train":
+        meta_train(learner, images(), Training(steps=1, meta_batch=2), quiet=True)
+    else:
+        evaluate(learner, images(), Protocol(tasks=2, steps=1))
+    assert (there.drawn, asked) == (2, ["cpu"])

@@ -10,7 +10,7 @@ from fastadapt.config import RunConfig
 from fastadapt.data.sinusoid import Sinusoid
 from fastadapt.errors import ConfigError
 from fastadapt.presets import PRESETS
-from fastadapt.published.budget import fitting_steps, minutes_of, scheduled, shortened, steps_of
+from fastadapt.published.budget import fitting_steps, minutes_of, scheduled, shortened, steps_of, validations
 from fastadapt.tasks import Task
 
 REPTILE = PRESETS["reptile-sinusoid"][1]
@@ -60,6 +60,12 @@ def test_validations_count_as_well() -> None:
     without = fitting_steps(config.build(), slow, config, 0.5)
     steps = fitting_steps(config.build(), slow, config, 0.5, lambda rng: slow(rng, queries=10))
     assert 0.2 * without < steps < 0.85 * without
+
+
+def test_a_run_that_validates_often_pays_for_each_of_them() -> None:
+    config = replace(REPTILE, training=replace(REPTILE.training, steps=30_000, validate_every=500))
+    assert [validations(shortened(config, steps).training) for steps in (90, 400, 2000, 30_000)] == [0, 4, 4, 60]
+    assert validations(shortened(config, 2100).training) == 5  # the last weights as well
 
 
 def test_never_more_than_were_published_nor_fewer_than_ten() -> None:

@@ -12,7 +12,7 @@ import tyro
 
 from fastadapt.commands.train import EXIT_CODES, choose_device
 from fastadapt.errors import ConfigError
-from fastadapt.published.comparison import Row, rows
+from fastadapt.published.comparison import Row, rows, share
 from fastadapt.published.experiment import Experiment
 from fastadapt.published.registry import find
 from fastadapt.published.reproduce import reproduce
@@ -101,7 +101,7 @@ def show(experiment: Experiment, table: list[Row], path: Path, *, as_json: bool)
         words = row.remark("nothing published")
         print(f"{row.label:<26} {row.step:>5}  {row.text():>18}  {row.published or '–':>14}  {words}")
     part = min((row.fraction for row in table), default=1.0)
-    training = "the published training" if part >= 1 else f"{100 * part:.2g} % of the published outer steps"
+    training = "the published training" if part >= 1 else f"{share(part)} of the published outer steps"
     seeds = max((row.seeds for row in table), default=1)
     print(f"{seeds} training{'s' if seeds > 1 else ''}, {training}; {path}")
     for line in experiment.differs:

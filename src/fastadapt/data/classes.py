@@ -24,8 +24,8 @@ class ClassImages:
     generator is the beginning of its 5-shot task.
 
     Args:
-        images: `[M, H, W]` or `[M, H, W, C]`, uint8. It is never copied: subsets share it, and on a
-            GPU it yields tasks on that GPU.
+        images: `[M, H, W]` or `[M, H, W, C]`, uint8. Subsets share it, and on a GPU it yields tasks
+            on that GPU.
         labels: `[M]`, integers; the position in `class_names` of each image's class, or -1 for an
             image that isn't used.
         class_names: one name per class.
@@ -202,7 +202,9 @@ class ClassImages:
             if len(places):
                 images.index_copy_(0, places, torch.rot90(images.index_select(0, places), quarter, (1, 2)))
         images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2)
-        x = images.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+        x = images.to(torch.float32, memory_format=torch.contiguous_format)
+        # a tensor, since a GPU multiplies by the reciprocal of a plain number, which is not the CPU's last bit
+        x.div_(torch.tensor(255.0, device=x.device))
         if self.invert:
             torch.sub(torch.ones((), device=x.device), x, out=x)
         if self.mean is not None:

@@ -147,7 +147,7 @@ def _points(source: TaskSource | SampleFunction, tasks: int, seed: int, of: Tens
     """Return the supports of all tasks, `[M, K, ...]`, with the type and device of the parameters."""
     groups = draw_batch(source, seed=seed, split="train", indices=range(tasks))
     if len(groups) != 1:
-        raise TaskError(f"regressors are trained at once on tasks of one shape, got {len(groups)} shapes")
+        raise TaskError(f"regressors are trained on tasks of one shape, got {len(groups)} shapes")
     group: Tasks = groups[0]
     x, y = (leaf.to(of.device, of.dtype) for leaf in group.support)
     return x, y

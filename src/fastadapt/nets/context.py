@@ -27,7 +27,7 @@ class WithContext(nn.Module):
         maps: height and width of the images, for a z of `size` maps instead of `size` numbers.
 
     Raises:
-        ConfigError: if `size` is below 1, or images do not have the size of the maps.
+        ConfigError: if `size` is below 1, maps stand beside a flat input, or images do not have the size of the maps.
 
     Example:
         >>> from fastadapt import Conv4, select

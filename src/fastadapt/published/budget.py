@@ -9,17 +9,18 @@ from typing import Any
 import torch
 
 from fastadapt.config import RunConfig
+from fastadapt.data.resident import resident
 from fastadapt.errors import ConfigError
 from fastadapt.evaluate import measure, with_headline
 from fastadapt.learner import Learner
 from fastadapt.tasks import SampleFunction, TaskSource, draw_batch
 from fastadapt.train import outer_step
+from fastadapt.training import Training
 
 _UNITS = {"s": 1 / 60, "m": 1.0, "h": 60.0}
 _WARM, _TIMED = 3, 8
 _NO_CURVE = 100
 _MARGIN = 0.95  # checkpoints take the rest
-_VALIDATIONS = 5  # four on the way, and the last weights'
 
 
 def minutes_of(text: str) -> float:
@@ -80,6 +81,7 @@ def fitting_steps(
     training = config.training
     optimizer = training.build_optimizer(learner)
     device = next(p.device for p in learner.parameters())
+    source = resident(source, device)
     engine: Any = getattr(learner, "engine", None)
     if engine is not None:
         engine.expect(training.steps, 60 * minutes)
@@ -94,9 +96,27 @@ def fitting_steps(
             torch.cuda.synchronize(device)
         if step >= _WARM:
             seconds.append(time.perf_counter() - began)
-    validating = 0.0 if validation is None else _VALIDATIONS * _validation_seconds(learner, validation, config)
-    fitting = max(0.0, _MARGIN * 60 * minutes - validating) / statistics.median(seconds)
-    return max(10, min(training.steps, int(float(f"{fitting:.2g}"))))
+    pace, room = statistics.median(seconds), _MARGIN * 60 * minutes
+    validating = 0.0 if validation is None else _validation_seconds(learner, resident(validation, device), config)
+
+    def seconds_of(steps: int) -> float:
+        return steps * pace + validations(shortened(config, steps).training) * validating
+
+    steps = max(10, min(training.steps, int(float(f"{room / pace:.2g}"))))
+    while steps > 10 and seconds_of(steps) > room:
+        steps = max(10, int(float(f"{0.95 * steps:.2g}")))
+    return steps
+
+
+def validations(training: Training) -> int:
+    """Return how many validations a training makes: on its way, and of the last weights.
+
+    Example:
+        >>> validations(Training(steps=100, validate_every=30)), validations(Training(steps=100))
+        (4, 0)
+    """
+    every = training.validate_every
+    return -(-training.steps // every) if every else 0
 
 
 def _validation_seconds(learner: Learner, source: TaskSource | SampleFunction, config: RunConfig) -> float:

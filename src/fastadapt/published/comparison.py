@@ -70,6 +70,16 @@ class Row:
         return "; ".join(word for word in words if word)
 
 
+def share(fraction: float) -> str:
+    """Return which part of the published training was done.
+
+    Example:
+        >>> share(0.1322), share(1)
+        ('13 %', '100 %')
+    """
+    return "100 %" if fraction >= 1 else f"{100 * fraction:.2g} %"
+
+
 def rows(experiment: Experiment, runs: Iterable[dict[str, Any]]) -> list[Row]:
     """Return the rows of an experiment: each published number, or the headline result where there is none.
 

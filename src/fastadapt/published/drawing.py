@@ -3,7 +3,7 @@
 They are MAML and, to compare it with, Reptile on Omniglot with 10 ways. Queries are normalised by the statistics of the
 support set, in training too, so that an answer never depends on what else is asked. With fewer classes the head's
 further rows are left out; the inner loss is a sum over classes, so that a class pulls equally hard whatever the number
-of classes. Reptile's is a mean, as in its paper.
+of classes. Reptile's is a mean: Adam, its inner rule, moves alike for any scale of the loss.
 """
 
 from dataclasses import replace

@@ -255,7 +255,7 @@ def _facts(measurement: Measurement, result: Evaluation) -> dict[str, Any]:
 
 
 def _waves(learner: Learner, config: RunConfig, measured: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return one test wave as the papers show it, before and after adaptation, as `{"waves": records}`.
+    """Return one test wave as the papers show it, before and after adaptation, as `{"waves": records, ...}`.
 
     MAML's figure has 5 points in the right half and 10 anywhere, and up to 10 steps. Reptile's has 10 points and 32
     steps, and a network that was not trained beside the trained ones.

@@ -96,9 +96,9 @@ def draw_adaptation(
     learned about waves rather than about these points; the others lie in all of it.
 
     Args:
-        learners: by name; a row of panels each.
+        learners: by name; a row of panels each, or a panel each in one row for a single number of shots.
         path: the PNG to write.
-        shots: support points K; a column of panels each.
+        shots: support points K; a column of panels each if there are several.
         half: which half the points of the first column lie in.
         steps: after which numbers of inner steps to draw the function.
         family: the family of waves.
