@@ -3,8 +3,8 @@
     python benchmarks/published/causes.py        # needs the trained runs in runs/reproduce
 
 So far: the inner rate at which MAML's sine waves are adapted with five points, and that of the network without
-convolutions; how strong the pull on regressors can be without harm; and a context of one number for each pixel beside
-one of a number for the whole image.
+convolutions; how strong the pull on regressors can be without harm, and their mean where all start from the same weights;
+and a context of one number for each pixel beside one of a number for the whole image.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from fastadapt.methods.settings import MAMLMethod
 from fastadapt.nets import WithContext
 from fastadapt.nets.settings import build_net
 from fastadapt.published.registry import find
+from fastadapt.report.tune import tune_step_size
 from fastadapt.run_files import load_run
 
 OUT = Path(__file__).with_name("causes.json")
@@ -111,6 +112,24 @@ def strengths() -> Iterator[list[dict[str, Any]]]:
                 break
 
 
+def one_start() -> list[dict[str, Any]]:
+    """Return the error of the mean of 500 regressors without a pull that all start from the same weights."""
+    (experiment,) = find(["multitask-none-sinusoid"])
+    measurement, config = experiment.measurements[0], experiment.config
+    torch.manual_seed(0)
+    learner = config.build()
+    assert isinstance(learner, GradientLearner)
+    found = average_regressors(learner.model, fa.Sinusoid(shots=100, queries=0))
+    learner.model.load_state_dict(found.state)
+    learner.eval()
+    tuning = dataclasses.replace(measurement.protocol, tasks=experiment.tuned_on, seed=2)
+    tuned = tune_step_size(learner, measurement.source(config, "val", None), experiment.rates, tuning)
+    learner.rule = fa.SGD(tuned.rate)
+    result = fa.evaluate(learner, measurement.source(config, "test", None), measurement.protocol)
+    numbers = [[round(float(values[step]), 3) for step in STEPS] for values in (result.mean, result.ci95)]
+    return [{"reached": found.reached, "rate": tuned.rate, "steps": list(STEPS), "mse": numbers[0], "ci95": numbers[1]}]
+
+
 def contexts(data: Path | None) -> Iterator[list[dict[str, Any]]]:
     """Yield the accuracy of MAML that adapts a context alone, after the same short training with each kind."""
     (experiment,) = find(["context-omniglot-5w1s"])
@@ -137,7 +156,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="folder of the trainings")
     parser.add_argument("--data", type=Path, help="folder of the data sets")
-    parser.add_argument("--study", choices=("rates", "dense", "strengths", "contexts"), help="one; default all")
+    parser.add_argument(
+        "--study", choices=("rates", "dense", "strengths", "start", "contexts"), help="one; default all"
+    )
     parser.add_argument("--out", type=Path, default=OUT, help="the file; what it has of other studies stays")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -154,6 +175,8 @@ def main() -> None:
     if options.study in (None, "strengths"):
         for rows in strengths():
             write("how strong a pull can be", rows)
+    if options.study in (None, "start"):
+        write("500 regressors from the same weights", one_start())
     if options.study in (None, "contexts"):
         for rows in contexts(options.data):
             write("context-omniglot-5w1s", rows)

@@ -17,7 +17,7 @@ def causes() -> list[str]:
     parts = [
         rates(found.get("maml-sinusoid, 5 points", [])),
         dense(found.get("maml-omniglot-noconv-5w5s", [])),
-        strengths(found.get("how strong a pull can be", [])),
+        strengths(found.get("how strong a pull can be", []), found.get("500 regressors from the same weights", [])),
         contexts(found.get("context-omniglot-5w1s", [])),
         shorter(),
     ]
@@ -69,8 +69,8 @@ def dense(found: list[dict]) -> list[str]:
     return lines
 
 
-def strengths(found: list[dict]) -> list[str]:
-    """Return how many regressors still learn their wave under pulls of growing strength."""
+def strengths(found: list[dict], together: list[dict]) -> list[str]:
+    """Return how many regressors still learn their wave under pulls of growing strength, and the mean from one start."""
     if not found:
         return []
     lines = [
@@ -87,6 +87,14 @@ def strengths(found: list[dict]) -> list[str]:
     for row in found:
         strength = f"{row['strength']:g}" if row["pull"] != "none" else "–"
         lines.append(f"| {where[row['pull']]} | {strength} | {row['reached']} of {row['of']} | {row['updates']:,} |")
+    for row in together:
+        numbers = [f"{mean:.3f} ± {half:.3f}" for mean, half in zip(row["mse"], row["ci95"], strict=True)]
+        steps = ", ".join(map(str, row["steps"]))
+        lines += [
+            "",
+            "Without a pull, but all from the same random weights (`--study start`): "
+            f"{', '.join(numbers)} after {steps} steps on five points.",
+        ]
     return lines
 
 
