@@ -3,8 +3,8 @@
     python benchmarks/published/causes.py        # needs the trained runs in runs/reproduce
 
 So far: the inner rate at which MAML's sine waves are adapted with five points, and that of the network without
-convolutions; how strong the pull on regressors can be without harm, and their mean where all start from the same weights;
-and a context of one number for each pixel beside one of a number for the whole image.
+convolutions; how strong the pull on regressors can be without harm, and their mean where all start from the same
+weights; and a context of one number for each pixel beside one of a number for the whole image.
 """
 
 import argparse

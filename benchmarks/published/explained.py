@@ -70,7 +70,7 @@ def dense(found: list[dict]) -> list[str]:
 
 
 def strengths(found: list[dict], together: list[dict]) -> list[str]:
-    """Return how many regressors still learn their wave under pulls of growing strength, and the mean from one start."""
+    """Return how many regressors still learn their wave under growing pulls, and what their mean is from one start."""
     if not found:
         return []
     lines = [
