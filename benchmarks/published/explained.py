@@ -1,4 +1,4 @@
-"""The tables behind docs/results.md's causes of differences: made from causes.json and from shorter trainings."""
+"""The tables behind the causes of differences on docs/results.md, from causes.json and trainings of two lengths."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def causes() -> list[str]:
         dense(found.get("maml-omniglot-noconv-5w5s", [])),
         strengths(found.get("how strong a pull can be", []), found.get("500 regressors from the same weights", [])),
         contexts(found.get("context-omniglot-5w1s", [])),
-        shorter(),
+        lengths(),
     ]
     lines: list[str] = []
     for part in parts:
@@ -118,20 +118,21 @@ def contexts(found: list[dict]) -> list[str]:
     return lines
 
 
-def shorter() -> list[str]:
-    """Return the runs that were measured twice: cut short, and trained for longer."""
-    pairs = []
-    for path in sorted((HERE / "shorter").glob("*.json")):
-        longer = HERE / "results" / path.name
-        if longer.is_file():
-            pairs += [read_result(path), read_result(longer)]
+def lengths() -> list[str]:
+    """Return the runs that were measured after trainings of two lengths, the shorter first."""
+    pairs: list[dict] = []
+    for path in sorted((HERE / "lengths").glob("*.json")):
+        other = HERE / "results" / path.name
+        if other.is_file():
+            pairs += sorted([read_result(path), read_result(other)], key=lambda content: content["runs"][0]["steps"])
     if not pairs:
         return []
     lines = [
         "### The length of the training",
         "",
-        "The same runs, cut short (`benchmarks/published/shorter/`) and trained for longer. Reptile's outer rate falls "
-        "to zero over whatever length it has; the others go on where they were.",
+        "The same runs, trained for shorter and for longer (the one not above is in `benchmarks/published/lengths/`). "
+        "Reptile's outer rate falls to zero over whatever length it has, as in the overlap ablation; the others go on "
+        "where they were.",
         "",
         "| run | measured | outer steps | share | ours | published | verdict |",
         "|---|---|---|---|---|---|---|",
