@@ -207,9 +207,9 @@ def test_undoing_a_removal_keeps_what_was_edited_since(what, visit):
 def test_a_class_comes_back_under_another_name_when_its_own_is_taken(visit):
     page = visit()
     remove(page, "class")
-    new = page.locator(".card").count()
+    until(page, "document.querySelectorAll('.card').length === 2")
     page.get_by_role("button", name="Add a class").click()
-    page.locator(".card").nth(new).wait_for()
+    until(page, "document.querySelectorAll('.card').length === 3")
     page.locator("input.name").last.fill("house")
     page.locator("input.name").last.press("Enter")
     undo_notice(page)
