@@ -1,0 +1,190 @@
+"""Losses of seeded runs of every method and route, as they were: a change that should not alter results does not.
+
+Bits differ between kinds of processor, so the file also holds a probe, the bits of a small computation that has nothing
+of the library in it. Where the probe agrees the losses must agree bit for bit; elsewhere up to rounding.
+
+    python tests/golden/test_golden.py    # writes golden.json anew, for a change that is meant to alter them
+"""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fastadapt import (
+    MAML,
+    MLP,
+    SGD,
+    Adam,
+    Clip,
+    Conv4,
+    CrossEntropy,
+    Execution,
+    Momentum,
+    Pretrain,
+    Reptile,
+    Task,
+    Training,
+    meta_train,
+)
+from fastadapt.methods import FOML, FineTune, NearestNeighbour
+from fastadapt.rates import learned_rates
+
+FILE = Path(__file__).with_name("golden.json")
+CROSS_ENTROPY = CrossEntropy()
+
+
+def waves(rng):
+    phase = rng.uniform(0, math.pi)
+    x = torch.as_tensor(rng.uniform(-5, 5, (10, 1)), dtype=torch.float32)
+    y = torch.sin(x + phase)
+    return Task((x[:5], y[:5]), (x[5:], y[5:]))
+
+
+def pictures(rng):
+    centres = rng.normal(size=(2, 1, 16, 16))
+    x = torch.as_tensor(np.repeat(centres, 4, 0) + 0.7 * rng.normal(size=(8, 1, 16, 16)), dtype=torch.float32)
+    y = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+    return Task((x[::2], y[::2]), (x[1::2], y[1::2]))
+
+
+def net():
+    return MLP(1, (12, 12), 1)
+
+
+def convolutions():
+    return Conv4(1, 4, 2, size=16, down="max_same", affine="both")
+
+
+def rated():
+    model = net()
+    return MAML(model, rule=SGD(learned_rates(model, 0.05)), steps=2)
+
+
+def dropping():
+    return MAML(nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Dropout(0.2), nn.Linear(16, 1)), rule=SGD(0.05), steps=2)
+
+
+LOOP, VMAP = Execution(route="loop"), Execution(route="vmap")
+RECORDED_LOOP, RECORDED = Execution(route="loop", compile="trace"), Execution(route="vmap", compile="trace")
+
+# name: (learner, tasks); every method, rule, norm and route
+RUNS = {
+    "maml loop": (lambda: MAML(net(), rule=SGD(0.05), steps=2, route=LOOP), waves),
+    "maml vmap": (lambda: MAML(net(), rule=SGD(0.05), steps=2, route=VMAP), waves),
+    "maml auto": (lambda: MAML(net(), rule=SGD(0.05), steps=1), waves),
+    "maml loop trace": (lambda: MAML(net(), rule=SGD(0.05), steps=3, route=RECORDED_LOOP), waves),
+    "maml vmap trace": (lambda: MAML(net(), rule=SGD(0.05), steps=3, route=RECORDED), waves),
+    "maml seven steps": (lambda: MAML(net(), rule=SGD(0.02), steps=7, route=LOOP), waves),
+    "maml segments": (lambda: MAML(net(), rule=SGD(0.02), steps=4, route=Execution("loop", segment=2)), waves),
+    "maml adam": (lambda: MAML(net(), rule=Adam(0.01, beta1=0.9), steps=3, route=LOOP), waves),
+    "maml momentum": (lambda: MAML(net(), rule=Momentum(0.02), steps=3, route=VMAP), waves),
+    "maml clip": (lambda: MAML(net(), rule=Clip(SGD(0.1), 0.5), steps=2, route=LOOP), waves),
+    "maml weights": (lambda: MAML(net(), rule=SGD(0.02), steps=3, step_weights=(0.2, 0.3, 0.5), route=LOOP), waves),
+    "maml dropout": (dropping, waves),
+    "meta-sgd": (rated, waves),
+    "fomaml loop": (lambda: MAML(net(), rule=SGD(0.05), steps=3, meta_gradient="first_order", route=LOOP), waves),
+    "fomaml vmap": (lambda: MAML(net(), rule=SGD(0.05), steps=3, meta_gradient="first_order", route=VMAP), waves),
+    "anil": (lambda: MAML(net(), rule=SGD(0.05), steps=2, adapt="head", route=LOOP), waves),
+    "boil": (lambda: MAML(net(), rule=SGD(0.05), steps=2, adapt="body", route=VMAP), waves),
+    "reptile": (lambda: Reptile(net(), rule=Adam(0.01), steps=4, batch=2, route=LOOP), waves),
+    "reptile vmap": (lambda: Reptile(net(), rule=SGD(0.05), steps=4, route=VMAP), waves),
+    "reptile trace": (lambda: Reptile(net(), rule=SGD(0.05), steps=4, batch=3, route=RECORDED_LOOP), waves),
+    "reptile serial": (lambda: Reptile(net(), steps=3, batch=2, inner_state="serial", route=LOOP), waves),
+    "reptile mean": (lambda: Reptile(net(), steps=3, inner_state="mean", route=LOOP), waves),
+    "foml": (lambda: FOML(net(), rule=SGD(0.05), steps=3, batch=2, route=LOOP), waves),
+    "foml tail": (lambda: FOML(net(), rule=SGD(0.05), steps=3, batch=2, tail=1, route=LOOP), waves),
+    "pretrain loop": (lambda: Pretrain(net(), rule=SGD(0.05), test_steps=3, route=LOOP), waves),
+    "pretrain vmap": (lambda: Pretrain(net(), rule=SGD(0.05), test_steps=3, route=VMAP), waves),
+    "conv loop": (lambda: MAML(convolutions(), CROSS_ENTROPY, rule=SGD(0.1), steps=2, route=LOOP), pictures),
+    "conv vmap": (lambda: MAML(convolutions(), CROSS_ENTROPY, rule=SGD(0.1), steps=2, route=VMAP), pictures),
+    "conv loop trace": (
+        lambda: MAML(convolutions(), CROSS_ENTROPY, rule=SGD(0.1), steps=2, route=RECORDED_LOOP),
+        pictures,
+    ),
+    "conv vmap trace": (
+        lambda: MAML(convolutions(), CROSS_ENTROPY, rule=SGD(0.1), steps=1, route=RECORDED),
+        pictures,
+    ),
+    "conv reptile": (lambda: Reptile(convolutions(), CROSS_ENTROPY, steps=3, batch=2, norm="support+query"), pictures),
+    **{
+        f"conv {norm}": (
+            lambda norm=norm: MAML(convolutions(), CROSS_ENTROPY, rule=SGD(0.1), steps=2, norm=norm, route=LOOP),
+            pictures,
+        )
+        for norm in ("support", "support+query", "running", "per_step")
+    },
+    "fine-tune": (
+        lambda: FineTune(convolutions(), CROSS_ENTROPY, classes=2, lr=0.1, decay=0.1, test_steps=3),
+        pictures,
+    ),
+    "nearest": (lambda: NearestNeighbour(convolutions(), CROSS_ENTROPY, classes=2), pictures),
+}
+COMPILED = {  # a compiler takes a while
+    "maml vmap on": (lambda: MAML(net(), rule=SGD(0.05), steps=2, route=Execution("vmap", compile="on")), waves),
+    "maml loop on": (lambda: MAML(net(), rule=SGD(0.05), steps=2, route=Execution("loop", compile="on")), waves),
+}
+
+
+def result(name):
+    """Return the numbers of three outer steps, of a trace, of a predictor and of the weights, bit for bit."""
+    build, sample = {**RUNS, **COMPILED}[name]
+    torch.manual_seed(0)
+    learner = build()
+    source = sample
+    training = Training(steps=3, meta_batch=4, lr=0.01, log_every=1, seed=3)
+    records = meta_train(learner, source, training, quiet=True).records
+    numbers = [record["loss"] for record in records if "loss" in record]
+    numbers += [record["gradient"] for record in records if "gradient" in record]
+    task = sample(np.random.default_rng(5))
+    learner.eval()
+    numbers += learner.trace(task, 2).losses.flatten().tolist()
+    with torch.no_grad():
+        numbers += learner.adapt(task.support)(task.query[0]).double().sum(0).flatten().tolist()
+        numbers.append(float(sum(p.double().sum() for p in learner.parameters())))
+    return [number.hex() for number in numbers]
+
+
+def probe():
+    """Return the bits of a computation of torch alone, which tell one kind of processor from another."""
+    generator = torch.Generator().manual_seed(0)
+    x, w = torch.randn(64, 1, 12, 12, generator=generator), torch.randn(4, 1, 3, 3, generator=generator)
+    y = nn.functional.conv2d(x, w, padding=1).tanh().flatten(1)
+    z = (y @ torch.randn(576, 33, generator=generator)).exp().log_softmax(1)
+    rounded = [float(v).hex() for v in (z.sum(), y.std(), (z.T @ z).trace(), (x * x).rsqrt().mean())]
+    return [torch.__version__.split("+")[0], torch.backends.cpu.get_cpu_capability(), *rounded]
+
+
+def held_to(name, golden, bits):
+    got, want = result(name), golden["runs"][name]
+    if bits:
+        assert got == want
+    else:
+        values = [[float.fromhex(number) for number in numbers] for numbers in (got, want)]
+        assert values[0] == pytest.approx(values[1], rel=1e-3, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return json.loads(FILE.read_text())
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_losses_are_as_they_were(name, golden):
+    held_to(name, golden, bits=golden["probe"] == probe())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMPILED)
+def test_the_compiled_losses_are_as_they_were(name, golden):
+    held_to(name, golden, bits=False)  # native code built anew may round otherwise
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    runs = {name: result(name) for name in {**RUNS, **COMPILED}}
+    FILE.write_text(json.dumps({"probe": probe(), "runs": runs}, indent=1) + "\n")
