@@ -19,7 +19,7 @@ import torch
 
 import fastadapt as fa
 from fastadapt.atomic import write_text
-from fastadapt.engine import Engine
+from fastadapt.engine.engine import Engine
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks" / "results" / "batching.json"

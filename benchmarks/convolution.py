@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastadapt.convolution import channels_last
+from fastadapt.layers.convolution import channels_last
 
 aten = torch.ops.aten
 TASKS, ROUNDS = 32, 7

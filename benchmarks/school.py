@@ -24,12 +24,12 @@ import torch
 
 import fastadapt as fa
 from fastadapt.atomic import write_text
-from fastadapt.checkpoint import best_checkpoint
 from fastadapt.commands.train_table import MOST_STEPS, TableSettings, TableTraining, configure, prepare
+from fastadapt.compare.comparison import compare, plus_minus, tune_adaptation, verdict
+from fastadapt.compare.held_out import Judged, explained_variance, interval
 from fastadapt.evaluate import json_values
 from fastadapt.methods.gradient import GradientLearner
-from fastadapt.report.comparison import compare, plus_minus, tune_adaptation, verdict
-from fastadapt.report.held_out import Judged, explained_variance, interval
+from fastadapt.training.checkpoint import best_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks" / "results" / "school.json"

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 import fastadapt as fa
+from fastadapt.compare.comparison import compare, comparison_markdown, tune_adaptation
 from fastadapt.data import prepare_table
-from fastadapt.report.comparison import compare, comparison_markdown, tune_adaptation
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--steps", type=int, default=2000, help="outer steps (default: %(default)s)")

@@ -26,6 +26,6 @@ def double():
 @pytest.fixture
 def told(monkeypatch, caplog):
     """Give a function that returns what the library logged in this test, as if nothing had been logged before."""
-    monkeypatch.setattr("fastadapt.rewrites._told", set())
+    monkeypatch.setattr("fastadapt.layers.rewrites._told", set())
     caplog.set_level("INFO", logger="fastadapt")
     return lambda: [record.getMessage() for record in caplog.records if record.name == "fastadapt"]

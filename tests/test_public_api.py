@@ -12,7 +12,7 @@ import pytest
 
 import fastadapt
 from fastadapt.cli import COMMANDS
-from fastadapt.presets import PRESETS
+from fastadapt.runs.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "fastadapt"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastadapt.data.table_settings import prepare_table
+from fastadapt.data.tables.table_settings import prepare_table
 
 ROOT = Path(__file__).resolve().parents[1]
 

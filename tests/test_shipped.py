@@ -15,7 +15,7 @@ from fastadapt.cli import main
 from fastadapt.data import load_omniglot
 from fastadapt.evaluate import column_of
 from fastadapt.published.registry import find
-from fastadapt.run_files import SHIPPED, load_run, run_folder, shipped_models
+from fastadapt.runs.run_files import SHIPPED, load_run, run_folder, shipped_models
 from fastadapt.serve.served import load_served
 
 NAMES = ["drawing", "drawing-reptile"]

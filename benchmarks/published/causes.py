@@ -18,14 +18,14 @@ import torch
 
 import fastadapt as fa
 from fastadapt.atomic import write_text
+from fastadapt.compare.tune import tune_step_size
 from fastadapt.methods.averaged import Pull, average_regressors
 from fastadapt.methods.gradient import GradientLearner
 from fastadapt.methods.settings import MAMLMethod
 from fastadapt.nets import WithContext
 from fastadapt.nets.settings import build_net
 from fastadapt.published.registry import find
-from fastadapt.report.tune import tune_step_size
-from fastadapt.run_files import load_run
+from fastadapt.runs.run_files import load_run
 
 OUT = Path(__file__).with_name("causes.json")
 RATES = (0.01, 0.005, 0.0025)

@@ -13,10 +13,10 @@ import shutil
 from pathlib import Path
 
 from fastadapt.atomic import write_folder
-from fastadapt.checkpoint import verify
 from fastadapt.errors import CheckpointError
 from fastadapt.published.registry import find
-from fastadapt.run_files import MODEL_FILES, SHIPPED, load_run
+from fastadapt.runs.run_files import MODEL_FILES, SHIPPED, load_run
+from fastadapt.training.checkpoint import verify
 
 RESULTS = Path(__file__).parent / "results"
 MOST = 1_500_000  # bytes; Reptile's has Adam's moments beside the weights

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastadapt.data.resident import resident
+from fastadapt.data.images.resident import resident
 from fastadapt.errors import ConfigError
+from fastadapt.layers.norm import Norm, batch_norm_layers
 from fastadapt.learner import Learner
-from fastadapt.norm import Norm, batch_norm_layers
 from fastadapt.tasks import SampleFunction, TaskSource, draw_batch
 
 Z95 = 1.959963984540054

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from fastadapt.norm import Norm
+from fastadapt.layers.norm import Norm
 from fastadapt.predictor import Predictor
 from fastadapt.tasks import Task, Tasks
 

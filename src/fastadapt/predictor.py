@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastadapt.bound import Bound
-from fastadapt.norm import Moments, Norm, Statistics, batch_norm_layers
+from fastadapt.layers.bound import Bound
+from fastadapt.layers.norm import Moments, Norm, Statistics, batch_norm_layers
 
 
 class Predictor(nn.Module):

@@ -8,11 +8,12 @@ import torch
 from PIL import Image, ImageDraw
 
 from fastadapt import load_predictor
-from fastadapt.checkpoint import Checkpoint, save_checkpoint
 from fastadapt.commands import adapt, predict
 from fastadapt.commands.adapt import AdaptSettings
 from fastadapt.commands.predict import PredictSettings
-from fastadapt.config import (
+from fastadapt.data.images.images import ImageRecipe
+from fastadapt.errors import CheckpointError, ConfigError, DataError, DivergenceError, FastadaptError
+from fastadapt.runs.config import (
     Conv4Net,
     MAMLMethod,
     MiniImageNetData,
@@ -22,9 +23,8 @@ from fastadapt.config import (
     RunConfig,
     SinusoidData,
 )
-from fastadapt.data.images import ImageRecipe
-from fastadapt.errors import CheckpointError, ConfigError, DataError, DivergenceError, FastadaptError
-from fastadapt.run_files import LoadedRun, export_model
+from fastadapt.runs.run_files import LoadedRun, export_model
+from fastadapt.training.checkpoint import Checkpoint, save_checkpoint
 
 NAMES = ("cross", "ring", "bars")
 

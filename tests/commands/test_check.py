@@ -8,7 +8,7 @@ import pytest
 
 from drawn_folder import FILES, content, make_folder, picture, put, spoil
 from fastadapt.cli import main
-from fastadapt.folder_run import parse_wishes, resolve
+from fastadapt.runs.folder_run import parse_wishes, resolve
 
 
 @pytest.fixture(autouse=True)

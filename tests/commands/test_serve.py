@@ -12,14 +12,14 @@ import time
 import httpx2 as httpx
 import pytest
 
-from fastadapt.checkpoint import write_manifest
 from fastadapt.cli import main
 from fastadapt.commands import demo, serve
 from fastadapt.errors import ConfigError, MissingExtraError
 from fastadapt.methods.settings import ReptileMethod
-from fastadapt.run_files import MODEL_FILES
+from fastadapt.runs.run_files import MODEL_FILES
 from fastadapt.serve.run import listen
 from fastadapt.serve.served import ServedModel, load_served, measured
+from fastadapt.training.checkpoint import write_manifest
 from serve.kit import drawing, loaded, waves
 
 

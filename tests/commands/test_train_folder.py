@@ -9,11 +9,11 @@ import pytest
 
 from drawn_folder import content, make_folder, picture, put, spoil
 from fastadapt.cli import main
-from fastadapt.config import Conv4Net, ReptileMethod
 from fastadapt.data import data_folders
-from fastadapt.data.folder_settings import FolderData
-from fastadapt.folder_run import first_guess, parse_wishes, resolve
-from fastadapt.run_files import load_run, read_config
+from fastadapt.data.images.folder_settings import FolderData
+from fastadapt.runs.config import Conv4Net, ReptileMethod
+from fastadapt.runs.folder_run import first_guess, parse_wishes, resolve
+from fastadapt.runs.run_files import load_run, read_config
 
 SMALL = [
     "--net.width", "4", "--training.meta-batch", "2", "--training.checkpoint-every", "2", "--protocol.tasks", "4",

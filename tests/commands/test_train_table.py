@@ -8,7 +8,7 @@ import pytest
 
 from fastadapt import load_predictor, load_run
 from fastadapt.cli import main
-from fastadapt.data.csv_rows import read_rows
+from fastadapt.data.tables.csv_rows import read_rows
 from fastadapt.evaluate import Protocol, evaluate
 from tables import classification, regression, write
 

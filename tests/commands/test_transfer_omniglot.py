@@ -9,7 +9,7 @@ import pytest
 from fastadapt import MLP, evaluate
 from fastadapt.cli import main
 from fastadapt.methods import NearestNeighbour
-from fastadapt.presets import PRESETS
+from fastadapt.runs.presets import PRESETS
 
 STEPS = 1500
 SMALL = [

@@ -11,14 +11,14 @@ from fastadapt import ClassImages, Protocol, Training, evaluate, load_predictor,
 from fastadapt.commands import adapt, predict
 from fastadapt.commands.adapt import AdaptSettings
 from fastadapt.commands.predict import PredictSettings
-from fastadapt.config import RunConfig, differences
-from fastadapt.data.flat import flat_for_training
+from fastadapt.data.images.flat import flat_for_training
 from fastadapt.data.settings import OmniglotData, SinusoidData
 from fastadapt.errors import ConfigError
 from fastadapt.methods import FineTune, NearestNeighbour
 from fastadapt.methods.settings import FineTuneMethod, MAMLMethod, NearestMethod
 from fastadapt.nets.settings import Conv4Net, MLPNet
-from fastadapt.run_files import export_model
+from fastadapt.runs.config import RunConfig, differences
+from fastadapt.runs.run_files import export_model
 
 NAMES = ("bars", "cross", "ring")
 DATA = OmniglotData(ways=3, shots=1, queries=2, rotation="none", flat_batch=16)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fastadapt.data.columns import Column, Preparation, read_number
-from fastadapt.data.csv_rows import Rows, read_rows
-from fastadapt.data.fit_columns import MOST_CATEGORIES, fit_preparation
+from fastadapt.data.tables.columns import Column, Preparation, read_number
+from fastadapt.data.tables.csv_rows import Rows, read_rows
+from fastadapt.data.tables.fit_columns import MOST_CATEGORIES, fit_preparation
 from fastadapt.errors import ConfigError, DataError
 
 

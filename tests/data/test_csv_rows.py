@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from fastadapt.data.csv_rows import MOST_BYTES, MOST_COLUMNS, read_rows
+from fastadapt.data.tables.csv_rows import MOST_BYTES, MOST_COLUMNS, read_rows
 from fastadapt.errors import DataError
 
 

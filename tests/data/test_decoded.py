@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from fastadapt.data import decoded
-from fastadapt.data.decode import decode_blocks
-from fastadapt.data.decoded import read_decoded, room_for, write_decoded
+from fastadapt.data.images.decode import decode_blocks
+from fastadapt.data.images.decoded import read_decoded, room_for, write_decoded
 from fastadapt.errors import DataError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (150, 5, 4, 3), dtype=np.uint8)

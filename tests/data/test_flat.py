@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fastadapt.data import AllClasses, ClassImages
-from fastadapt.data.flat import flat_for_training
+from fastadapt.data.images.flat import flat_for_training
 from fastadapt.data.settings import OmniglotData, SinusoidData
 from fastadapt.errors import ConfigError, DataError
 from fastadapt.tasks import draw, draw_batch

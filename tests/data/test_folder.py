@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from fastadapt.data.folder import read_class_folders
-from fastadapt.data.images import ImageRecipe
+from fastadapt.data.images.folder import read_class_folders
+from fastadapt.data.images.images import ImageRecipe
 from fastadapt.errors import DataError
 
 RECIPE = ImageRecipe(28, invert=True)

@@ -3,7 +3,7 @@
 import pytest
 
 from fastadapt.data import omniglot_classes, omniglot_split
-from fastadapt.data.folder_split import folder_split, most_ways
+from fastadapt.data.images.folder_split import folder_split, most_ways
 from fastadapt.errors import ConfigError, DataError
 
 NAMES = [f"class{i}" for i in range(50)]

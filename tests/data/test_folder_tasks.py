@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 
 from drawn_folder import content, make_folder, picture, put, spoil
-from fastadapt.config import RunConfig
 from fastadapt.data import ClassImages, data_folders, folder_images, load_omniglot
-from fastadapt.data.folder_images import load_folder
-from fastadapt.data.folder_settings import FolderData
-from fastadapt.data.images import ImageRecipe
+from fastadapt.data.images.folder_images import load_folder
+from fastadapt.data.images.folder_settings import FolderData
+from fastadapt.data.images.images import ImageRecipe
 from fastadapt.errors import ConfigError, DataError
+from fastadapt.runs.config import RunConfig
 from fastadapt.tasks import draw
 
 SETTINGS = FolderData(ways=2, train_shots=1, train_queries=2, shots=1, queries=2, size=28, channels=1)

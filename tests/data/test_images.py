@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from fastadapt.data.images import MOST_BYTES, ImageRecipe
+from fastadapt.data.images.images import MOST_BYTES, ImageRecipe
 from fastadapt.errors import ConfigError, DataError
 
 RECIPE = ImageRecipe(28)
@@ -348,8 +348,7 @@ def test_bad_settings(settings, sentence):
 
 
 def test_importing_the_package_imports_no_pillow():
-    code = (
-        "import sys, fastadapt, fastadapt.data.folder; print([m for m in ('PIL', 'rich', 'tyro') if m in sys.modules])"
-    )
+    heavy = "('PIL', 'rich', 'tyro')"
+    code = f"import sys, fastadapt, fastadapt.data.images.folder; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

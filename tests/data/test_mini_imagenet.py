@@ -20,9 +20,9 @@ from fastadapt.data import (
     mini_imagenet_split,
     mini_imagenet_tasks,
 )
-from fastadapt.data.images import ImageRecipe
-from fastadapt.data.mini_imagenet import MiniImageNetParts
-from fastadapt.data.mini_imagenet_files import find_part
+from fastadapt.data.images.images import ImageRecipe
+from fastadapt.data.images.mini_imagenet import MiniImageNetParts
+from fastadapt.data.images.mini_imagenet_files import find_part
 from fastadapt.data.settings import MiniImageNetData
 from fastadapt.errors import ConfigError, DataError
 from fastadapt.tasks import draw, task_rng
@@ -257,7 +257,7 @@ def test_a_full_disk_is_said_in_a_sentence_and_costs_only_the_copy(tmp_path, cac
     assert np.array_equal(images.numpy(), expected)
     assert "(File too large): it is held in memory" in caplog.text and not any((cache / "mini_imagenet").iterdir())
     caplog.clear()
-    monkeypatch.setattr("fastadapt.data.mini_imagenet.room_for", lambda *_: "it takes 813 MB and 5 MB are free")
+    monkeypatch.setattr("fastadapt.data.images.mini_imagenet.room_for", lambda *_: "it takes 813 MB and 5 MB are free")
     assert np.array_equal(load_mini_imagenet(folder, complete=False).images.numpy(), expected)
     assert "(it takes 813 MB and 5 MB are free)" in caplog.text and not any((cache / "mini_imagenet").iterdir())
 

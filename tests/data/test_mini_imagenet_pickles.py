@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastadapt.data import load_mini_imagenet, mini_imagenet_split
-from fastadapt.data.mini_imagenet_pickles import read_arrays
+from fastadapt.data.images.mini_imagenet_pickles import read_arrays
 from fastadapt.errors import DataError
 from python2_pickle import python2_pickle
 from small_mini_imagenet import Files, as_array, category_pickle, small_files, write_cache_pickle

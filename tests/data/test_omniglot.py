@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from fastadapt.data import load_omniglot, omniglot, omniglot_classes, omniglot_split, omniglot_tasks
-from fastadapt.data.omniglot_splits import BACKGROUND, EVALUATION
+from fastadapt.data.images.omniglot_splits import BACKGROUND, EVALUATION
 from fastadapt.errors import ConfigError, DataError, DownloadError
 from fastadapt.tasks import draw, task_rng
 

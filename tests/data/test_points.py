@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from fastadapt.data.points import MOST_BYTES, read_inputs, read_points
+from fastadapt.data.tables.points import MOST_BYTES, read_inputs, read_points
 from fastadapt.errors import DataError
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from fastadapt import MAML, SGD, Conv4, CrossEntropy, Protocol, Sinusoid, Training, evaluate, meta_train
-from fastadapt.data.classes import ClassImages
-from fastadapt.data.flat import AllClasses
-from fastadapt.data.resident import resident
+from fastadapt.data.images.classes import ClassImages
+from fastadapt.data.images.flat import AllClasses
+from fastadapt.data.images.resident import resident
 from fastadapt.tasks import draw_batch
 
 META = torch.device("meta")

@@ -8,9 +8,9 @@ from PIL import Image
 
 from drawn_folder import FILES, LONGEST, content, make_folder, picture, put, spoil
 from fastadapt.data import survey
-from fastadapt.data.facts import image_facts
-from fastadapt.data.survey import few_images, survey_folder
-from fastadapt.data.tree import scan_tree
+from fastadapt.data.images.facts import image_facts
+from fastadapt.data.images.survey import few_images, survey_folder
+from fastadapt.data.images.tree import scan_tree
 from fastadapt.errors import ConfigError, DataError
 
 

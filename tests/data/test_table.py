@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from fastadapt import MAML, MLP, Task, Training, draw, meta_train
-from fastadapt.config import MLPNet, RunConfig
-from fastadapt.data.csv_rows import read_rows
-from fastadapt.data.table import TableTasks, read_support, split_tasks
-from fastadapt.data.table_settings import prepare_table
+from fastadapt.data.tables.csv_rows import read_rows
+from fastadapt.data.tables.table import TableTasks, read_support, split_tasks
+from fastadapt.data.tables.table_settings import prepare_table
 from fastadapt.errors import ConfigError, DataError
+from fastadapt.runs.config import MLPNet, RunConfig
 from tables import classification, regression, write
 
 
@@ -188,7 +188,7 @@ def test_a_support_set_is_of_one_task(prepared, tmp_path):
 
 
 def test_a_changed_preparation_is_another_run(prepared):
-    from fastadapt.config import differences
+    from fastadapt.runs.config import differences
 
     config = RunConfig(data=prepared.data)
     column = dataclasses.replace(prepared.data.preparation.columns[0], mean=0.0)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from drawn_folder import put
-from fastadapt.data.tree import scan_tree, without_classes
+from fastadapt.data.images.tree import scan_tree, without_classes
 from fastadapt.errors import DataError
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastadapt.data.unpickle import read_pickle
+from fastadapt.data.images.unpickle import read_pickle
 from fastadapt.errors import DataError
 from python2_pickle import python2_pickle
 
@@ -134,7 +134,7 @@ def test_a_command_is_refused_and_not_run(tmp_path, protocol, place):
         "importlib.import_module", "copyreg._reconstructor", "copy_reg._reconstructor", "types.FunctionType",
         "numpy.load", "numpy.f2py.compile", "numpy.core._internal._ctypes", "numpy.core.multiarray.fromfile",
         "numpy.core._ufunc_reconstruct", "numpy.testing._private.utils.runstring", "_codecs.decode", "codecs.encode",
-        "torch.load", "pickle.loads", "fastadapt.data.unpickle._Maker", "collections.OrderedDict",
+        "torch.load", "pickle.loads", "fastadapt.data.images.unpickle._Maker", "collections.OrderedDict",
     ],
 )  # fmt: skip
 def test_every_other_name_is_refused_by_its_name(tmp_path, name):
@@ -259,7 +259,7 @@ def test_a_name_can_not_break_the_message(tmp_path):
 def test_reading_imports_nothing(tmp_path):
     path = write(tmp_path, python2_pickle({"data": ARRAYS[0]}))
     code = f"""
-import sys; from pathlib import Path; from fastadapt.data.unpickle import read_pickle
+import sys; from pathlib import Path; from fastadapt.data.images.unpickle import read_pickle
 before = set(sys.modules); read_pickle(Path({str(path)!r})); sys.exit(', '.join(set(sys.modules) - before) or 0)"""
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from fastadapt import MAML, MLP, MSE, SGD, Conv4, CrossEntropy, Execution, Predictor, Task
-from fastadapt.checkpoint import Checkpoint, save_checkpoint
-from fastadapt.config import Conv4Net, MAMLMethod, MLPNet, OmniglotData, ResNet12Net, RunConfig, SinusoidData
 from fastadapt.errors import CheckpointError, ConfigError
 from fastadapt.nets import WithContext
 from fastadapt.nets.settings import build_net
-from fastadapt.predictor_file import load_predictor, save_predictor
-from fastadapt.run_files import export_model, load_run
+from fastadapt.runs.config import Conv4Net, MAMLMethod, MLPNet, OmniglotData, ResNet12Net, RunConfig, SinusoidData
+from fastadapt.runs.predictor_file import load_predictor, save_predictor
+from fastadapt.runs.run_files import export_model, load_run
 from fastadapt.selection import select
+from fastadapt.training.checkpoint import Checkpoint, save_checkpoint
 from reference import difference, grads_of, maml, sgd
 
 both_routes = pytest.mark.parametrize("route", ["vmap", "loop"])

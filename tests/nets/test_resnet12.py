@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from fastadapt import ResNet12, select
-from fastadapt.config import OmniglotData, ResNet12Net, RunConfig, SinusoidData
 from fastadapt.errors import ConfigError
+from fastadapt.runs.config import OmniglotData, ResNet12Net, RunConfig, SinusoidData
 
 SMALL = (2, 3, 4, 5)
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fastadapt.config import RunConfig
 from fastadapt.data.sinusoid import Sinusoid
 from fastadapt.errors import ConfigError
-from fastadapt.presets import PRESETS
 from fastadapt.published.budget import fitting_steps, minutes_of, scheduled, shortened, steps_of, validations
+from fastadapt.runs.config import RunConfig
+from fastadapt.runs.presets import PRESETS
 from fastadapt.tasks import Task
 
 REPTILE = PRESETS["reptile-sinusoid"][1]

@@ -9,9 +9,9 @@ import pytest
 
 from fastadapt.errors import ConfigError
 from fastadapt.evaluate import Protocol
-from fastadapt.presets import PRESETS
 from fastadapt.published.experiment import Claim, Experiment, Measurement
 from fastadapt.published.registry import EXPERIMENTS, find
+from fastadapt.runs.presets import PRESETS
 
 FROZEN = Path(__file__).with_name("frozen.json")
 

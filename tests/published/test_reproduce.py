@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from fastadapt.cli import main
-from fastadapt.config import SinusoidData
 from fastadapt.errors import ConfigError, DataError
 from fastadapt.evaluate import Protocol
-from fastadapt.presets import PRESETS
 from fastadapt.published import registry
 from fastadapt.published.comparison import rows
 from fastadapt.published.experiment import Claim, Experiment, Measurement
 from fastadapt.published.reproduce import judged_after, reproduce
 from fastadapt.published.result_file import read_result, save_result
 from fastadapt.report.waves import AdaptedWave
+from fastadapt.runs.config import SinusoidData
+from fastadapt.runs.presets import PRESETS
 
 SOURCE = "somebody 2017 (arXiv:1703.03400)"
 

@@ -5,7 +5,7 @@ from PIL import Image
 from torch import nn
 
 from fastadapt import MAML, SGD, CrossEntropy, Task
-from fastadapt.data.classes import ClassImages
+from fastadapt.data.images.classes import ClassImages
 from fastadapt.errors import TaskError
 from fastadapt.report import draw_task
 from fastadapt.report.classes import _pictures

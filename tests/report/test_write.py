@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from fastadapt.config import Conv4Net, MAMLMethod, OmniglotData, PretrainMethod, RunConfig, SinusoidData
-from fastadapt.data.classes import ClassImages
+from fastadapt.data.images.classes import ClassImages
 from fastadapt.errors import MissingExtraError
 from fastadapt.evaluate import Protocol, evaluate
 from fastadapt.report import comparison_table, evaluation_table, write_report
 from fastadapt.report.steps import draw_steps
-from fastadapt.run_files import LoadedRun
+from fastadapt.runs.config import Conv4Net, MAMLMethod, OmniglotData, PretrainMethod, RunConfig, SinusoidData
+from fastadapt.runs.run_files import LoadedRun
 
 PROTOCOL = Protocol("small-v1", tasks=8, steps=3, ddof=0)
 RECORDS = [{"step": i, "loss": 3.0 / i, "mse before": 4.0, "mse after": 3.0 / i, "gradient": 1.0} for i in range(1, 9)]

@@ -13,8 +13,8 @@ import torch
 import uvicorn
 from PIL import Image, ImageDraw
 
-from fastadapt.config import Conv4Net, MAMLMethod, MLPNet, OmniglotData, ReptileMethod, RunConfig, SinusoidData
-from fastadapt.run_files import LoadedRun
+from fastadapt.runs.config import Conv4Net, MAMLMethod, MLPNet, OmniglotData, ReptileMethod, RunConfig, SinusoidData
+from fastadapt.runs.run_files import LoadedRun
 from fastadapt.serve.served import ServedModel
 
 SHAPES = ("cross", "ring", "bars", "roof", "dot")

@@ -170,7 +170,7 @@ def test_a_learner_is_nobody_elses():
 
 
 def test_memory_grows_with_the_samples_and_bounds_what_is_measured():
-    from fastadapt.memory import PeakBytes
+    from fastadapt.engine.memory import PeakBytes
 
     model = drawing()
     few, many = model.bytes_for(3, 6), model.bytes_for(3, 30)

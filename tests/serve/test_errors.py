@@ -5,7 +5,7 @@ import base64
 import pytest
 from starlette.testclient import TestClient
 
-from fastadapt.config import MLPNet, ReptileMethod, RunConfig, SinusoidData
+from fastadapt.runs.config import MLPNet, ReptileMethod, RunConfig, SinusoidData
 from fastadapt.serve.app import create_app
 from fastadapt.serve.limits import Limits
 from fastadapt.serve.served import ServedModel

@@ -17,7 +17,7 @@ from safetensors.torch import save
 from starlette.testclient import TestClient
 
 from fastadapt import load_predictor
-from fastadapt.data.images import ImageRecipe
+from fastadapt.data.images.images import ImageRecipe
 from fastadapt.errors import CheckpointError
 from fastadapt.serve.app import create_app
 from fastadapt.serve.exports import export, sweep_exports

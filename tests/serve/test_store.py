@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fastadapt.norm import Norm
+from fastadapt.layers.norm import Norm
 from fastadapt.predictor import Predictor
 from fastadapt.serve.jobs import Job
 from fastadapt.serve.limits import Limits

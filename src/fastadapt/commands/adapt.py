@@ -10,20 +10,20 @@ import torch
 import tyro
 from torch import Tensor
 
-from fastadapt.data.csv_rows import read_rows
 from fastadapt.data.files import shown
-from fastadapt.data.folder import read_class_folders
-from fastadapt.data.images import Fit, ImageRecipe
-from fastadapt.data.points import read_points
-from fastadapt.data.table import read_support
-from fastadapt.data.table_settings import TableData
+from fastadapt.data.images.folder import read_class_folders
+from fastadapt.data.images.images import Fit, ImageRecipe
+from fastadapt.data.tables.csv_rows import read_rows
+from fastadapt.data.tables.points import read_points
+from fastadapt.data.tables.table import read_support
+from fastadapt.data.tables.table_settings import TableData
 from fastadapt.errors import ConfigError, DataError, DivergenceError
-from fastadapt.norm import Norm
+from fastadapt.layers.norm import Norm
 from fastadapt.predictor import Predictor
-from fastadapt.predictor_file import check_target, save_predictor
+from fastadapt.runs.predictor_file import check_target, save_predictor
 
 if TYPE_CHECKING:
-    from fastadapt.run_files import LoadedRun
+    from fastadapt.runs.run_files import LoadedRun
 
 NORM_IN_WORDS = {
     "transductive": "all samples of one call share their statistics, so an answer depends on the others",
@@ -78,7 +78,7 @@ def run(settings: AdaptSettings, load: "Callable[[Path], LoadedRun] | None" = No
 
     Args:
         settings: what the user asked for.
-        load: reads a trained run; None takes `fastadapt.run_files.load_run`.
+        load: reads a trained run; None takes `fastadapt.runs.run_files.load_run`.
 
     Returns:
         The exit code, 0.
@@ -87,7 +87,7 @@ def run(settings: AdaptSettings, load: "Callable[[Path], LoadedRun] | None" = No
         FastadaptError: if anything can't be used; nothing was written then.
     """
     if load is None:
-        from fastadapt.run_files import load_run as load
+        from fastadapt.runs.run_files import load_run as load
     if settings.shots is not None and settings.shots < 1:
         raise ConfigError(f"--shots must be at least 1, got {settings.shots}")
     check_target(settings.out, overwrite=settings.overwrite)  # before the work rather than after it

@@ -11,10 +11,10 @@ from typing import Any
 import tyro
 
 from fastadapt.data.files import shown
-from fastadapt.data.folder_split import folder_split, most_ways
-from fastadapt.data.images import Fit
-from fastadapt.data.survey import Survey, few_images, survey_folder
-from fastadapt.data.tree import Finding
+from fastadapt.data.images.folder_split import folder_split, most_ways
+from fastadapt.data.images.images import Fit
+from fastadapt.data.images.survey import Survey, few_images, survey_folder
+from fastadapt.data.images.tree import Finding
 from fastadapt.errors import DataError
 
 _USUAL_WAYS = 5

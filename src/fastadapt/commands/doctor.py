@@ -12,9 +12,9 @@ import torch
 import tyro
 
 from fastadapt.data.download import cache_folder
-from fastadapt.data.mini_imagenet import PARTS
-from fastadapt.data.mini_imagenet_files import find_part, wanted
-from fastadapt.data.omniglot import load_omniglot
+from fastadapt.data.images.mini_imagenet import PARTS
+from fastadapt.data.images.mini_imagenet_files import find_part, wanted
+from fastadapt.data.images.omniglot import load_omniglot
 from fastadapt.errors import DataError, FastadaptError
 from fastadapt.methods.maml import MAML
 from fastadapt.methods.reptile import Reptile

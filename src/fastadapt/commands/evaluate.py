@@ -9,12 +9,12 @@ from typing import Literal
 import tyro
 
 from fastadapt.atomic import write_text
-from fastadapt.commands.train import choose_device
-from fastadapt.data.table_settings import TableData
+from fastadapt.data.tables.table_settings import TableData
 from fastadapt.errors import ConfigError
 from fastadapt.evaluate import Evaluation, Protocol, evaluate
-from fastadapt.norm import Norm
-from fastadapt.run_files import LoadedRun, load_run
+from fastadapt.layers.norm import Norm
+from fastadapt.runs.run_files import LoadedRun, load_run
+from fastadapt.training.device import choose_device
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def of_table(loaded: LoadedRun, data: TableData, settings: EvaluateSettings) -> 
             "a table's held-out tasks are all measured after every step, without batch norm; "
             "leave --tasks, --norm and --after out"
         )
-    from fastadapt.report.held_out import evaluate_held_out
+    from fastadapt.compare.held_out import evaluate_held_out
 
     seed = 1 if settings.seed is None else settings.seed
     return evaluate_held_out(loaded.learner, data, data.load(settings.data), steps=settings.steps, seed=seed)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import tyro
 
-from fastadapt.checkpoint import newest_step
 from fastadapt.evaluate import column_of
-from fastadapt.presets import PRESETS
 from fastadapt.published.experiment import Experiment
 from fastadapt.published.registry import EXPERIMENTS
-from fastadapt.run_files import shipped_models
+from fastadapt.runs.presets import PRESETS
+from fastadapt.runs.run_files import shipped_models
+from fastadapt.training.checkpoint import newest_step
 
 
 @dataclass(frozen=True)

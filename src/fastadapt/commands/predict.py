@@ -11,14 +11,14 @@ import torch
 import tyro
 from torch import Tensor
 
-from fastadapt.data.columns import Preparation
-from fastadapt.data.csv_rows import Rows, read_rows
 from fastadapt.data.files import complain, shown
-from fastadapt.data.images import Fit, ImageRecipe
-from fastadapt.data.points import read_inputs
+from fastadapt.data.images.images import Fit, ImageRecipe
+from fastadapt.data.tables.columns import Preparation
+from fastadapt.data.tables.csv_rows import Rows, read_rows
+from fastadapt.data.tables.points import read_inputs
 from fastadapt.errors import CheckpointError, ConfigError, DataError
 from fastadapt.predictor import Predictor
-from fastadapt.predictor_file import load_predictor
+from fastadapt.runs.predictor_file import load_predictor
 
 _CHUNK = 256
 

@@ -8,8 +8,8 @@ import tyro
 
 from fastadapt.errors import ConfigError
 from fastadapt.evaluate import evaluate
-from fastadapt.log import read_metrics
-from fastadapt.run_files import load_run
+from fastadapt.runs.run_files import load_run
+from fastadapt.training.log import read_metrics
 
 
 @dataclass(frozen=True)

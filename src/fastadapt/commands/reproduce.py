@@ -10,13 +10,14 @@ from typing import Literal
 import torch
 import tyro
 
-from fastadapt.commands.train import EXIT_CODES, choose_device
 from fastadapt.errors import ConfigError
 from fastadapt.published.comparison import Row, rows, share
 from fastadapt.published.experiment import Experiment
 from fastadapt.published.registry import find
 from fastadapt.published.reproduce import reproduce
 from fastadapt.published.result_file import read_result, save_result
+from fastadapt.training.device import choose_device
+from fastadapt.training.interrupts import EXIT_CODES
 
 RESULTS = Path("benchmarks/published/results")
 

@@ -9,16 +9,17 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
-from fastadapt.config import RunConfig
-from fastadapt.data.folder_settings import FolderData
+from fastadapt.commands import train_table
+from fastadapt.data.images.folder_settings import FolderData
 from fastadapt.errors import ConfigError, MissingExtraError
 from fastadapt.evaluate import evaluate
-from fastadapt.folder_run import Wishes, first_guess, parse_wishes, resolve, seal
-from fastadapt.presets import PRESETS
-from fastadapt.run_files import export_model, load_run, save_evaluation, save_split, settle
-from fastadapt.train import meta_train
-
-EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+from fastadapt.runs.config import RunConfig
+from fastadapt.runs.folder_run import Wishes, first_guess, parse_wishes, resolve, seal
+from fastadapt.runs.presets import PRESETS
+from fastadapt.runs.run_files import export_model, load_run, save_evaluation, save_split, settle
+from fastadapt.training.device import choose_device
+from fastadapt.training.interrupts import EXIT_CODES
+from fastadapt.training.train import meta_train
 
 
 @dataclass(frozen=True)
@@ -43,21 +44,8 @@ class TrainSettings:
     """Also write TensorBoard events."""
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the device called `name`, where "auto" is a GPU if there is one.
-
-    Raises:
-        ConfigError: if CUDA is asked for and absent.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda was asked for, but torch sees no GPU; use --device cpu")
-    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
-
-
 def main(argv: Sequence[str]) -> int:
     """Parse the command line and train."""
-    from fastadapt.commands import train_table  # which builds on this module
-
     if list(argv) in (["--help"], ["-h"]):
         print("fastadapt train --data FOLDER --ways N --shots K trains on your own images (--data FOLDER --help);")
         print("fastadapt train --data CSV --task-column C --target T on a table.\n")

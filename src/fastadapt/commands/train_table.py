@@ -19,23 +19,24 @@ import torch
 import tyro
 
 from fastadapt.atomic import write_text
-from fastadapt.commands.train import EXIT_CODES, choose_device
-from fastadapt.config import RunConfig
-from fastadapt.data.csv_rows import Encoding
+from fastadapt.compare.boosting import need_boosting
+from fastadapt.compare.comparison import compare, comparison_markdown, tune_adaptation
+from fastadapt.compare.held_out import evaluate_held_out
 from fastadapt.data.files import shown
-from fastadapt.data.table import write_split
-from fastadapt.data.table_settings import PreparedTable, prepare_table
+from fastadapt.data.tables.csv_rows import Encoding
+from fastadapt.data.tables.table import write_split
+from fastadapt.data.tables.table_settings import PreparedTable, prepare_table
 from fastadapt.errors import ConfigError, MissingExtraError
 from fastadapt.evaluate import Protocol, json_values
 from fastadapt.methods.gradient import GradientLearner
 from fastadapt.methods.settings import MAMLMethod, ReptileMethod
 from fastadapt.nets.settings import MLPNet
-from fastadapt.report.boosting import need_boosting
-from fastadapt.report.comparison import compare, comparison_markdown, tune_adaptation
-from fastadapt.report.held_out import evaluate_held_out
-from fastadapt.run_files import LoadedRun, export_model, load_run, save_evaluation, settle
-from fastadapt.train import meta_train
-from fastadapt.training import Training
+from fastadapt.runs.config import RunConfig
+from fastadapt.runs.run_files import LoadedRun, export_model, load_run, save_evaluation, settle
+from fastadapt.training.device import choose_device
+from fastadapt.training.interrupts import EXIT_CODES
+from fastadapt.training.settings import Training
+from fastadapt.training.train import meta_train
 
 logger = logging.getLogger("fastadapt")
 MOST_STEPS = 20

@@ -9,16 +9,16 @@
 * `data_folders`, `cache_folder`: where the files are looked for and kept.
 """
 
-from fastadapt.data.classes import ClassImages, Rotation
 from fastadapt.data.download import cache_folder, data_folders
-from fastadapt.data.flat import AllClasses
-from fastadapt.data.mini_imagenet import MiniImageNet, load_mini_imagenet, mini_imagenet_tasks
-from fastadapt.data.mini_imagenet_splits import mini_imagenet_split
-from fastadapt.data.omniglot import Omniglot, Resize, load_omniglot, omniglot_tasks
-from fastadapt.data.omniglot_splits import ClassSplit, OmniglotSplit, omniglot_classes, omniglot_split
+from fastadapt.data.images.classes import ClassImages, Rotation
+from fastadapt.data.images.flat import AllClasses
+from fastadapt.data.images.mini_imagenet import MiniImageNet, load_mini_imagenet, mini_imagenet_tasks
+from fastadapt.data.images.mini_imagenet_splits import mini_imagenet_split
+from fastadapt.data.images.omniglot import Omniglot, Resize, load_omniglot, omniglot_tasks
+from fastadapt.data.images.omniglot_splits import ClassSplit, OmniglotSplit, omniglot_classes, omniglot_split
 from fastadapt.data.sinusoid import Sinusoid
-from fastadapt.data.table import TableTasks
-from fastadapt.data.table_settings import TableData, prepare_table
+from fastadapt.data.tables.table import TableTasks
+from fastadapt.data.tables.table_settings import TableData, prepare_table
 
 __all__ = [
     "AllClasses",

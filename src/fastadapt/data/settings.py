@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from fastadapt.data.classes import Rotation
-from fastadapt.data.flat import flat_for_training
-from fastadapt.data.images import Normalise
-from fastadapt.data.mini_imagenet import MiniImageNetParts, mini_imagenet_tasks
-from fastadapt.data.mini_imagenet_splits import mini_imagenet_split
-from fastadapt.data.omniglot import Resize, load_omniglot, omniglot_tasks
-from fastadapt.data.omniglot_splits import OmniglotSplit, omniglot_split
+from fastadapt.data.images.classes import Rotation
+from fastadapt.data.images.flat import flat_for_training
+from fastadapt.data.images.images import Normalise
+from fastadapt.data.images.mini_imagenet import MiniImageNetParts, mini_imagenet_tasks
+from fastadapt.data.images.mini_imagenet_splits import mini_imagenet_split
+from fastadapt.data.images.omniglot import Resize, load_omniglot, omniglot_tasks
+from fastadapt.data.images.omniglot_splits import OmniglotSplit, omniglot_split
 from fastadapt.data.sinusoid import Sinusoid
 from fastadapt.errors import ConfigError
 from fastadapt.losses import MSE, CrossEntropy, Loss

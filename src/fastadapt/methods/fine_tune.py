@@ -5,15 +5,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastadapt.adjoint import Carry
-from fastadapt.bound import Bound
-from fastadapt.calculus import Calculus, Params
-from fastadapt.engine import Route
-from fastadapt.execution import Execution
+from fastadapt.engine.engine import Route
+from fastadapt.engine.execution import Execution
+from fastadapt.inner.calculus import Calculus, Params
+from fastadapt.inner.exact import Carry
+from fastadapt.layers.bound import Bound
+from fastadapt.layers.norm import Norm, NormPlan, Statistics
 from fastadapt.losses import Loss
 from fastadapt.methods.loop import InnerLoop, State
 from fastadapt.methods.transfer import Transfer
-from fastadapt.norm import Norm, NormPlan, Statistics
 from fastadapt.rules import DecayedSGD, Rule
 from fastadapt.selection import Selection
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from fastadapt.calculus import Params
 from fastadapt.errors import ConfigError, TaskError
+from fastadapt.inner.calculus import Params
 from fastadapt.learner import MetaBatch, Outcome
 from fastadapt.losses import Loss
 from fastadapt.methods.reptile import Reptile, minibatch_order

@@ -11,22 +11,22 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from fastadapt.adjoint import walk
-from fastadapt.bound import Bound
-from fastadapt.calculus import Autograd, Params, able_to_differentiate, detached, differentiable
-from fastadapt.engine import Engine, Route, TaskFunction
+from fastadapt.engine.engine import Engine, Route, TaskFunction
+from fastadapt.engine.execution import Execution
 from fastadapt.errors import TaskError
-from fastadapt.execution import Execution
-from fastadapt.inner import check_after, check_steps
-from fastadapt.kernels import on_kernels_that_differentiate
+from fastadapt.inner.calculus import Autograd, Params, able_to_differentiate, detached, differentiable
+from fastadapt.inner.exact import walk
+from fastadapt.inner.loop import check_after, check_steps
+from fastadapt.inner.runner import Inline, Runner
+from fastadapt.layers.bound import Bound
+from fastadapt.layers.kernels import on_kernels_that_differentiate
+from fastadapt.layers.norm import Moments, Norm, NormPlan, RunningMoments, batch_norm_layers, check_norm
 from fastadapt.learner import Learner, MetaBatch, Outcome, Trace, with_gradient
 from fastadapt.losses import MSE, Loss
 from fastadapt.methods.loop import InnerLoop, State
-from fastadapt.norm import Moments, Norm, NormPlan, RunningMoments, batch_norm_layers, check_norm
 from fastadapt.predictor import Predictor, frozen_copy
 from fastadapt.rates import learned_rates_of
 from fastadapt.rules import SGD, Rule, with_lr
-from fastadapt.runner import Inline, Runner
 from fastadapt.selection import Selection, select
 from fastadapt.tasks import Tasks, as_groups
 
@@ -43,7 +43,7 @@ class GradientLearner(Learner):
         norm: the batch-norm mode.
         inner_loss: the loss on the support, where its scale differs from the query's; default `loss`.
         test_steps: inner steps of `adapt` and of evaluation; default `steps`.
-        route: how tasks are run, see `fastadapt.engine`.
+        route: how tasks are run, see `fastadapt.engine.engine`.
     """
 
     def __init__(

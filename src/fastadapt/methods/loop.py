@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from fastadapt.adjoint import Carry
-from fastadapt.bound import Bound
-from fastadapt.calculus import Calculus, Params, detached
 from fastadapt.errors import TaskError
-from fastadapt.inner import advance
-from fastadapt.norm import NormPlan, Statistics
+from fastadapt.inner.calculus import Calculus, Params, detached
+from fastadapt.inner.exact import Carry
+from fastadapt.inner.loop import advance
+from fastadapt.layers.bound import Bound
+from fastadapt.layers.norm import NormPlan, Statistics
 from fastadapt.rules import Rule, with_lr
 
 if TYPE_CHECKING:

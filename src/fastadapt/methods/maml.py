@@ -6,18 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastadapt.adjoint import exact, first_order, walk
-from fastadapt.engine import Route
+from fastadapt.engine.engine import Route
+from fastadapt.engine.execution import Execution
 from fastadapt.errors import ConfigError, TaskError
-from fastadapt.execution import Execution
-from fastadapt.inner import MetaGradient, check_meta_gradient
+from fastadapt.inner.exact import exact, first_order, walk
+from fastadapt.inner.loop import MetaGradient, check_meta_gradient
+from fastadapt.inner.runner import Runner
+from fastadapt.layers.norm import Norm
 from fastadapt.learner import MetaBatch, Outcome
 from fastadapt.losses import Loss
 from fastadapt.methods.gradient import GradientLearner
 from fastadapt.methods.loop import InnerLoop, State
-from fastadapt.norm import Norm
 from fastadapt.rules import Rule
-from fastadapt.runner import Runner
 from fastadapt.selection import Selection
 from fastadapt.tasks import as_groups
 
@@ -38,7 +38,7 @@ class MAML(GradientLearner):
         steps: inner steps k in training, >= 0 (0 is joint training on the queries).
         meta_gradient: "exact" or "first_order".
         adapt: which parameters the inner loop adapts: "all", "head", "body", patterns, a function.
-        norm: the batch-norm mode, see `fastadapt.norm`.
+        norm: the batch-norm mode, see `fastadapt.layers.norm`.
         inner_loss: the loss on the support where its scale differs (`CrossEntropy("sum_over_classes")` is
             what the original code differentiates); default `loss`.
         test_steps: inner steps of `adapt` and evaluation; default `steps`.

@@ -6,16 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastadapt.bound import Bound
-from fastadapt.calculus import Params
-from fastadapt.engine import Route
-from fastadapt.execution import Execution
+from fastadapt.engine.engine import Route
+from fastadapt.engine.execution import Execution
+from fastadapt.inner.calculus import Params
+from fastadapt.layers.bound import Bound
+from fastadapt.layers.norm import Norm, NormPlan, Statistics
 from fastadapt.learner import Trace
 from fastadapt.losses import Loss
 from fastadapt.methods.loop import InnerLoop, State
 from fastadapt.methods.transfer import Transfer
 from fastadapt.nets.nearest import Nearest, directions, headless
-from fastadapt.norm import Norm, NormPlan, Statistics
 from fastadapt.predictor import Predictor, frozen_copy
 from fastadapt.tasks import Tasks
 

@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastadapt.calculus import Params
+from fastadapt.inner.calculus import Params
+from fastadapt.inner.runner import Runner
 from fastadapt.learner import MetaBatch, Outcome
 from fastadapt.methods.gradient import GradientLearner
 from fastadapt.methods.loop import InnerLoop, State
-from fastadapt.runner import Runner
 
 
 class Pretrain(GradientLearner):

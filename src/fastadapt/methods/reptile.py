@@ -6,19 +6,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from fastadapt.adjoint import walk
-from fastadapt.calculus import Params, detached
-from fastadapt.engine import Route
+from fastadapt.engine.engine import Route
+from fastadapt.engine.execution import Execution
 from fastadapt.errors import ConfigError
-from fastadapt.execution import Execution
-from fastadapt.inner import check_steps
+from fastadapt.inner.calculus import Params, detached
+from fastadapt.inner.exact import walk
+from fastadapt.inner.loop import check_steps
+from fastadapt.inner.runner import Runner
+from fastadapt.layers.norm import Norm
 from fastadapt.learner import MetaBatch, Outcome
 from fastadapt.losses import Loss
 from fastadapt.methods.gradient import GradientLearner
 from fastadapt.methods.loop import State
-from fastadapt.norm import Norm
 from fastadapt.rules import Adam, Rule
-from fastadapt.runner import Runner
 from fastadapt.selection import Selection
 from fastadapt.tasks import Tasks, as_groups, group_by_shape
 

@@ -5,9 +5,10 @@ from typing import Any, Literal
 
 from torch import nn
 
+from fastadapt.engine.execution import Execution
 from fastadapt.errors import ConfigError
-from fastadapt.execution import Execution
-from fastadapt.inner import MetaGradient
+from fastadapt.inner.loop import MetaGradient
+from fastadapt.layers.norm import Norm
 from fastadapt.learner import Learner
 from fastadapt.losses import CrossEntropy, Loss, Reduction
 from fastadapt.methods.fine_tune import FineTune
@@ -16,7 +17,6 @@ from fastadapt.methods.maml import MAML
 from fastadapt.methods.nearest import NearestNeighbour
 from fastadapt.methods.pretrain import Pretrain
 from fastadapt.methods.reptile import InnerState, Reptile
-from fastadapt.norm import Norm
 from fastadapt.rules import SGD, Adam, Clip, Momentum, Rule
 
 

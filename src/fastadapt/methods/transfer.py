@@ -5,14 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastadapt.engine import Route
+from fastadapt.engine.engine import Route
+from fastadapt.engine.execution import Execution
 from fastadapt.errors import ConfigError, TaskError
-from fastadapt.execution import Execution
+from fastadapt.layers.norm import Norm
 from fastadapt.learner import MetaBatch, Outcome
 from fastadapt.losses import CrossEntropy, Loss
 from fastadapt.methods.loop import State
 from fastadapt.methods.pretrain import Pretrain
-from fastadapt.norm import Norm
 from fastadapt.rules import Rule
 from fastadapt.selection import Selection, linear_head
 from fastadapt.tasks import as_groups
@@ -26,7 +26,7 @@ class Transfer(Pretrain):
         loss = (1/T) sum_i CE(C(b(x_i)), c_i)
 
     with the body `b` of the network, a linear classifier `C` over all training classes, and batches of images with
-    the numbers `c` of their classes (`fastadapt.data.flat.AllClasses` draws them, as tasks without queries).
+    the numbers `c` of their classes (`fastadapt.data.images.flat.AllClasses` draws them, as tasks without queries).
 
     The network is the one of a new task: it has as many outputs as a test task has classes. Its own head is left as
     it was built, which makes it the one fresh head that every task starts from; `classifier` stands in for it in

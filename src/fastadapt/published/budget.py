@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from fastadapt.config import RunConfig
-from fastadapt.data.resident import resident
+from fastadapt.data.images.resident import resident
 from fastadapt.errors import ConfigError
 from fastadapt.evaluate import measure, with_headline
 from fastadapt.learner import Learner
+from fastadapt.runs.config import RunConfig
 from fastadapt.tasks import SampleFunction, TaskSource, draw_batch
-from fastadapt.train import outer_step
-from fastadapt.training import Training
+from fastadapt.training.settings import Training
+from fastadapt.training.train import outer_step
 
 _UNITS = {"s": 1 / 60, "m": 1.0, "h": 60.0}
 _WARM, _TIMED = 3, 8

@@ -8,13 +8,13 @@ of classes. Reptile's is a mean: Adam, its inner rule, moves alike for any scale
 
 from dataclasses import replace
 
-from fastadapt.config import RunConfig
 from fastadapt.data.settings import OmniglotData
 from fastadapt.evaluate import Protocol
 from fastadapt.methods.settings import MAMLMethod, ReptileMethod
 from fastadapt.nets.settings import Conv4Net
 from fastadapt.published.experiment import Experiment, Measurement
-from fastadapt.training import Training
+from fastadapt.runs.config import RunConfig
+from fastadapt.training.settings import Training
 
 STEPS = 5
 _CONFIG = RunConfig(

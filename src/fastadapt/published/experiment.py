@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fastadapt.config import RunConfig
 from fastadapt.errors import ConfigError
 from fastadapt.evaluate import Protocol
+from fastadapt.runs.config import RunConfig
 from fastadapt.tasks import TaskSource
 
 

@@ -6,12 +6,12 @@ The combinations are named by what the outer step adds up: `sum3` is `g1 + g2 + 
 
 from dataclasses import replace
 
-from fastadapt.config import RunConfig
 from fastadapt.evaluate import Protocol
 from fastadapt.methods.settings import FOMLMethod, ReptileMethod
-from fastadapt.presets import PRESETS
 from fastadapt.published.experiment import Experiment, Measurement
 from fastadapt.published.omniglot import CHARACTERS
+from fastadapt.runs.config import RunConfig
+from fastadapt.runs.presets import PRESETS
 
 SOURCE = "Nichol, Achiam, Schulman 2018 (arXiv:1803.02999), figure of the gradient combinations"
 OVERLAP = "Nichol, Achiam, Schulman 2018 (arXiv:1803.02999), figure of the overlap between inner and outer batches"

@@ -5,10 +5,10 @@ from dataclasses import replace
 from fastadapt.evaluate import Protocol
 from fastadapt.methods.settings import FineTuneMethod, NearestMethod
 from fastadapt.nets.settings import Conv4Net
-from fastadapt.presets import PRESETS
 from fastadapt.published.experiment import Experiment, Measurement
 from fastadapt.published.omniglot import TASKS, of_reptile, percent, words
-from fastadapt.training import Training
+from fastadapt.runs.presets import PRESETS
+from fastadapt.training.settings import Training
 
 MAML = "Finn, Abbeel, Levine 2017 (arXiv:1703.03400), table 1"
 REPTILE = "Nichol, Achiam, Schulman 2018 (arXiv:1803.02999), mini-ImageNet table"

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from fastadapt.config import RunConfig
 from fastadapt.evaluate import Protocol
-from fastadapt.presets import PRESETS, SETTINGS
 from fastadapt.published.experiment import Claim, Experiment, Measurement
+from fastadapt.runs.config import RunConfig
+from fastadapt.runs.presets import PRESETS, SETTINGS
 
 MAML = "Finn, Abbeel, Levine 2017 (arXiv:1703.03400), table 1"
 APPENDIX = "Finn, Abbeel, Levine 2017 (arXiv:1703.03400), appendix (context vector)"

@@ -17,13 +17,11 @@ from typing import Any
 
 import torch
 
-from fastadapt.checkpoint import newest_step, saved_steps
-from fastadapt.config import RunConfig, SinusoidData
+from fastadapt.compare.tune import at_rate, tune_step_size
 from fastadapt.data.sinusoid import Half, Sinusoid
 from fastadapt.errors import ConfigError
 from fastadapt.evaluate import Evaluation, evaluate
 from fastadapt.learner import Learner
-from fastadapt.log import read_metrics
 from fastadapt.methods.averaged import average_regressors
 from fastadapt.methods.fine_tune import FineTune
 from fastadapt.methods.gradient import GradientLearner
@@ -31,12 +29,14 @@ from fastadapt.methods.tuning import tune_transfer
 from fastadapt.nets.settings import build_net
 from fastadapt.published.budget import fitting_steps, minutes_of, scheduled, shortened, steps_of
 from fastadapt.published.experiment import Experiment, Measurement
-from fastadapt.report.tune import at_rate, tune_step_size
 from fastadapt.report.waves import adapted_wave
 from fastadapt.rules import with_lr
-from fastadapt.run_files import LoadedRun, export_model, load_run, read_config, settle
+from fastadapt.runs.config import RunConfig, SinusoidData
+from fastadapt.runs.run_files import LoadedRun, export_model, load_run, read_config, settle
 from fastadapt.tasks import TaskSource
-from fastadapt.train import Stop, meta_train
+from fastadapt.training.checkpoint import newest_step, saved_steps
+from fastadapt.training.log import read_metrics
+from fastadapt.training.train import Stop, meta_train
 
 _FEW = (0, 1, 2, 5, 10, 20)
 

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from fastadapt.config import RunConfig
 from fastadapt.evaluate import Protocol
 from fastadapt.methods.settings import MAMLMethod
-from fastadapt.presets import PRESETS
 from fastadapt.published.experiment import Claim, Experiment, Measurement
+from fastadapt.runs.config import RunConfig
+from fastadapt.runs.presets import PRESETS
 
 MAML = "Finn, Abbeel, Levine 2017 (arXiv:1703.03400)"
 TABLE = f"{MAML}, table of the 5-shot sine-wave ablation"

@@ -8,12 +8,13 @@
 * `evaluation_table`, `comparison_table`: numbers as Markdown.
 """
 
+from fastadapt.compare.shots import evaluate_shots
+from fastadapt.compare.tune import Tuned, tune_step_size
 from fastadapt.report.classes import draw_task
 from fastadapt.report.curves import draw_curves
-from fastadapt.report.sinusoid import draw_adaptation, evaluate_shots
+from fastadapt.report.sinusoid import draw_adaptation
 from fastadapt.report.steps import draw_steps
 from fastadapt.report.table import comparison_table, evaluation_table
-from fastadapt.report.tune import Tuned, tune_step_size
 from fastadapt.report.write import write_report
 
 __all__ = [

@@ -4,16 +4,14 @@
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastadapt.data.sinusoid import Family, Half, Sinusoid
-from fastadapt.evaluate import Evaluation, Protocol, evaluate
+from fastadapt.compare.shots import Rates, rated
+from fastadapt.data.sinusoid import Family, Half
 from fastadapt.learner import Learner
-from fastadapt.methods.gradient import GradientLearner
 from fastadapt.report.steps import draw_steps as draw_steps
 from fastadapt.report.style import (
     BLUE,
@@ -30,51 +28,10 @@ from fastadapt.report.style import (
     save_figure,
     tidy,
 )
-from fastadapt.report.tune import at_rate
 from fastadapt.report.waves import AdaptedWave, adapted_wave, tall_wave
-
-Rates = Mapping[int, float]
-"""A step size for each number of shots."""
 
 _OTHERS = (PINK, ORANGE, SKY)
 _CURVES = {0: (GREEN, (0, (1.2, 1.2))), 1: (RED, (0, (5, 1.5))), 10: (BLUE, "-")}
-
-
-def evaluate_shots(
-    learner: Learner,
-    *,
-    shots: Sequence[int] = (5, 10, 20),
-    family: Family = "maml",
-    oracle: bool = False,
-    protocol: Protocol | None = None,
-    rates: Rates | None = None,
-) -> dict[int, Evaluation]:
-    """Evaluate a learner on sinusoids with several numbers of support points, on a grid of 100 query points.
-
-    Args:
-        learner: the learner.
-        shots: support points K.
-        family: the family of waves.
-        oracle: whether the learner is told height and phase.
-        protocol: how to measure; default 600 tasks, 10 steps, and the interval with `ddof=0` as in MAML's code.
-        rates: inner step sizes, where they differ from the learner's own.
-
-    Returns:
-        `{K: evaluation}`.
-
-    Example:
-        >>> from fastadapt import MAML, MLP
-        >>> results = evaluate_shots(MAML(MLP(1, (8,), 1)), shots=(5,), protocol=Protocol(tasks=4, steps=2))
-        >>> len(results[5].mean)
-        3
-    """
-    protocol = protocol if protocol is not None else Protocol("sinusoid-v1", tasks=600, steps=10, ddof=0)
-    results = {}
-    for k in shots:
-        source = Sinusoid(family, shots=k, queries=100, grid=True, oracle=oracle)
-        with _rated(learner, rates, k):
-            results[k] = evaluate(learner, source, protocol, meta_batch=100)
-    return results
 
 
 def draw_adaptation(
@@ -128,7 +85,7 @@ def draw_adaptation(
         waves[name] = []
         for k in shots:
             side = half if k == min(shots) and len(shots) > 1 else None
-            with _rated(learner, own[name], k):
+            with rated(learner, own[name], k):
                 after = (0,) if told else steps
                 waves[name].append(
                     adapted_wave(learner, k, half=side, steps=after, family=family, oracle=told, seed=seed, index=index)
@@ -181,12 +138,6 @@ def draw_waves(
     ground = " Grey ground: the half without points." if halves else ""
     note(drawn, [f"MSE: mean squared error of this one task over [-5, 5].{ground}"])
     return save_figure(drawn, path)
-
-
-def _rated(learner: Learner, rates: Rates | None, shots: int) -> AbstractContextManager[Any]:
-    """Return a context in which the learner has the step size for that number of shots."""
-    rate = None if rates is None else rates.get(shots)
-    return at_rate(learner, rate) if isinstance(learner, GradientLearner) else nullcontext()
 
 
 def _draw_wave(axes: Any, wave: AdaptedWave, title: str) -> None:

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from fastadapt.atomic import write_text
-from fastadapt.config import SinusoidData
+from fastadapt.compare.shots import evaluate_shots
 from fastadapt.evaluate import Evaluation
 from fastadapt.report.classes import draw_task
 from fastadapt.report.curves import draw_curves
-from fastadapt.report.sinusoid import draw_adaptation, evaluate_shots
+from fastadapt.report.sinusoid import draw_adaptation
 from fastadapt.report.steps import draw_steps
 from fastadapt.report.style import need_matplotlib
 from fastadapt.report.table import evaluation_table
-from fastadapt.run_files import LoadedRun
+from fastadapt.runs.config import SinusoidData
+from fastadapt.runs.run_files import LoadedRun
 from fastadapt.tasks import TaskSource
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastadapt.norm import Norm
+from fastadapt.layers.norm import Norm
 from fastadapt.predictor import Predictor
 from fastadapt.serve.heads import featuriser, nearest_mean
 from fastadapt.serve.problems import Problem

@@ -16,8 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
+from fastadapt.engine.memory import give_back
 from fastadapt.errors import FastadaptError
-from fastadapt.memory import give_back
 from fastadapt.serve.guard import Guard
 from fastadapt.serve.jobs import as_problem
 from fastadapt.serve.limits import Limits

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fastadapt.predictor import Predictor
-from fastadapt.predictor_file import save_predictor
+from fastadapt.runs.predictor_file import save_predictor
 from fastadapt.serve.archive import write_archive
 from fastadapt.serve.jobs import Job
 from fastadapt.serve.problems import Problem, internal
@@ -105,7 +105,7 @@ def task_archive(model: ServedModel, task: StoredTask) -> bytes:
 def snippet(model: ServedModel, adapted: Adapted, method: str, file: str) -> bytes:
     """Return a few lines of Python that answer with the exported model."""
     if model.recipe is not None:
-        imports = "import torch\nfrom fastadapt.data.images import ImageRecipe\n"
+        imports = "import torch\nfrom fastadapt.data.images.images import ImageRecipe\n"
         read = 'image = ImageRecipe(**predictor.details["input"]).read("query.png")'
         answer = (
             "with torch.no_grad():\n    probabilities = predictor(image.unsqueeze(0)).softmax(-1)[0]\n"

@@ -4,7 +4,7 @@ import os
 import unicodedata
 from dataclasses import dataclass, fields
 
-from fastadapt.data.images import MOST_BYTES
+from fastadapt.data.images.images import MOST_BYTES
 from fastadapt.errors import ConfigError
 from fastadapt.serve.problems import Problem
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fastadapt.errors import CheckpointError
-from fastadapt.norm import batch_norm_layers
+from fastadapt.layers.norm import batch_norm_layers
 from fastadapt.predictor import Predictor
 
 

@@ -1,6 +1,7 @@
 """Untrusted bytes become samples: base64 and files become images, rows become points.
 
-Images are decoded by `fastadapt.data.images`, the only door for such bytes; here it is counted how many there are.
+Images are decoded by `fastadapt.data.images.images`, the only door for such bytes; here it is counted how many there
+are.
 """
 
 import base64
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastadapt.data.images import NORMALISATIONS, ImageRecipe
+from fastadapt.data.images.images import NORMALISATIONS, ImageRecipe
 from fastadapt.errors import DataError
 from fastadapt.serve.limits import Limits
 from fastadapt.serve.problems import Problem

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from fastadapt.errors import FastadaptError
-from fastadapt.predictor_file import load_predictor
+from fastadapt.runs.predictor_file import load_predictor
 from fastadapt.serve.plain import as_plain
 
 NOT_EXPORTABLE = 2

@@ -35,7 +35,7 @@ def told(visit):
 
 def test_the_model_answers_as_the_page(told, tmp_path):
     from fastadapt import load_predictor
-    from fastadapt.data.images import ImageRecipe
+    from fastadapt.data.images.images import ImageRecipe
 
     page, image, expected = told
     with zipfile.ZipFile(taken(page, "Adapted model", tmp_path / "model.zip")) as archive:

@@ -1,5 +1,5 @@
 /** Let the user choose files. */
-export const TYPES = ["image/png", "image/jpeg", "image/webp", "image/gif"];
+import { TYPES } from "./types.js";
 
 /** Return the files that were chosen, none if the user thought better of it. */
 export function pick(accept = TYPES.join(",")) {

@@ -1,7 +1,7 @@
 /** Pictures from files: decoded in the browser (turned as EXIF says), cropped to the middle, made small. */
-import { TYPES } from "./pick.js";
 import { room } from "./task.js";
 import { inkOnPaper } from "./threshold.js";
+import { TYPES } from "./types.js";
 
 const LARGEST = 10e6;
 

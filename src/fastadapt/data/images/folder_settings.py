@@ -1,0 +1,192 @@
+"""A folder of your own images as a setting of a run."""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from fastadapt.data.files import complain, shown
+from fastadapt.data.images.classes import ClassImages, Rotation
+from fastadapt.data.images.folder_images import Bad, FolderImages, load_folder
+from fastadapt.data.images.folder_split import folder_split
+from fastadapt.data.images.images import Fit, ImageRecipe
+from fastadapt.data.images.survey import few_images
+from fastadapt.data.settings import Part
+from fastadapt.errors import ConfigError, DataError
+from fastadapt.losses import CrossEntropy, Loss
+from fastadapt.tasks import TaskSource
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FolderData:
+    """Your own images, one folder for each class."""
+
+    ways: int = 5
+    """Classes of a task, N."""
+    train_shots: int = 1
+    """Support images for each class of a training task."""
+    train_queries: int = 5
+    """Query images for each class of a training task."""
+    shots: int = 1
+    """Support images for each class of a test task, K."""
+    queries: int = 15
+    """Query images for each class of a test task."""
+    size: int = 84
+    """Height and width that images are brought to."""
+    channels: Literal[1, 3] = 3
+    """1 for grey, 3 for colour."""
+    fit: Fit = "crop"
+    """What becomes of an image that is not square: its centre is taken, it is filled up, or it is refused."""
+    invert: bool = False
+    """Ink is 1 and paper 0; otherwise values are as they are."""
+    rotation: Rotation = "none"
+    """Turn the classes of a task by random multiples of 90 degrees."""
+    bad: Bad = "fail"
+    """Refuse a folder with images that can't be used, or leave these out."""
+    min_images: int = 0
+    """Leave out classes with fewer images than this."""
+    val_fraction: float = 0.16
+    """Share of the classes that validate; 0 for no validation."""
+    test_fraction: float = 0.2
+    """Share of the classes that are tested on."""
+    split_seed: int = 1
+    """Seed of the shuffle behind the split."""
+    folder: str = ""
+    """The folder, as it was named when the run began."""
+    train_classes: tuple[str, ...] = ()
+    """The classes that train; found by the command."""
+    val_classes: tuple[str, ...] = ()
+    """The classes that validate; found by the command."""
+    test_classes: tuple[str, ...] = ()
+    """The classes that are tested on; found by the command."""
+    digest: str = ""
+    """Digest of the images of these classes."""
+
+    def __post_init__(self) -> None:
+        if self.queries < 1:
+            raise ConfigError(f"data.queries must be at least 1, as test tasks are judged on them; got {self.queries}")
+        if self.bad not in ("fail", "skip"):
+            raise ConfigError(f"data.bad must be 'fail' or 'skip', got {self.bad!r}")
+        every = Counter((*self.train_classes, *self.val_classes, *self.test_classes))
+        if twice := [name for name, times in every.items() if times > 1]:
+            raise ConfigError(f"a class belongs to one part of the split, but {shown(twice[0])!r} is in several")
+        _ = self.recipe  # raises for a size, a number of channels or a fit that does not exist
+
+    @property
+    def recipe(self) -> ImageRecipe:
+        """How a file becomes the pixels that are kept."""
+        return ImageRecipe(self.size, self.channels, fit=self.fit)
+
+    @property
+    def split(self) -> dict[str, tuple[str, ...]]:
+        """The classes of each part."""
+        return {"train": self.train_classes, "val": self.val_classes, "test": self.test_classes}
+
+    def divided(self, images: FolderImages) -> "FolderData":
+        """Return these settings with the classes of each part.
+
+        Raises:
+            DataError: if there are too few classes for a task in each part.
+        """
+        names = [name for name, count in images.counts.items() if count >= self.min_images]
+        split = folder_split(
+            names, ways=self.ways, val=self.val_fraction, test=self.test_fraction, seed=self.split_seed
+        )
+        return replace(self, train_classes=split.train, val_classes=split.val, test_classes=split.test)
+
+    def sealed(self, images: FolderImages) -> "FolderData":
+        """Return these settings with the digest of the images that they use.
+
+        Raises:
+            DataError: if the images don't do for the settings.
+        """
+        self._check(images)
+        return replace(self, digest=self._digest(images))
+
+    def load(self, root: Path | None = None, download: bool = False) -> Any:
+        """Read the images once; pass the result, `FolderImages`, to `source`.
+
+        Args:
+            root: the folder; None takes the one named when the run began.
+            download: has no effect.
+
+        Raises:
+            DataError: if the folder can't be used, or lacks a class or an image that is needed.
+        """
+        if root is None and not self.folder:
+            raise DataError("the run does not say where its images are; give their folder with --data")
+        if root is None and not Path(self.folder).is_dir():
+            raise DataError(
+                f"there is no folder {shown(self.folder)} any more; give the place of the images with --data"
+            )
+        place = Path(self.folder) if root is None else root
+        images = load_folder(place, self.recipe, bad=self.bad)
+        if not self.train_classes:
+            raise ConfigError("the run has no split of its classes; it is made by fastadapt train --data FOLDER")
+        self._check(images)
+        if self.digest and self._digest(images) != self.digest:
+            logger.warning("%s no longer has the images that this run was trained on: its tasks differ", shown(place))
+        return images
+
+    def source(self, part: Part, loaded: Any = None) -> TaskSource:
+        """Return the source of training, validation or test tasks, over the classes that the run recorded.
+
+        Raises:
+            ConfigError: if the part has no class.
+        """
+        loaded = self.load() if loaded is None else loaded
+        names = self.split[part]
+        if not names:
+            hint = "; set training.validate_every to 0, or data.val_fraction above 0" if part == "val" else ""
+            raise ConfigError(f"the split has no {part} classes{hint}")
+        training = part == "train"
+        position = {name: number for number, name in enumerate(names)}
+        number = np.array([position.get(name, -1) for name in loaded.class_names], dtype=np.int64)
+        return ClassImages(
+            loaded.images,
+            number[loaded.labels],
+            names,
+            ways=self.ways,
+            shots=self.train_shots if training else self.shots,
+            queries=self.train_queries if training else self.queries,
+            rotation=self.rotation,
+            invert=self.invert,
+        )
+
+    def _digest(self, images: FolderImages) -> str:
+        return images.digest(name for part in self.split.values() for name in part)
+
+    def _check(self, images: FolderImages) -> None:
+        """Raise for classes that are missing or have too few images, all of them at once."""
+        counts = images.counts
+        missing: list[str] = []
+        few: list[str] = []
+        for part, names in self.split.items():
+            gone = [name for name in names if name not in counts]
+            missing += [f"class {shown(name)!r} of the {part} part is missing; put it back" for name in gone]
+            shots, queries = (self.train_shots, self.train_queries) if part == "train" else (self.shots, self.queries)
+            present = {name: counts[name] for name in names if name in counts}
+            few += [finding.text for finding in few_images(present, shots, queries)]
+        if missing or few:
+            listed = complain([*missing, *few], "the folder")
+            hint = "\nor lower --shots or --queries, or leave out such classes with --min-images" if few else ""
+            raise DataError(f"{listed}{hint}")
+
+    @property
+    def loss(self) -> Loss:
+        """Cross-entropy."""
+        return CrossEntropy()
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """What one input is, for reading further images."""
+        shape = {"kind": "image", "size": self.size, "channels": self.channels}
+        return {**shape, "invert": self.invert, "fit": self.fit}
+
+    classes: ClassVar[None] = None
+    flat_batch: ClassVar[int] = 0

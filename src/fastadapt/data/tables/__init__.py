@@ -1,0 +1,1 @@
+"""Tables whose rows belong to tasks, and files of points."""

@@ -1,0 +1,234 @@
+"""A table whose rows belong to tasks: one value of a column (a school, a shop, a patient) is one task.
+
+    fastadapt train --data tasks.csv --task-column school --target score
+
+Tasks are split into training, validation and test before anything is fitted. A drawn task takes K rows of one of them
+to adapt on, and others of the same to be judged on.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
+
+from fastadapt.atomic import write_text
+from fastadapt.data.files import shown
+from fastadapt.data.tables.columns import Preparation, is_missing, missing_columns, raise_problems
+from fastadapt.data.tables.csv_rows import Rows
+from fastadapt.errors import ConfigError, DataError
+from fastadapt.tasks import Task
+
+Part = Literal["train", "val", "test"]
+FEWEST_QUERIES = 5
+"""Rows beyond the support that a task must have, or it is left out."""
+FEWEST_TASKS = 6
+"""Tasks without which there is nothing to split."""
+
+
+@dataclass(frozen=True)
+class TaskSplit:
+    """Hold the names of the tasks of each part, and those that have too few rows with how many they have."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+    too_small: Mapping[str, int] = field(default_factory=dict)
+
+    def names(self, part: Part) -> tuple[str, ...]:
+        """Return the names of a part's tasks."""
+        return {"train": self.train, "val": self.val, "test": self.test}[part]
+
+
+def rows_of_tasks(rows: Rows, column: str) -> dict[str, np.ndarray]:
+    """Return the row numbers of each task, by its name.
+
+    Raises:
+        DataError: if there is no such column, or the task of a row is missing.
+    """
+    raise_problems(missing_columns(rows, [column]), rows)
+    found: dict[str, list[int]] = {}
+    problems = []
+    for row, name in enumerate(rows.column(column)):
+        if is_missing(name):
+            problems.append(f"{rows.where(row)}: the task {shown(column)!r} is missing; fill it in or remove the line")
+        found.setdefault(name, []).append(row)
+    raise_problems(problems, rows)
+    return {name: np.array(numbers) for name, numbers in found.items()}
+
+
+def split_tasks(
+    sizes: Mapping[str, int], *, fewest: int, seed: int = 0, val: int | None = None, test: int | None = None
+) -> TaskSplit:
+    """Split tasks into training, validation and test.
+
+    The order is that of a hash of seed and name, so it depends neither on the order of the rows nor on a version of
+    anything.
+
+    Args:
+        sizes: the number of rows of each task.
+        fewest: rows that a task must have; smaller ones are left out, and listed.
+        seed: another seed is another split.
+        val: validation tasks; None takes 15 %, at least 2.
+        test: test tasks; None takes 20 %, at least 2.
+
+    Raises:
+        DataError: if too few tasks are large enough.
+        ConfigError: if no training tasks would be left.
+
+    Example:
+        >>> split = split_tasks(dict.fromkeys("abcdefghij", 20), fewest=15)
+        >>> len(split.train), len(split.val), len(split.test)
+        (6, 2, 2)
+    """
+    small = {name: size for name, size in sorted(sizes.items()) if size < fewest}
+    names = [name for name in sizes if name not in small]
+    if len(names) < FEWEST_TASKS:
+        largest = max(sizes.values(), default=0)
+        raise DataError(
+            f"{len(names)} of {len(sizes)} tasks have the {fewest} rows that are needed (the largest has {largest}), "
+            f"and there must be {FEWEST_TASKS} to train, validate and test; take fewer --shots, or another task column"
+        )
+    val = max(2, round(0.15 * len(names))) if val is None else val
+    test = max(2, round(0.2 * len(names))) if test is None else test
+    if min(val, test) < 1 or val + test > len(names) - 2:
+        raise ConfigError(
+            f"of {len(names)} tasks {val} validate and {test} test, which leaves {len(names) - val - test}; each must "
+            "be at least 1, and 2 must be left to train on"
+        )
+    order = sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+    parts = order[test + val :], order[test : test + val], order[:test]
+    return TaskSplit(*(tuple(sorted(part)) for part in parts), too_small=small)
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedTable:
+    """Hold a table as tensors.
+
+    Args:
+        x: `[n, d]`, the inputs of all rows.
+        y: `[n, 1]`, the standardised target, or `[n]` of class numbers.
+        rows: the row numbers of each task.
+        split: which task is for what.
+    """
+
+    x: Tensor = field(repr=False)
+    y: Tensor = field(repr=False)
+    rows: Mapping[str, np.ndarray] = field(repr=False)
+    split: TaskSplit
+
+    def tasks(self, part: Part) -> dict[str, np.ndarray]:
+        """Return the row numbers of each task of a part, in the order of their names."""
+        return {name: self.rows[name] for name in self.split.names(part)}
+
+    def all_rows(self, part: Part) -> np.ndarray:
+        """Return the row numbers of all tasks of a part."""
+        return np.concatenate(list(self.tasks(part).values()))
+
+    def smallest(self, part: Part) -> int:
+        """Return how many rows the smallest task of a part has."""
+        return min(len(rows) for rows in self.tasks(part).values())
+
+
+def load_table(rows: Rows, split: TaskSplit, preparation: Preparation) -> LoadedTable:
+    """Return a table as tensors.
+
+    Raises:
+        DataError: if a value can't be used.
+    """
+    by_task = rows_of_tasks(rows, preparation.task)
+    return LoadedTable(*preparation.samples(rows), by_task, split)
+
+
+@dataclass(frozen=True, eq=False)
+class TableTasks:
+    """Draw tasks from the rows of a table.
+
+    A task is one of the groups, each as likely as another; of its rows, in a random order, the first K are the support
+    and the next Q the query. So the support of 5 shots is the beginning of that of 10.
+
+    Args:
+        x: `[n, d]`, the inputs of all rows.
+        y: `[n, ...]`, their targets.
+        groups: the row numbers of each task.
+        shots: support rows K; one of several is drawn for each task.
+        queries: query rows Q, which every group must have beyond the largest K.
+
+    Raises:
+        ConfigError: if a setting is outside its range.
+        DataError: if there is no group, or one has too few rows.
+
+    Example:
+        >>> import torch
+        >>> groups = [np.arange(8), np.arange(8, 20)]
+        >>> source = TableTasks(torch.zeros(20, 3), torch.zeros(20, 1), groups, shots=(5,), queries=3)
+        >>> task = source.sample(np.random.default_rng(0))
+        >>> task.support[0].shape, task.query[1].shape
+        (torch.Size([5, 3]), torch.Size([3, 1]))
+    """
+
+    x: Tensor = field(repr=False)
+    y: Tensor = field(repr=False)
+    groups: "list[np.ndarray]" = field(repr=False)
+    shots: tuple[int, ...] = (10,)
+    queries: int = 10
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        check_shots(self.shots)
+        if self.queries < 0:
+            raise ConfigError(f"queries must be at least 0, got {self.queries}")
+        needed = max(self.shots) + self.queries
+        small = [len(group) for group in self.groups if len(group) < needed]
+        if small or not self.groups:
+            found = f"{len(small)} of {len(self.groups)} have fewer, one of them {min(small, default=0)}"
+            raise DataError(f"every task needs {needed} rows for support and query; {found}")
+
+    def sample(self, rng: np.random.Generator) -> Task:
+        """Return one task: support `(x: [K, d], y: [K, ...])` and a query of Q rows of the same form."""
+        group = self.groups[rng.integers(len(self.groups))]
+        k = self.shots[rng.integers(len(self.shots))]
+        order = group[rng.permutation(len(group))]
+        support, query = order[:k], order[k : k + self.queries]
+        return Task((self.x[support], self.y[support]), (self.x[query], self.y[query]))
+
+
+def check_shots(shots: tuple[int, ...]) -> None:
+    """Check numbers of support rows.
+
+    Raises:
+        ConfigError: if there are none, one is below 1, or one comes twice.
+    """
+    if not shots or min(shots) < 1 or len(set(shots)) < len(shots):
+        raise ConfigError(f"shots must be different whole numbers of at least 1, got {shots}")
+
+
+def write_split(path: Path, split: TaskSplit, facts: Mapping[str, Any]) -> None:
+    """Write which task was for what, as JSON."""
+    write_text(path, json.dumps({**facts, **asdict(split)}, indent=1) + "\n")
+
+
+def read_support(rows: Rows, preparation: Preparation, shots: int | None = None) -> tuple[Tensor, Tensor]:
+    """Return the support set `(x, y)` that a table of one new task holds, the first `shots` rows or all.
+
+    The task column may be missing there; if it is there, it must have one value.
+
+    Raises:
+        DataError: if the table has rows of several tasks or too few, or a value can't be used.
+    """
+    if preparation.task in rows.header:
+        names = sorted(set(rows.column(preparation.task)))
+        if len(names) > 1:
+            listed = ", ".join(map(shown, names[:3]))
+            raise DataError(
+                f"{rows.name} has rows of {len(names)} tasks in column {shown(preparation.task)!r} ({listed}, ...); "
+                "adapt to one at a time"
+            )
+    if shots is not None and len(rows) < shots:
+        raise DataError(f"{rows.name} has {len(rows)} of the {shots} rows asked for; add {shots - len(rows)}")
+    x, y = preparation.samples(rows)
+    return (x, y) if shots is None else (x[:shots], y[:shots])

@@ -1,0 +1,201 @@
+"""A table as the data of a run: how it was split and prepared is part of the run's configuration."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from fastadapt.data.files import shown
+from fastadapt.data.tables.columns import Preparation, missing_columns, raise_problems
+from fastadapt.data.tables.csv_rows import Encoding, Rows, read_rows
+from fastadapt.data.tables.fit_columns import Problem, fit_preparation
+from fastadapt.data.tables.table import (
+    FEWEST_QUERIES,
+    LoadedTable,
+    Part,
+    TableTasks,
+    TaskSplit,
+    check_shots,
+    load_table,
+    rows_of_tasks,
+    split_tasks,
+)
+from fastadapt.errors import ConfigError, DataError
+from fastadapt.losses import CrossEntropy, Loss, ScaledMSE
+from fastadapt.tasks import TaskSource
+
+MOST_TRAIN_SUPPORT = 40
+"""Rows of a training task for a method that needs no query (Reptile)."""
+
+
+@dataclass(frozen=True)
+class TableData:
+    """Rows of a CSV file that belong to tasks."""
+
+    preparation: Preparation = dataclasses.field(default_factory=Preparation)
+    """How columns become numbers."""
+    file: str = ""
+    """Name of the file, for people."""
+    sha256: str = ""
+    """Of the file's bytes."""
+    encoding: Encoding = "auto"
+    """How its characters are written."""
+    every_shots: tuple[int, ...] = (10,)
+    """Support rows K of a task; several are mixed in training and measured one by one."""
+    queries: int = 100
+    """Most query rows of a test task."""
+    train_support: int | None = None
+    """Support rows of a training task, where they are not K."""
+    train_queries: int = 10
+    """Query rows of a training or validation task; Reptile trains without."""
+    split_seed: int = 0
+    """Seed of the split into training, validation and test tasks."""
+    val_tasks: int = 2
+    """How many tasks validate."""
+    test_tasks: int = 2
+    """How many tasks test."""
+
+    def __post_init__(self) -> None:
+        check_shots(self.every_shots)
+        if self.queries < 1:
+            raise ConfigError(f"data.queries must be at least 1, as test tasks are judged on them; got {self.queries}")
+
+    @property
+    def fewest(self) -> int:
+        """Rows that a task must have."""
+        return max(self.every_shots) + FEWEST_QUERIES
+
+    def load(self, root: Path | None = None, download: bool = False) -> LoadedTable:
+        """Read the table again; pass the result to `source`.
+
+        Args:
+            root: the file, or the folder that it is in.
+            download: ignored; a table is the user's own.
+
+        Raises:
+            DataError: if it is not the file that the run was trained on.
+        """
+        if root is None:
+            raise DataError(f"this run was trained on {shown(self.file)}; give that file with --data")
+        path = Path(root) / self.file if Path(root).is_dir() else Path(root)
+        rows = read_rows(path, self.encoding)
+        if rows.sha256 != self.sha256:
+            raise DataError(
+                f"{rows.name} is not the {shown(self.file)} that this run was trained on (its SHA-256 is another), so "
+                "its tasks would be split otherwise; give that file, or train on this one into another --run"
+            )
+        return load_table(rows, self._split(rows), self.preparation)
+
+    def source(self, part: Part, loaded: Any = None) -> TaskSource:
+        """Return the source of training, validation or test tasks, all of one size."""
+        assert isinstance(loaded, LoadedTable)
+        shots = (self.train_support,) if part == "train" and self.train_support is not None else self.every_shots
+        queries = min(self.queries if part == "test" else self.train_queries, loaded.smallest(part) - max(shots))
+        if part == "train" and self.train_support is not None:
+            queries = 0
+        return TableTasks(loaded.x, loaded.y, list(loaded.tasks(part).values()), shots, queries)
+
+    @property
+    def loss(self) -> Loss:
+        """Cross-entropy of labels; the squared error of a number, which is told in the target's own units."""
+        return CrossEntropy() if self.preparation.labels else ScaledMSE(self.preparation.std)
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """What one input is, for reading a user's own data."""
+        return {"kind": "table", "inputs": self.preparation.inputs, "outputs": self.preparation.outputs}
+
+    @property
+    def ways(self) -> int | None:
+        """Classes; None for a numeric target."""
+        return len(self.preparation.labels) or None
+
+    @property
+    def shots(self) -> int:
+        """Support rows of the smallest test task."""
+        return min(self.every_shots)
+
+    @property
+    def train_shots(self) -> int:
+        """Support rows of the largest training task."""
+        return self.train_support or max(self.every_shots)
+
+    classes: ClassVar[None] = None
+    flat_batch: ClassVar[int] = 0
+
+    def _split(self, rows: Rows) -> TaskSplit:
+        sizes = {name: len(numbers) for name, numbers in rows_of_tasks(rows, self.preparation.task).items()}
+        return split_tasks(sizes, fewest=self.fewest, seed=self.split_seed, val=self.val_tasks, test=self.test_tasks)
+
+
+@dataclass(frozen=True)
+class PreparedTable:
+    """Hold the settings that were made for a table, its tensors, and the columns that say nothing."""
+
+    data: TableData
+    loaded: LoadedTable
+    left_out: dict[str, str]
+
+
+def prepare_table(
+    path: Path | str,
+    *,
+    task: str,
+    target: str,
+    shots: Sequence[int] = (10,),
+    queries: int = 100,
+    with_queries: bool = True,
+    problem: Problem = "auto",
+    categorical: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    encoding: Encoding = "auto",
+    split_seed: int = 0,
+    val: int | None = None,
+    test: int | None = None,
+) -> PreparedTable:
+    """Read a table, split its tasks, fit the preparation on the training tasks and return all of it.
+
+    Args:
+        path: the CSV file.
+        task: the column whose values are the tasks.
+        target: the column to predict.
+        shots: support rows K, one number or several.
+        queries: most query rows of a test task.
+        with_queries: whether training tasks have a query (MAML) or a larger support instead (Reptile).
+        problem: what the target is.
+        categorical: columns that are categories although they hold numbers.
+        ignore: columns that are no inputs.
+        encoding: how the file's characters are written.
+        split_seed: seed of the split.
+        val: validation tasks; None takes 15 %.
+        test: test tasks; None takes 20 %.
+
+    Raises:
+        DataError: if the file can't be used.
+        ConfigError: if a setting can't.
+    """
+    rows = read_rows(path, encoding)
+    raise_problems(missing_columns(rows, [task, target, *categorical, *ignore]), rows)
+    draft = TableData(every_shots=tuple(shots), queries=queries)
+    by_task = rows_of_tasks(rows, task)
+    sizes = {name: len(numbers) for name, numbers in by_task.items()}
+    split = split_tasks(sizes, fewest=draft.fewest, seed=split_seed, val=val, test=test)
+    training = sorted(row for name in split.train for row in by_task[name].tolist())
+    fitted = fit_preparation(
+        rows, training, task=task, target=target, categorical=categorical, ignore=ignore, problem=problem
+    )
+    smallest = min(sizes[name] for name in split.train)
+    data = dataclasses.replace(
+        draft,
+        preparation=fitted.preparation,
+        file=Path(path).name,
+        sha256=rows.sha256,
+        encoding=encoding,
+        train_support=None if with_queries else min(smallest, max(MOST_TRAIN_SUPPORT, *shots)),
+        train_queries=min(20, queries),
+        split_seed=split_seed,
+        val_tasks=len(split.val),
+        test_tasks=len(split.test),
+    )
+    return PreparedTable(data, load_table(rows, split, fitted.preparation), fitted.left_out)

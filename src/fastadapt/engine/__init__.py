@@ -1,0 +1,1 @@
+"""Run a function of one task over all tasks of a meta-batch: what picks a way to run them, and the ways."""

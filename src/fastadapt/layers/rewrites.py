@@ -1,0 +1,57 @@
+"""Library functions that are replaced inside the inner loop, while the user's module stays as it is.
+
+Each replacement gives the numbers of the original and covers only the arguments it says it covers:
+
+* batch normalisation takes the moments that the task's `Statistics` name, and is written out;
+* convolution becomes `fastadapt.layers.convolution`, whose derivatives of every order are fast kernels;
+* attention runs on the kernel that has a second derivative;
+* while a program is traced for a compiler, max-pooling takes the form of `fastadapt.layers.pooling`.
+"""
+
+import logging
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+
+from fastadapt.layers import convolution, pooling
+from fastadapt.layers.norm import Statistics
+from fastadapt.layers.tracing import is_for
+
+logger = logging.getLogger("fastadapt")
+_told: set[str] = set()
+
+
+def tell_once(message: str) -> None:
+    """Log `message` at INFO, the first time only."""
+    if message not in _told:
+        _told.add(message)
+        logger.info(message)
+
+
+_MAX_POOLING = (F.max_pool2d, torch.max_pool2d)
+_ATTENTION = (F.scaled_dot_product_attention, F.multi_head_attention_forward)
+
+
+class Rewrites(TorchFunctionMode):
+    """Replace library functions during one forward pass of a task."""
+
+    def __init__(self, statistics: Statistics) -> None:
+        super().__init__()
+        self.statistics = statistics
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is F.batch_norm:
+            return self.statistics.batch_norm(*args, **kwargs)
+        if func is torch.conv2d and not is_for("autograd") and convolution.covers(*args, **kwargs):
+            return convolution.conv2d(*args, **kwargs)
+        if func in _MAX_POOLING and is_for("compiler") and pooling.covers(*args, **kwargs):
+            return pooling.max_pool2d(*args, **kwargs)
+        if func in _ATTENTION:  # inside of a function this mode is off, so the outer one has to be caught
+            tell_once("attention runs with the math kernel: the fused ones have no second derivative")
+            with sdpa_kernel(SDPBackend.MATH):
+                return func(*args, **kwargs)
+        return func(*args, **kwargs)

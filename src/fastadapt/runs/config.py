@@ -1,0 +1,153 @@
+"""A run as data: frozen dataclasses that are validated when built and survive a trip through JSON.
+
+`RunConfig` is complete: with it alone a run can be repeated. The kinds of data, network and method are
+told apart in JSON by their class name under "kind".
+"""
+
+import dataclasses
+import json
+import types
+from dataclasses import dataclass, field
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from fastadapt.data.images.folder_settings import FolderData
+from fastadapt.data.settings import MiniImageNetData, OmniglotData, SinusoidData
+from fastadapt.data.tables.table_settings import TableData
+from fastadapt.errors import ConfigError
+from fastadapt.evaluate import Protocol
+from fastadapt.learner import Learner
+from fastadapt.methods.settings import (
+    FineTuneMethod,
+    FOMLMethod,
+    MAMLMethod,
+    NearestMethod,
+    PretrainMethod,
+    ReptileMethod,
+)
+from fastadapt.nets.settings import Conv4Net, MLPNet, ResNet12Net, build_net
+from fastadapt.training.settings import Training
+
+_LONGEST = 60  # characters of a value in a message
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything a run depends on."""
+
+    data: SinusoidData | OmniglotData | MiniImageNetData | FolderData | TableData = field(default_factory=SinusoidData)
+    """Where tasks come from."""
+    net: MLPNet | Conv4Net | ResNet12Net = field(default_factory=MLPNet)
+    """The network."""
+    # FOMLMethod ahead of the class it extends: the command line takes the first that fits
+    method: MAMLMethod | FOMLMethod | ReptileMethod | PretrainMethod | FineTuneMethod | NearestMethod = field(
+        default_factory=MAMLMethod
+    )
+    """How it learns to learn."""
+    training: Training = field(default_factory=Training)
+    """The outer loop."""
+    protocol: Protocol = field(default_factory=Protocol)
+    """How the result is measured."""
+    validation_tasks: int = 100
+    """Tasks of each validation."""
+    export: Literal["best", "last"] = "best"
+    """Which weights become the model: the best validated ones or the last."""
+
+    def __post_init__(self) -> None:
+        """Check that the method gets the batches it learns from."""
+        flat, name = isinstance(self.method, FineTuneMethod | NearestMethod), type(self.method).__name__
+        if flat and not self.data.flat_batch:
+            raise ConfigError(
+                f"{name} trains a classifier of all classes, and data.flat_batch is {self.data.flat_batch}: set the "
+                "images of a batch, for example 64, on data that has classes"
+            )
+        if self.data.flat_batch and not flat:
+            raise ConfigError(
+                f"{name} trains on tasks, and data.flat_batch is {self.data.flat_batch}: set it to 0, or choose a "
+                "method that trains a classifier of all classes"
+            )
+
+    def build(self) -> Learner:
+        """Return a fresh learner; seed torch before if its first weights should repeat."""
+        model = build_net(self.net.describe(self.data))
+        if isinstance(self.method, FineTuneMethod | NearestMethod):
+            return self.method.build(model, self.data.loss, self.data.classes)
+        return self.method.build(model, self.data.loss)
+
+    @property
+    def validation(self) -> Protocol:
+        """The protocol of a validation during training."""
+        return dataclasses.replace(self.protocol, name="validation-v1", tasks=self.validation_tasks, split="val")
+
+    def to_json(self) -> str:
+        """Return the configuration as JSON."""
+        return json.dumps(_to_plain(self), indent=2)
+
+    @staticmethod
+    def from_json(text: str) -> "RunConfig":
+        """Return the configuration that `to_json` wrote.
+
+        Raises:
+            ConfigError: if the text is not such a configuration.
+        """
+        try:
+            return _from_plain(json.loads(text), RunConfig)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(f"this is not a run configuration ({error})") from None
+
+
+def _to_plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: _to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"kind": type(value).__name__, **fields}
+    return [_to_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _from_plain(value: Any, kind: Any) -> Any:
+    members = get_args(kind) if _is_union(kind) else (kind,)
+    options: list[Any] = [option for option in members if option is not types.NoneType]
+    if value is None:
+        return None
+    if isinstance(value, dict):
+        chosen: Any = next((o for o in options if getattr(o, "__name__", "") == value["kind"]), None)
+        if chosen is None:
+            raise ConfigError(f"{value['kind']!r} is not one of {[getattr(o, '__name__', o) for o in options]}")
+        hints = get_type_hints(chosen)
+        unknown = set(value) - {f.name for f in dataclasses.fields(chosen)} - {"kind"}
+        if unknown:
+            raise ConfigError(f"{chosen.__name__} has no setting {', '.join(sorted(unknown))}")
+        return chosen(**{name: _from_plain(item, hints[name]) for name, item in value.items() if name != "kind"})
+    if isinstance(value, list):
+        item = next((get_args(option)[0] for option in options if get_origin(option) is tuple), None)
+        return tuple(_from_plain(entry, item) for entry in value)
+    return value
+
+
+def _is_union(kind: Any) -> bool:
+    return get_origin(kind) in (Union, types.UnionType)
+
+
+def differences(old: RunConfig, new: RunConfig) -> list[str]:
+    """Return the settings that differ and would make a resume another run, as `training.lr: 0.1 -> 0.2`.
+
+    What only decides how long, how often and how loudly may change between the lives of a run.
+    """
+    a, b = _flat(_to_plain(old)), _flat(_to_plain(new))
+    free = {"export", "data.folder"}  # a folder of images may move; a digest says that it is still the same
+    outside = [key for key in sorted(a | b) if not key.startswith("training.") and key not in free]
+    changed = [f"{key}: {_short(a.get(key))} -> {_short(b.get(key))}" for key in outside if a.get(key) != b.get(key)]
+    return changed + [f"training.{line}" for line in new.training.conflicts(dataclasses.asdict(old.training))]
+
+
+def _short(value: Any) -> str:
+    """Return a value for a message; a thousand names of classes would not be one."""
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
+    return flat

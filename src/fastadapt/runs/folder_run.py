@@ -1,0 +1,224 @@
+"""From `fastadapt train --data FOLDER ...` to the configuration of a run, by a look at the images.
+
+What the size, the colours and the number of images decide is not known before they were read, so the words of the
+command line that bear on it (`Wishes`) are taken first, and the other options are read with what was found as defaults.
+"""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from fastadapt.training.checkpoint import saved_steps
+from fastadapt.runs.config import RunConfig
+from fastadapt.data.files import shown
+from fastadapt.data.images.folder_images import Bad, FolderImages, load_folder
+from fastadapt.data.images.folder_settings import FolderData
+from fastadapt.data.images.images import Fit, ImageRecipe
+from fastadapt.data.images.survey import LARGE, survey_folder
+from fastadapt.errors import ConfigError
+from fastadapt.runs.presets_folder import LARGEST_SMALL, REPTILE_SHOTS, TRAIN_QUERIES, FolderMethod, folder_preset
+from fastadapt.runs.run_files import read_config
+
+logger = logging.getLogger(__name__)
+
+MOST_QUERIES = 15
+"""Query images of each class in a test task, if there are so many."""
+_SPLIT = ("ways", "val_fraction", "test_fraction", "split_seed", "min_images")  # what decides who is in which part
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """Hold what the command line says about the folder; None is to be found by looking."""
+
+    data: Path
+    method: FolderMethod
+    ways: int
+    shots: int
+    queries: int | None
+    size: int | None
+    channels: Literal[1, 3] | None
+    fit: Fit
+    bad: Bad
+    min_images: int
+    val: float
+    test: float
+    split_seed: int
+
+    def __post_init__(self) -> None:
+        for name, least in (("ways", 2), ("shots", 1), ("queries", 1), ("min_images", 0), ("split_seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+
+    @property
+    def name(self) -> str:
+        """A name for the run."""
+        own = self.data.absolute().name.strip(".")  # a folder may be named "..", or be the root
+        return f"{self.method}-{own or 'images'}-{self.ways}w{self.shots}s"
+
+
+def parse_wishes(argv: Sequence[str]) -> tuple[Wishes, list[str]]:
+    """Return what is said about the folder, and the other words.
+
+    Raises:
+        ConfigError: if no folder is named, or a number is outside its range.
+
+    Example:
+        >>> wishes, rest = parse_wishes(["--data", "photos", "--ways", "3", "--training.steps", "9"])
+        >>> wishes.ways, wishes.name, rest
+        (3, 'maml-photos-3w1s', ['--training.steps', '9'])
+    """
+    parser = _parser()
+    found, rest = parser.parse_known_args(list(argv))
+    if {"-h", "--help"} & set(rest):
+        print(parser.format_help())
+    elif found.data is None:
+        raise ConfigError("name a preset (fastadapt list shows them), or your own images with --data FOLDER")
+    values = {**vars(found), "data": found.data or Path("FOLDER")}
+    values["channels"] = {"auto": None, "1": 1, "3": 3}[found.channels]
+    return Wishes(**values), rest
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastadapt train",
+        usage="fastadapt train --data FOLDER [--ways N] [--shots K] [options]",
+        description="Meta-train on your own images, one folder for each class. Classes are divided into training, "
+        "validation and test.",
+        add_help=False,
+        allow_abbrev=False,
+    )
+    say = parser.add_argument_group("your images").add_argument
+
+    def both(name: str) -> tuple[str, ...]:  # as the options of a preset are spelt
+        return f"--{name}", f"--data.{name}", *([f"--data.{name.replace('-', '_')}"] if "-" in name else [])
+
+    say("--data", type=Path, metavar="FOLDER", help="class folders at any depth")
+    say("--method", choices=get_args(FolderMethod), default="maml", help="default: %(default)s")
+    say(*both("ways"), type=int, default=5, metavar="N", help="classes of a task (default: %(default)s)")
+    say(*both("shots"), type=int, default=1, metavar="K", help="images of each to adapt on (default: %(default)s)")
+    say(
+        *both("queries"),
+        type=int,
+        metavar="Q",
+        help=f"images of each to be judged on (default: {MOST_QUERIES}, or what the smallest class has left)",
+    )
+    say(*both("size"), type=int, help="height and width to train at (default: 84, or 28 for small images)")
+    say(*both("channels"), choices=("auto", "1", "3"), default="auto", help="auto: 1 if all images are grey, else 3")
+    say(*both("fit"), choices=get_args(Fit), default="crop", help="images that are not square (default: %(default)s)")
+    say(*both("bad"), choices=get_args(Bad), default="fail", help="what can't be used: refused or left out")
+    say(*both("min-images"), type=int, default=0, metavar="M", help="leave out classes with fewer images")
+    say("--val", *both("val-fraction")[1:], type=float, default=0.16, help="share of the classes that validate")
+    say("--test", *both("test-fraction")[1:], type=float, default=0.2, help="share of the classes to test on")
+    say(*both("split-seed"), type=int, default=1, help="seed of the division of the classes (default: %(default)s)")
+    return parser
+
+
+def first_guess(wishes: Wishes) -> RunConfig:
+    """Return a configuration without a look at the images, to find mistakes in the other words before it."""
+    size = wishes.size or LARGE
+    data = _data(wishes, size, wishes.channels or 3, wishes.queries or MOST_QUERIES, REPTILE_SHOTS)
+    guess = folder_preset(wishes.method, data)
+    # the number of steps that is reported follows from the size, and a guess must not refuse what is right
+    return replace(guess, protocol=replace(guess.protocol, report=None))
+
+
+def resolve(wishes: Wishes, run: Path) -> tuple[RunConfig, FolderImages]:
+    """Read the images and return the configuration for them; a run that is gone on with keeps its own split.
+
+    Args:
+        wishes: what the user said.
+        run: the folder of the run, which may not exist yet.
+
+    Raises:
+        DataError: if the folder can't be used as asked; the sentences say how it can.
+    """
+    before = recorded(run)
+    size, channels, survey = wishes.size, wishes.channels, None
+    if before is not None:
+        size, channels = size or before.size, channels or before.channels
+    if size is None or channels is None:
+        survey = survey_folder(wishes.data, size=size, channels=channels, fit=wishes.fit)
+        size, channels = survey.recipe.size, survey.recipe.channels
+    images = load_folder(wishes.data, ImageRecipe(size, channels, fit=wishes.fit), bad=wishes.bad, survey=survey)
+    counts = {name: count for name, count in images.counts.items() if count >= wishes.min_images}
+    data = _data(wishes, size, channels, 1, 1)
+    if before is not None and _same_split(before, data):
+        classes = {f"{part}_classes": names for part, names in before.split.items()}
+        data = replace(data, **classes)
+        counts = {name: counts.get(name, 0) for names in before.split.values() for name in names}
+    else:
+        data = data.divided(images)
+    least = min(counts.values())
+    queries = wishes.queries or max(1, min(MOST_QUERIES, least - wishes.shots))
+    sized = _data(wishes, size, channels, queries, least)
+    data = replace(sized, **{f"{part}_classes": names for part, names in data.split.items()})
+    parts = ", ".join(f"{len(names)} {part}" for part, names in data.split.items())
+    logger.info(
+        "%s: %d images of %d classes (%s), at %dx%d pixels in %s; %d-way %d-shot tasks, %d queries a class",
+        shown(wishes.data),
+        sum(counts.values()),
+        len(counts),
+        parts,
+        size,
+        size,
+        "colour" if channels == 3 else "grey",
+        data.ways,
+        data.shots,
+        data.queries,
+    )
+    return folder_preset(wishes.method, data), images
+
+
+def seal(config: RunConfig, images: FolderImages, run: Path) -> RunConfig:
+    """Return `config` with the digest of the images it uses, after these were found to be enough and unchanged.
+
+    Raises:
+        ConfigError: if the run in `run` began with other images of the same classes.
+        DataError: if a class is missing or has too few images.
+    """
+    data, before = config.data, recorded(run)
+    assert isinstance(data, FolderData)
+    sealed = data.sealed(images)
+    if before is not None and before.split == sealed.split and before.digest != sealed.digest:
+        raise ConfigError(
+            f"the images in {shown(data.folder)} are not those that {shown(run)} began with "
+            f"(digest {before.digest}, now {sealed.digest}); put the files back, or choose another --run"
+        )
+    return replace(config, data=sealed)
+
+
+def recorded(run: Path) -> FolderData | None:
+    """Return the data of a run that has begun, if it is a run on a folder."""
+    if not (run / "config.json").is_file() or not saved_steps(run / "checkpoints"):
+        return None
+    data = read_config(run).data
+    return data if isinstance(data, FolderData) else None
+
+
+def _same_split(before: FolderData, data: FolderData) -> bool:
+    return all(getattr(before, name) == getattr(data, name) for name in _SPLIT)
+
+
+def _data(wishes: Wishes, size: int, channels: Literal[1, 3], queries: int, least: int) -> FolderData:
+    """Return the data setting; `least` is the number of images of the smallest class."""
+    reptile, small = wishes.method == "reptile", size <= LARGEST_SMALL
+    return FolderData(
+        ways=wishes.ways,
+        train_shots=max(wishes.shots, min(REPTILE_SHOTS, least)) if reptile else wishes.shots,
+        train_queries=0 if reptile else (min(queries, TRAIN_QUERIES) if small else queries),
+        shots=wishes.shots,
+        queries=queries,
+        size=size,
+        channels=channels,
+        fit=wishes.fit,
+        bad=wishes.bad,
+        min_images=wishes.min_images,
+        val_fraction=wishes.val,
+        test_fraction=wishes.test,
+        split_seed=wishes.split_seed,
+        folder=str(wishes.data),
+    )

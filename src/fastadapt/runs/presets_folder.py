@@ -1,0 +1,83 @@
+"""Settings for a folder of your own images: a start that is known to work on pictures of that size, not a publication.
+
+Up to 32 pixels they are those of Omniglot (stride-2 `Conv4` with 64 filters, one inner step), above those of
+mini-ImageNet (max-pooled `Conv4` with 32 filters, five inner steps); the number of outer steps is 10,000 for both.
+"""
+
+from dataclasses import replace
+from typing import Literal
+
+from fastadapt.runs.config import RunConfig
+from fastadapt.data.images.folder_settings import FolderData
+from fastadapt.evaluate import Protocol
+from fastadapt.methods.settings import MAMLMethod, ReptileMethod
+from fastadapt.nets.settings import Conv4Net
+from fastadapt.training.settings import Training
+
+FolderMethod = Literal["maml", "reptile"]
+
+LARGEST_SMALL = 32
+"""Pixels up to which an image counts as small."""
+TRAIN_QUERIES = 5
+"""Query images of each class in a training task of small images: fewer than in a test, for speed."""
+REPTILE_SHOTS = 15
+"""Images of each class in a training task of Reptile, if there are so many."""
+
+
+def folder_preset(method: FolderMethod, data: FolderData) -> RunConfig:
+    """Return the configuration of a run on a folder.
+
+    Args:
+        method: "maml" or "reptile".
+        data: what is trained on.
+    """
+    small, few = data.size <= LARGEST_SMALL, data.ways <= 5
+    training = Training(
+        steps=10_000, validate_every=500 if data.val_fraction else 0, checkpoint_every=100, log_every=50
+    )
+    name = f"folder-{data.ways}w{data.shots}s"
+    return (_reptile if method == "reptile" else _maml)(data, training, name, small, few)
+
+
+def _maml(data: FolderData, training: Training, name: str, small: bool, few: bool) -> RunConfig:
+    # Finn et al. 2017 (arXiv:1703.03400), as the presets of Omniglot and mini-ImageNet have them; a smaller meta-batch.
+    adapt = ("*", "!blocks.*.1.*")
+    if small:
+        net = Conv4Net()
+        method = MAMLMethod(
+            inner_lr=0.4 if few else 0.1,
+            loss_reduction="sum_over_classes",
+            steps=1 if few else 5,
+            test_steps=3 if few else 5,
+            adapt=adapt,
+        )
+    else:
+        net = Conv4Net(width=32, down="max", pooled="flatten")
+        method = MAMLMethod(inner_lr=0.01, loss_reduction="sum_over_classes", steps=5, test_steps=10, adapt=adapt)
+    return RunConfig(
+        data=data,
+        net=net,
+        method=method,
+        training=replace(training, meta_batch=16 if small else 4, lr=1e-3),
+        protocol=Protocol(f"{name}-v1", tasks=600, steps=10, report=method.test_steps if small else None),
+        validation_tasks=100,
+    )
+
+
+def _reptile(data: FolderData, training: Training, name: str, small: bool, few: bool) -> RunConfig:
+    # Nichol et al. 2018 (arXiv:1803.02999), as the presets of Omniglot and mini-ImageNet have it.
+    if small:
+        net = Conv4Net(pooled="flatten", affine="both")
+        method = ReptileMethod(steps=5 if few else 10, batch=10 if few else 20, test_batch=5 if few else 10)
+    else:
+        net = Conv4Net(width=32, down="max_same", pooled="flatten", affine="both")
+        method = ReptileMethod(steps=8, batch=10, test_batch=5 if data.shots == 1 else 15)
+    return RunConfig(
+        data=data,
+        net=net,
+        method=method,
+        training=replace(training, meta_batch=5, optimizer="sgd", lr=1.0, schedule="linear"),
+        protocol=Protocol(f"{name}-reptile-v1", tasks=600, steps=50),
+        validation_tasks=50,
+        export="last",
+    )

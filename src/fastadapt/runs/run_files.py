@@ -1,0 +1,227 @@
+"""A run on disk, and the exported model that other commands and machines need.
+
+runs/<name>/config.json          complete: with it the run can be repeated
+runs/<name>/split.json           which classes train, validate and test, where they are your own
+runs/<name>/metrics.jsonl        what was logged
+runs/<name>/checkpoints/step-N/  what a resume needs
+runs/<name>/model/               the learner: weights, configuration, what an input is
+runs/<name>/evaluation.json      the result under the run's protocol
+runs/<name>/report/              pictures and a table
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from fastadapt.atomic import write_folder, write_text
+from fastadapt.training.checkpoint import best_checkpoint, latest_checkpoint, saved_steps, verify, write_manifest
+from fastadapt.runs.config import RunConfig, differences
+from fastadapt.data.images.folder_settings import FolderData
+from fastadapt.data.images.omniglot_splits import ClassSplit
+from fastadapt.errors import CheckpointError, ConfigError
+from fastadapt.evaluate import Evaluation
+from fastadapt.learner import Learner
+from fastadapt.methods.settings import MAMLMethod
+
+MODEL_FILES = ("learner.safetensors", "model.json")
+SHIPPED = Path(__file__).parents[1] / "shipped"
+"""The models that come with fastadapt; each can be named where a run is asked for."""
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """Hold a trained learner and what is needed to use it.
+
+    Args:
+        learner: the learner, in evaluation mode.
+        config: how it was trained.
+        name: the run's name.
+        step: outer steps of the weights.
+    """
+
+    learner: Learner
+    config: RunConfig
+    name: str
+    step: int
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """What one input is: `{"kind": "image" | "points", ...}`."""
+        return self.config.data.input
+
+    @property
+    def net(self) -> dict[str, Any]:
+        """Name and arguments of the network."""
+        return self.config.net.describe(self.config.data)
+
+    @property
+    def ways(self) -> int | None:
+        """Classes of a task; None for regression."""
+        return self.config.data.ways
+
+    @property
+    def shots(self) -> int:
+        """Support samples (for each class) of a test task."""
+        return self.config.data.shots
+
+    @property
+    def fewest_ways(self) -> int | None:
+        """With how few classes the run can be used; None for regression."""
+        fewest: int | None = getattr(self.config.data, "fewest_ways", None)
+        return self.ways if fewest is None else fewest
+
+    def narrowed(self, ways: int) -> "LoadedRun":
+        """Return the run for tasks of fewer classes: the head keeps its first `ways` outputs.
+
+        Labels are drawn at random in training, so that no output differs from another in what it is for.
+
+        Raises:
+            ConfigError: if the run was not made for so few classes, or for so many.
+        """
+        if ways == self.ways:
+            return self
+        if self.ways is None or self.fewest_ways is None or not self.fewest_ways <= ways <= self.ways:
+            some = f"{self.fewest_ways} to {self.ways}" if self.fewest_ways != self.ways else f"exactly {self.ways}"
+            raise ConfigError(f"{self.name} is made for {some} classes, not for {ways}")
+        data = replace(self.config.data, ways=ways, fewest_ways=None)  # type: ignore[call-arg]
+        config = replace(self.config, data=data)
+        learner = config.build()
+        old = self.learner.state_dict()
+        cut = {}
+        for name, tensor in learner.state_dict().items():
+            rows = old[name]
+            cut[name] = rows if rows.shape == tensor.shape else rows[:ways]
+        learner.load_state_dict(cut)
+        device = next(self.learner.parameters()).device
+        return LoadedRun(learner.to(device).eval(), config, self.name, self.step)
+
+
+def export_model(folder: Path, config: RunConfig, which: str | None = None) -> Path:
+    """Write `folder/model/` from the best or the last checkpoint of a run, and return it.
+
+    Raises:
+        CheckpointError: if there is no valid checkpoint, or the folder can't be written.
+    """
+    find = best_checkpoint if (which or config.export) == "best" else latest_checkpoint
+    checkpoint = find(folder / "checkpoints")
+    if checkpoint is None:
+        raise CheckpointError(f"{folder} has no checkpoint to export; train first")
+    facts: dict[str, Any] = {"step": checkpoint.step, "score": checkpoint.state.get("score")}
+    if isinstance(config.method, MAMLMethod):  # codes scale the inner loss differently: say what this is in theirs
+        facts["inner lr for a mean loss"] = config.method.mean_loss_lr(config.data.ways, config.data.train_shots)
+    facts["config"] = json.loads(config.to_json())
+
+    def fill(temporary: Path) -> None:
+        save_file(checkpoint.learner, temporary / "learner.safetensors")
+        (temporary / "model.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        write_manifest(temporary, MODEL_FILES)
+
+    write_folder(folder / "model", fill)
+    return folder / "model"
+
+
+def save_evaluation(folder: Path, step: int, result: Evaluation) -> None:
+    """Write `folder/evaluation.json`: the result, and of which step's weights it is.
+
+    Raises:
+        CheckpointError: if it can't be written.
+    """
+    record = {"step": step, **json.loads(result.to_json())}
+    write_text(folder / "evaluation.json", json.dumps(record, indent=2) + "\n")
+
+
+def save_split(folder: Path, data: FolderData) -> None:
+    """Write `folder/split.json`: the classes of each part, how they were divided, and a digest of the images.
+
+    Raises:
+        CheckpointError: if it can't be written.
+    """
+    record = {
+        "folder": data.folder,
+        "seed": data.split_seed,
+        "sha256": ClassSplit("folder", data.train_classes, data.val_classes, data.test_classes).sha256,
+        "images": data.digest,
+        **{part: list(names) for part, names in data.split.items()},
+    }
+    write_text(folder / "split.json", json.dumps(record, indent=2) + "\n")
+
+
+def read_config(folder: Path) -> RunConfig:
+    """Return the configuration of a run.
+
+    Raises:
+        CheckpointError: if `folder` is not a run.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{folder} is not a run: it has no config.json (train one with fastadapt train)")
+    return RunConfig.from_json(path.read_text(encoding="utf-8"))
+
+
+def settle(folder: Path, config: RunConfig) -> None:
+    """Write the run's `config.json`, or make sure that the one there is the same run.
+
+    Raises:
+        ConfigError: if the folder holds a run with other settings.
+    """
+    path = folder / "config.json"
+    if path.is_file() and saved_steps(folder / "checkpoints"):
+        changed = differences(read_config(folder), config)
+        if changed:
+            raise ConfigError(
+                f"{folder} holds a run with other settings ({'; '.join(changed[:5])}"
+                f"{' and more' if len(changed) > 5 else ''}); go on with the same settings, or choose another folder"
+            )
+    elif folder.is_dir() and any(folder.iterdir()) and not path.is_file():
+        raise ConfigError(f"{folder} is not empty and not a run; choose another --run")
+    write_text(path, config.to_json() + "\n")
+
+
+def shipped_models() -> list[str]:
+    """Return the names of the models that come with fastadapt."""
+    return sorted(path.parent.name for path in SHIPPED.glob("*/model.json"))
+
+
+def run_folder(run: Path | str) -> Path:
+    """Return the folder of a run: the one that is named, else that of the shipped model of that name.
+
+    A folder that is no run, as one of images that happens to be called `drawing`, does not hide the shipped model.
+
+    Example:
+        >>> run_folder("drawing").name
+        'drawing'
+    """
+    path = Path(run)
+    is_run = any((path / name).exists() for name in ("config.json", "model", "model.json"))
+    return SHIPPED / path if not is_run and str(path) in shipped_models() else path
+
+
+def load_run(folder: Path | str) -> LoadedRun:
+    """Load the trained learner of a run, of its `model/` folder alone, or a shipped model by its name.
+
+    Raises:
+        CheckpointError: if there is none, or it is damaged.
+    """
+    folder = run_folder(folder)
+    model = folder if (folder / "model.json").is_file() else folder / "model"
+    if not model.is_dir():
+        hint = (
+            "it has no model/ yet: let its training finish or stop"
+            if (folder / "config.json").is_file()
+            else f"not a run, nor a model that is shipped ({', '.join(shipped_models())})"
+        )
+        raise CheckpointError(f"can't load {folder}: {hint}")
+    verify(model, MODEL_FILES)
+    try:
+        facts = json.loads((model / "model.json").read_text(encoding="utf-8"))
+        config = RunConfig.from_json(json.dumps(facts["config"]))
+        learner = config.build()
+        learner.load_state_dict(load_file(model / "learner.safetensors"))
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{model} can't be read: {str(error).splitlines()[0]}") from None
+    name = model.parent.resolve().name if model.name == "model" else model.resolve().name
+    return LoadedRun(learner.eval(), config, name, int(facts["step"]))

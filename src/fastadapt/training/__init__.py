@@ -1,0 +1,1 @@
+"""The outer loop with its settings, checkpoints, log and interrupts."""

@@ -1,0 +1,371 @@
+"""The outer loop, readable from top to bottom.
+
+    for step in range(steps):
+        tasks = task numbers step*B .. step*B + B-1
+        loss = learner(tasks).loss
+        loss.backward()
+        optimizer.step()
+
+Around it: a resume that is exact, a guard that no number which is not finite ever reaches the optimizer,
+validation, checkpoints, and a stop on Ctrl-C, SIGTERM or a time limit that loses nothing.
+"""
+
+import copy
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from fastadapt.data.images.resident import resident
+from fastadapt.engine.engine import Engine
+from fastadapt.errors import CheckpointError, ConfigError, DivergenceError
+from fastadapt.evaluate import Evaluation, Protocol, measure, summarise, with_headline
+from fastadapt.learner import Learner, Outcome
+from fastadapt.tasks import SampleFunction, Task, Tasks, TaskSource, draw_batch
+from fastadapt.training.checkpoint import Checkpoint, environment, latest_checkpoint, prune, save_checkpoint
+from fastadapt.training.interrupts import Interrupts
+from fastadapt.training.log import RunLog
+from fastadapt.training.settings import Training
+
+Stop = Literal["finished", "time limit", "SIGINT", "SIGTERM"]
+logger = logging.getLogger("fastadapt")
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """Hold what one outer step did.
+
+    Args:
+        outcome: what the learner made of the tasks.
+        moved: whether the weights were moved; false where a number was not finite.
+        gradient: the norm of the meta-gradient before clipping, a scalar.
+    """
+
+    outcome: Outcome
+    moved: bool
+    gradient: Tensor
+
+
+OuterStep = Callable[[Learner, list[Tasks], torch.optim.Optimizer, Training], Stepped]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Hold how a training ended.
+
+    Args:
+        step: outer steps done.
+        stopped: "finished", "time limit", or the signal that ended it.
+        skipped: steps that were skipped because a loss or gradient was not finite.
+        records: what was logged, as in `metrics.jsonl`.
+    """
+
+    step: int
+    stopped: Stop
+    skipped: int
+    records: list[dict[str, Any]]
+
+
+def outer_step(learner: Learner, tasks: list[Tasks], optimizer: torch.optim.Optimizer, training: Training) -> Stepped:
+    """Take one step of the outer optimizer; leave everything as it was if a number is not finite."""
+    buffers = {name: value.clone() for name, value in learner.named_buffers()}
+    optimizer.zero_grad(set_to_none=True)
+    outcome = learner(tasks)
+    outcome.loss.backward()
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    gradient = _norm([p.grad for p in params if p.grad is not None])
+    if not bool(torch.isfinite(outcome.loss) & torch.isfinite(gradient)):
+        with torch.no_grad():
+            for name, value in learner.named_buffers():
+                value.copy_(buffers[name])
+        return Stepped(outcome, False, gradient)
+    training.clip(params)
+    optimizer.step()
+    return Stepped(outcome, True, gradient)
+
+
+def meta_train(
+    learner: Learner,
+    source: TaskSource | SampleFunction,
+    training: Training | None = None,
+    *,
+    validation: TaskSource | SampleFunction | None = None,
+    protocol: Protocol | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    folder: Path | str | None = None,
+    outer_step: OuterStep = outer_step,
+    quiet: bool = False,
+    tensorboard: bool = False,
+) -> Trained:
+    """Meta-train a learner; go on from the newest checkpoint in `folder` if there is one.
+
+    Args:
+        learner: any learner; trained in place.
+        source: where the tasks come from. Step `s` takes the tasks number `s B .. s B + B - 1` of the stream
+            `(seed, "train")`, whatever happened before.
+        training: settings of the loop.
+        validation: a source of validation tasks; used every `training.validate_every` steps.
+        protocol: how to validate; default 100 tasks of the stream "val".
+        optimizer: the outer optimizer, if not the one of the settings; its rates are scaled by the schedule.
+        folder: where `metrics.jsonl` and `checkpoints/` go; None keeps nothing on disk.
+        outer_step: what one step does with the tasks.
+        quiet: show nothing.
+        tensorboard: also write TensorBoard events.
+
+    Returns:
+        How it ended. The learner holds the last weights; the best validated ones are in the checkpoints.
+
+    Raises:
+        DivergenceError: after `training.max_nonfinite` steps in a row that are not finite; names the tasks.
+        CheckpointError: if a checkpoint can't be written, or the one in `folder` is of other settings, another
+            learner or another network.
+
+    Example:
+        >>> from fastadapt import MAML, MLP, SGD
+        >>> from fastadapt.data.sinusoid import Sinusoid
+        >>> learner = MAML(MLP(1, (8,), 1), rule=SGD(0.01))
+        >>> meta_train(learner, Sinusoid(), Training(steps=3, meta_batch=2), quiet=True).stopped
+        'finished'
+    """
+    training = training if training is not None else Training()
+    if training.validate_every and validation is None:
+        raise ConfigError("training.validate_every is set but there is no validation source; pass validation=...")
+    protocol = protocol if protocol is not None else Protocol("validation-v1", tasks=100, split="val")
+    optimizer = optimizer if optimizer is not None else training.build_optimizer(learner)
+    base_rates = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    folder = None if folder is None else Path(folder)
+    checkpoints = None if folder is None else folder / "checkpoints"
+    device = next(p.device for p in learner.parameters())
+    source = resident(source, device)
+    validation = None if validation is None else resident(validation, device)
+
+    state: dict[str, Any] = {"skipped": 0, "seconds": 0.0, "environment": environment(device)}
+    state |= {"training": dataclasses.asdict(training), "learner": learner.signature()}
+    start = _resume(checkpoints, learner, optimizer, training, state)
+    limit = math.inf if training.minutes is None else 60 * training.minutes
+    engine = _engine(learner)
+    if engine is not None:
+        engine.expect(training.steps - start, limit - state["seconds"])
+    in_a_row: list[int] = []
+    stopped: Stop = "finished"
+    step = start
+    began = time.monotonic() - state["seconds"]
+    lap_time, lap_step = time.monotonic(), start
+    saved = judged = start
+
+    def save(score: float | None = None) -> None:
+        nonlocal saved
+        if checkpoints is None:
+            return
+        state.update(seconds=time.monotonic() - began, score=score)
+        if engine is not None:
+            state["execution"] = engine.choices()
+        save_checkpoint(checkpoints, Checkpoint(step, learner.state_dict(), optimizer.state_dict(), dict(state)))
+        prune(checkpoints, training.keep)
+        saved = step
+
+    def validate(log: RunLog, interrupts: Interrupts) -> None:
+        nonlocal judged
+        assert validation is not None
+        save()  # first what would be lost: validating may take long
+        # the log takes these two: judging the queries after every step would cost more than adapting
+        after = with_headline([0], protocol, learner)
+        table = measure(learner, validation, protocol, stop=lambda: interrupts.received is not None, after=after)
+        if table is None:
+            return
+        result = summarise(table, protocol, learner, after)
+        log.write({"step": step, **validation_record(result), "seconds": round(time.monotonic() - began, 2)})
+        save(result.score)
+        judged = step
+
+    learner.train()
+    with (
+        RunLog(folder, training, start, state["seconds"], quiet=quiet, tensorboard=tensorboard) as log,
+        Interrupts() as interrupts,
+    ):
+        if start:
+            log.say(f"going on from step {start}")
+        while step < training.steps:
+            torch.manual_seed(_step_seed(training.seed, step))  # dropout and minibatches depend on the step alone
+            numbers = range(step * training.meta_batch, (step + 1) * training.meta_batch)
+            drawn = draw_batch(source, seed=training.seed, split="train", indices=numbers)
+            tasks = [group.to(device) for group in drawn]
+            scale = training.rate(step) / training.lr if training.lr else 1.0
+            for group, base in zip(optimizer.param_groups, base_rates, strict=True):
+                group["lr"] = base * scale
+
+            logs = (step + 1) % training.log_every == 0 or step + 1 == training.steps
+            before = _before(learner, tasks) if logs else {}
+            taken = outer_step(learner, tasks, optimizer, training)
+            step += 1
+            if taken.moved:
+                in_a_row.clear()
+            else:
+                state["skipped"] += 1
+                in_a_row.append(step - 1)
+                log.write({"step": step, "skipped": state["skipped"], "not finite": _blamed(taken.outcome, numbers)})
+                if len(in_a_row) >= training.max_nonfinite:
+                    save()
+                    raise _divergence(learner, tasks, taken.outcome, numbers, len(in_a_row), training, in_a_row[0])
+
+            if logs:
+                now = time.monotonic()
+                speed = (step - lap_step) * training.meta_batch / max(now - lap_time, 1e-9)
+                log.write(
+                    {"step": step, **before, **_after(taken, optimizer), "tasks/s": round(speed, 1)}
+                    | {"skipped": state["skipped"], "seconds": round(now - began, 2)}
+                )
+                lap_time, lap_step = now, step
+            log.advance(step)
+
+            if training.validate_every and step % training.validate_every == 0:
+                validate(log, interrupts)
+                lap_time, lap_step = time.monotonic(), step
+            elif step % training.checkpoint_every == 0:
+                save()
+
+            if interrupts.received is not None:
+                stopped = "SIGINT" if interrupts.received == "SIGINT" else "SIGTERM"
+                break
+            if step < training.steps and time.monotonic() - began >= limit:
+                stopped = "time limit"
+                break
+        if training.validate_every and judged != step and stopped in ("finished", "time limit"):
+            validate(log, interrupts)  # the last weights compete for the best ones
+        elif saved != step:
+            save()
+        if stopped != "finished":
+            log.say(f"stopped by {stopped} after step {step} of {training.steps}; nothing is lost")
+    return Trained(step, stopped, state["skipped"], log.records)
+
+
+def _step_seed(seed: int, step: int) -> int:
+    return (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) % 2**63
+
+
+def _engine(learner: Learner) -> Engine | None:
+    """Return what runs the learner's tasks, where it has such a thing."""
+    engine = getattr(learner, "engine", None)
+    return engine if isinstance(engine, Engine) else None
+
+
+def _resume(
+    folder: Path | None,
+    learner: Learner,
+    optimizer: torch.optim.Optimizer,
+    training: Training,
+    state: dict[str, Any],
+) -> int:
+    """Load the newest valid checkpoint, if any, and return its step."""
+    checkpoint = None if folder is None else latest_checkpoint(folder)
+    if checkpoint is None or folder is None:
+        return 0
+    for key, value in state["environment"].items():
+        was = checkpoint.state.get("environment", {}).get(key)
+        if was != value:
+            logger.warning(
+                "the checkpoint was written with %s %s, now it is %s: results may differ in the last bits",
+                key,
+                was,
+                value,
+            )
+    old, new = checkpoint.state.get("learner", {}), state["learner"]
+    changed = training.conflicts(checkpoint.state.get("training", {}))
+    changed += [f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted(old | new) if old.get(key) != new.get(key)]
+    if changed:
+        raise CheckpointError(
+            f"{folder} was trained with other settings ({'; '.join(changed)}); "
+            "go on with the same, or use another folder"
+        )
+    try:
+        learner.load_state_dict(checkpoint.learner)
+        optimizer.load_state_dict(checkpoint.optimizer)
+    except (RuntimeError, ValueError, KeyError) as error:
+        first = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"the checkpoint of step {checkpoint.step} in {folder} does not fit this learner: {first}"
+        ) from None
+    engine = _engine(learner)
+    if engine is not None:  # run alike, so that the resumed numbers are those of a run that never stopped
+        engine.recall(checkpoint.state.get("execution", {}))
+    state.update({key: checkpoint.state[key] for key in ("skipped", "seconds") if key in checkpoint.state})
+    return checkpoint.step
+
+
+def _norm(grads: list[Tensor]) -> Tensor:
+    """Return the Euclidean norm of all gradients together; it is finite only if each of them is."""
+    return (
+        torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in grads]))
+        if grads
+        else torch.zeros(())
+    )
+
+
+def _before(learner: Learner, tasks: list[Tasks]) -> dict[str, float]:
+    """Return the metrics of a meta-batch before adaptation; nothing where there are no queries (Reptile)."""
+    judged = [group for group in tasks if group.stacked and pytree.tree_leaves(group.query)[0].shape[1] > 0]
+    if not judged:
+        return {}
+    with torch.random.fork_rng(devices=[]):
+        metrics = learner.trace(judged, 0).metrics
+    return {f"{name} before": float(value[:, 0].mean()) for name, value in metrics.items()}
+
+
+def _after(taken: Stepped, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """Return what is worth reading of a step: the loss, the metrics after adaptation, the gradient's norm, the rate."""
+    facts = {"loss": float(taken.outcome.loss.detach())}
+    facts |= {f"{name} after": float(value.mean()) for name, value in taken.outcome.metrics.items()}
+    return facts | {"gradient": float(taken.gradient), "lr": optimizer.param_groups[0]["lr"]}
+
+
+def validation_record(result: Evaluation) -> dict[str, Any]:
+    """Return the facts of a validation, as they are logged."""
+    record: dict[str, Any] = {
+        f"val {result.metric} before": result.mean[0],
+        f"val {result.metric}": result.result,
+        "val ci95": result.half,
+    }
+    return record | ({"val nonfinite": result.nonfinite[result.column]} if result.nonfinite[result.column] else {})
+
+
+def _blamed(outcome: Outcome, numbers: range) -> list[int]:
+    """Return the numbers of the tasks whose loss is not finite; of all tasks where only the gradient is not."""
+    bad = torch.nonzero(~torch.isfinite(outcome.losses)).flatten().tolist()
+    return [numbers[i] for i in bad] or list(numbers)
+
+
+def _divergence(
+    learner: Learner, tasks: list[Tasks], outcome: Outcome, numbers: range, count: int, training: Training, good: int
+) -> DivergenceError:
+    """Return the error that names the tasks at fault in the last meta-batch."""
+    bad = [numbers[i] for i in torch.nonzero(~torch.isfinite(outcome.losses)).flatten().tolist()]
+    what = "loss"
+    if not bad:  # every loss is finite: look for the gradients that are not
+        what, learner = "gradient", copy.deepcopy(learner)  # the probe must not touch the weights
+        for group in tasks:
+            for position, task in zip(group.positions, group, strict=True):
+                if not _task_gradient_is_finite(learner, task):
+                    bad.append(numbers[position])
+    shown = ", ".join(map(str, bad[:10])) + (" and more" if len(bad) > 10 else "")
+    named = (
+        f"task {shown} of the stream (seed {training.seed}, 'train')" if bad else f"tasks {numbers[0]} to {numbers[-1]}"
+    )
+    return DivergenceError(
+        f"the {what} was not finite for {count} steps in a row, last in {named}; "
+        f"the weights are still those of step {good}. Try a smaller inner learning rate, Clip(rule) for the inner "
+        "gradient, or training.clip_norm for the outer one"
+    )
+
+
+def _task_gradient_is_finite(learner: Learner, task: Task) -> bool:
+    learner.zero_grad(set_to_none=True)
+    learner(task).loss.backward()
+    return bool(torch.isfinite(_norm([p.grad for p in learner.parameters() if p.grad is not None])))
