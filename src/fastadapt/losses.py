@@ -133,3 +133,16 @@ class CrossEntropy:
 
 mse = MSE()
 cross_entropy = CrossEntropy()
+
+
+def as_loss(loss):
+    return MSE() if loss is None else loss
+
+
+def value_of(returned):
+    if isinstance(returned, dict):
+        rest = dict(returned)
+        return rest.pop("loss"), rest
+    if isinstance(returned, tuple):
+        return returned[0], {}
+    return returned, {}

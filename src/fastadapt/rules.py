@@ -61,7 +61,7 @@ def check_lr(lr: Rate) -> None:
 
 
 def _check_fraction(name: str, value: float) -> None:
-    if not 0 <= value < 1:
+    if not isinstance(value, Tensor) and not 0 <= value < 1:
         raise ConfigError(f"{name} must lie in [0, 1), got {value}")
 
 
@@ -263,3 +263,35 @@ class Clip:
         over = square > self.max_norm**2
         factor = torch.where(over, self.max_norm / torch.where(over, square, 1.0).sqrt(), 1.0)
         return self.rule.update(params, {n: g * factor for n, g in grads.items()}, state)
+
+
+def as_rule(rule):
+    return SGD() if rule is None else rule
+
+
+def rule_tensors(rule):
+    out = {}
+    for f in dataclasses.fields(rule):
+        v = getattr(rule, f.name)
+        if isinstance(v, Tensor):
+            out[f.name] = v
+        elif isinstance(v, Mapping):
+            out |= {f"{f.name}.{n}": t for n, t in v.items() if isinstance(t, Tensor)}
+        elif dataclasses.is_dataclass(v):
+            out |= {f"{f.name}.{n}": t for n, t in rule_tensors(v).items()}
+    return out
+
+
+def with_tensors(rule, tensors):
+    new = {}
+    for f in dataclasses.fields(rule):
+        v = getattr(rule, f.name)
+        if f.name in tensors:
+            new[f.name] = tensors[f.name]
+        elif isinstance(v, Mapping):
+            new[f.name] = {n: tensors.get(f"{f.name}.{n}", t) for n, t in v.items()}
+        elif dataclasses.is_dataclass(v):
+            new[f.name] = with_tensors(
+                v, {n.split(".", 1)[1]: t for n, t in tensors.items() if n.startswith(f.name + ".")}
+            )
+    return dataclasses.replace(rule, **new)

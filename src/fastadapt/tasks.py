@@ -338,3 +338,7 @@ def as_groups(tasks: "Tasks | Task | Sequence[Task] | Sequence[Tasks]") -> list[
         return group_by_shape(items)  # type: ignore[arg-type]
     kinds = sorted({type(item).__name__ for item in items})
     raise TaskError(f"a meta-batch is a Tasks, a list of Task, or a list of Tasks; got a list of {kinds}")
+
+
+def is_collector(leaf):
+    return callable(leaf)

@@ -1,0 +1,5 @@
+"""Which modules can be adapted."""
+
+
+def check_module(model):
+    pass
