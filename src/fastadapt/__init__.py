@@ -12,6 +12,7 @@ from fastadapt.inner.adapt import Adapted as Adapted
 from fastadapt.inner.adapt import adapt as adapt
 from fastadapt.inner.exact import Exact as Exact
 from fastadapt.inner.first_order import FirstOrder as FirstOrder
+from fastadapt.inner.implicit import Implicit as Implicit
 from fastadapt.learner import Learner as Learner
 from fastadapt.learner import Outcome as Outcome
 from fastadapt.learner import Trace as Trace

@@ -94,8 +94,8 @@ def adapt(
     r"""Return the parameters after `steps` inner steps on `support`.
 
     `theta^{j+1} = rule(theta^j, grad L(theta^j; support))`, from `theta^0 = params`. The result can be differentiated
-    by ordinary autograd, with respect to whatever entered it: theta^0, rates and other tensors of the rule, parameters of
-    the loss, tensors of the batches. It composes with `torch.func.vmap` and `torch.func.grad`.
+    by ordinary autograd, with respect to whatever entered it: theta^0, rates and other tensors of the rule, parameters
+    of the loss, tensors of the batches. It composes with `torch.func.vmap` and `torch.func.grad`.
 
     Args:
         loss: `loss(params, support) -> scalar` for a dictionary; `loss(model, support) -> scalar` for a module, or a
@@ -137,7 +137,10 @@ def adapt(
         Finn, Abbeel, Levine 2017 (arXiv:1703.03400), Algorithm 2.
     """
     check_steps(steps)
-    through = as_differentiation(meta_gradient).through
+    differentiation = as_differentiation(meta_gradient)
+    if hasattr(differentiation, "proximal"):
+        raise ConfigError(f"adapt is differentiated by Exact() or FirstOrder(); give {differentiation} to a learner")
+    through = differentiation.through
     rule = as_rule(rule)
     batch_at = _at_each_step(batches, support, steps, "batches")
     loss_at = _at_each_step(losses, loss, steps, "losses")

@@ -198,7 +198,12 @@ def _grad(
         )
     if all(grad is None for grad in grads):
         raise _no_gradient(which)
-    return [torch.zeros_like(p) if grad is None else grad for p, grad in zip(at, grads, strict=True)]
+    return [torch.zeros_like(p) if grad is None else _dense(grad) for p, grad in zip(at, grads, strict=True)]
+
+
+def _dense(grad: Tensor) -> Tensor:
+    """Return the gradient of a sparse embedding as the update rules take it."""
+    return grad.to_dense() if grad.is_sparse else grad
 
 
 def _no_gradient(which: str) -> TaskError:

@@ -123,7 +123,7 @@ def _sweep(loop: Loop, steps: int, weights: tuple[float, ...], through: bool) ->
                     loss, query = loop.judge(fixed, constants[f"constants_{i + 1}"], theta, task)
                     judged.append(weight * loss)
             value = torch.stack(judged).sum() if judged else _zero(theta)
-            pulled = value if cotangent is None else value + _inner_product(cotangent, (theta, state))
+            pulled = value if cotangent is None else value + inner_product(cotangent, (theta, state))
             return pulled, (value.detach(), {"inner": inner, "query": query})
 
         gradient, _, (value, reports) = calculus.outer(objective, (carry, fixed))
@@ -132,7 +132,7 @@ def _sweep(loop: Loop, steps: int, weights: tuple[float, ...], through: bool) ->
     return piece
 
 
-def _inner_product(a: Any, b: Any) -> Tensor:
+def inner_product(a: Any, b: Any) -> Tensor:
     """Return the real inner product; torch's gradient of a complex number is that of its two parts."""
     pairs = zip(pytree.tree_leaves(a), pytree.tree_leaves(b), strict=True)
     return torch.stack([(x.conj() * y).real.sum() if x.is_complex() else (x * y).sum() for x, y in pairs]).sum()

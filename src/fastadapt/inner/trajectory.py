@@ -35,6 +35,14 @@ class Loop(Protocol):
         """Return the carry after one inner step, and a report."""
         ...
 
+    def support_loss(self, fixed: Any, constants: Any, theta: dict[str, Tensor], batch: Any) -> tuple[Tensor, Any]:
+        """Return the inner objective, and a report."""
+        ...
+
+    def data(self, batch: Any, fixed: Any, which: str) -> Any:
+        """Return a batch with those of its tensors in place that a gradient is wanted of."""
+        ...
+
     def judge(self, fixed: Any, constants: Any, theta: dict[str, Tensor], task: Any) -> tuple[Tensor, Any]:
         """Return the query loss of adapted parameters, and a report."""
         ...

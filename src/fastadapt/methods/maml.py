@@ -40,6 +40,7 @@ class MAML(MetaGradientLearner):
         test_steps: inner steps of `adapt` and evaluation; default `steps`.
         step_weights: `w_1 .. w_k`, the weights of the query losses after each inner step in the meta-objective
             `sum_j w_j L_Q(theta^j)` (the multi-step loss of MAML++); default: the last step alone.
+        batch: samples of an inner minibatch in training, drawn as Reptile's are; None takes all at every step.
         route: "auto", "vmap" or "loop", or an `Execution`.
 
     Raises:
@@ -76,6 +77,7 @@ class MAML(MetaGradientLearner):
         inner_loss: Loss | None = None,
         test_steps: int | None = None,
         step_weights: Sequence[float] | None = None,
+        batch: int | None = None,
         route: Route | Execution = "auto",
     ) -> None:
         super().__init__(
@@ -90,6 +92,7 @@ class MAML(MetaGradientLearner):
             route=route,
             meta_gradient=meta_gradient,
             step_weights=step_weights,
+            batch=batch,
         )
 
     def inner_objective(self, model: Any, support: Any) -> Any:

@@ -15,6 +15,7 @@ from fastadapt.learner import MetaBatch, Outcome
 from fastadapt.losses import Loss
 from fastadapt.methods.gradient import GradientLearner
 from fastadapt.methods.loop import InnerLoop, State
+from fastadapt.methods.minibatches import check_batch_size, minibatches
 from fastadapt.tasks import as_groups
 
 
@@ -28,6 +29,7 @@ class MetaGradientLearner(GradientLearner):
         loss: the loss on the query.
         meta_gradient: how the gradient passes through the inner loop.
         step_weights: `w_1 .. w_k`; None weighs the last step alone.
+        batch: samples of an inner minibatch in training; None takes the whole support set at every step.
         settings: those of `GradientLearner`.
 
     Raises:
@@ -41,9 +43,12 @@ class MetaGradientLearner(GradientLearner):
         *,
         meta_gradient: MetaGradient | Differentiation = "exact",
         step_weights: Sequence[float] | None = None,
+        batch: int | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(model, loss, **settings)
+        check_batch_size("batch", batch)
+        self.batch = batch
         self.differentiation = as_differentiation(meta_gradient)
         self.step_weights = None if step_weights is None else tuple(float(w) for w in step_weights)
         if self.step_weights is not None:
@@ -58,7 +63,8 @@ class MetaGradientLearner(GradientLearner):
 
     def signature(self) -> dict[str, Any]:
         """Return the facts of `GradientLearner.signature`, with the kind of meta-gradient."""
-        return {**super().signature(), "meta_gradient": self.meta_gradient, "step_weights": self.step_weights}
+        batch = {} if self.batch is None else {"batch": self.batch}
+        return {**super().signature(), "meta_gradient": self.meta_gradient, "step_weights": self.step_weights, **batch}
 
     def proximal(self, theta: Params, start: Params) -> Tensor | None:
         """Return what the way of differentiation adds to the inner objective, if it does."""
@@ -98,7 +104,8 @@ class MetaGradientLearner(GradientLearner):
             loss, report = loop.judge(loop.fixed, loop.constants(self.steps), carry[0], task)
             return {"loss": loss.detach(), **report, "fed": []}
 
-        extra = {} if inner_lr is None else {"lr": inner_lr}
+        extra: dict[str, Any] = {} if inner_lr is None else {"lr": inner_lr}
+        extra |= minibatches(groups, self.steps, self.batch)
         key = ("train", differentiate, self.steps, self.differentiation, self.step_weights)
         return self._outcome(self._run(f, state, groups, extra, key, pieces=differentiate), lambda mean: mean)
 

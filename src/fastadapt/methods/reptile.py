@@ -18,32 +18,13 @@ from fastadapt.learner import MetaBatch, Outcome
 from fastadapt.losses import Loss
 from fastadapt.methods.gradient import GradientLearner
 from fastadapt.methods.loop import State
+from fastadapt.methods.minibatches import check_batch_size, minibatches
 from fastadapt.methods.results import Ran, without_graph
 from fastadapt.rules import Adam, Rule
 from fastadapt.selection import Selection
 from fastadapt.tasks import Tasks, as_groups, group_by_shape
 
 InnerState = Literal["reset", "serial", "mean"]
-
-
-def minibatch_order(
-    samples: int, batch: int, steps: int, *, replacement: bool = False, generator: torch.Generator | None = None
-) -> Tensor:
-    """Return the sample numbers of `steps` minibatches of one task, `[steps, batch]`.
-
-    Without replacement the shuffled samples are streamed, reshuffled when they run out, so a minibatch may
-    straddle two passes. With replacement every minibatch is drawn afresh: distinct inside, independent between.
-    They are drawn from `generator`, or else from torch's own.
-
-    Example:
-        >>> sorted(minibatch_order(6, 2, 3).flatten().tolist())
-        [0, 1, 2, 3, 4, 5]
-    """
-    if replacement:
-        return torch.stack([torch.randperm(samples, generator=generator)[:batch] for _ in range(steps)])
-    passes = -(-steps * batch // samples)
-    stream = torch.cat([torch.randperm(samples, generator=generator) for _ in range(passes)])
-    return stream[: steps * batch].view(steps, batch)
 
 
 class _RuleState(nn.Module):
@@ -128,9 +109,8 @@ class Reptile(GradientLearner):
             model, loss, rule=rule, steps=steps, adapt=adapt, norm=norm, test_steps=test_steps, route=route
         )
         check_steps(steps)
-        for name, value in (("batch", batch), ("test_batch", test_batch)):
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1 sample, got {value}")
+        check_batch_size("batch", batch)
+        check_batch_size("test_batch", test_batch)
         if inner_state not in get_args(InnerState):
             raise ConfigError(f"inner_state must be 'reset', 'serial' or 'mean', got {inner_state!r}")
         self.batch = batch
@@ -151,32 +131,12 @@ class Reptile(GradientLearner):
         kept = {} if self.rule_state is None else detached(self.rule_state.value())
         return {**super().state(), "rule": kept}
 
-    def _minibatches(
-        self, groups: list[Tasks], steps: int, batch: int | None, seed: int | None = None
-    ) -> dict[str, list[Tensor]]:
-        """Return `{"batches": one [steps, batch] per task}`, or nothing where every step takes the whole support set.
-
-        A task's minibatches depend on nothing but its own size and its turn; with a `seed`, not on its turn either.
-        """
-        if batch is None or steps == 0 or not all(group.stacked for group in groups):
-            return {}
-        first = {p: pytree.tree_leaves(group.support)[0][i] for group in groups for i, p in enumerate(group.positions)}
-        if max(len(samples) for samples in first.values()) <= batch:
-            return {}
-        order = []
-        for _, samples in sorted(first.items(), key=lambda item: item[0]):
-            generator = None if seed is None else torch.Generator().manual_seed(seed)
-            size = len(samples)
-            indices = minibatch_order(size, min(batch, size), steps, replacement=self.replacement, generator=generator)
-            order.append(indices.to(samples.device))
-        return {"batches": order}
-
     def _train_batches(self, groups: list[Tasks]) -> dict[str, list[Tensor]]:
-        return self._minibatches(groups, self.steps, self.batch)
+        return minibatches(groups, self.steps, self.batch, replacement=self.replacement)
 
     def _test_batches(self, groups: list[Tasks], steps: int) -> dict[str, list[Tensor]]:
         # the same support set always gives the same predictor
-        return self._minibatches(groups, steps, self.test_batch, seed=0)
+        return minibatches(groups, steps, self.test_batch, replacement=self.replacement, seed=0)
 
     def forward(self, tasks: MetaBatch) -> Outcome:
         """Return the mean loss along the inner paths; its `backward()` gives `phi - mean_i phi_i`."""
