@@ -151,7 +151,7 @@ class Proxies(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.judge = losses.ProxyNCALoss(3, 2).double()
+        self.judge = losses.ProxyAnchorLoss(3, 2).double()
 
     def forward(self, model, batch):
         return self.judge(model(batch[0]), batch[1])
