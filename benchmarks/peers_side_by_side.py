@@ -3,9 +3,10 @@
     python benchmarks/speed/install_peers.py --peers learn2learn higher torchopt easyfsl iteryne
     python benchmarks/peers_side_by_side.py [--peers-dir DIR] [--out FILE]
 
-A program is the first block of the page, what its section has ahead of the first program of another library, and its own
-block. Each runs in a process of its own: fastadapt's with this interpreter, another library's in that library's
-environment. Exits with 1 where a program fails or two numbers of a section differ by more than 1e-9 of their size.
+A program is the first block of the page, the blocks that the programs of its section share, and its own. Each runs in a
+process of its own: fastadapt's with this interpreter, another library's in that library's environment. Where one sets
+torch's default dtype it also runs without that, and how far its numbers are off then is recorded. Exits with 1 where a
+program fails or two numbers of a section differ by more than 1e-9 of their size.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,15 @@ def run(program: Program, python: Path | str) -> dict[str, Any]:
     return {**facts, "printed": [float(word) for word in done.stdout.split()]}
 
 
+def probe(library: str, python: Path | str) -> dict[str, bool]:
+    """Return what peers_probes.py finds in a library; see there."""
+    script = (ROOT / "benchmarks" / "peers_probes.py").read_text(encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", str(ROOT / "src")), "OMP_NUM_THREADS": "1"}
+    command = [str(python), "-W", "ignore", "-c", PREAMBLES.get(library, "") + script, library]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def versions(python: Path | str, packages: list[str]) -> dict[str, str]:
     """Return the versions of some packages in an environment."""
     code = "import sys; from importlib.metadata import version as v; print(*map(v, sys.argv[1:]))"
@@ -123,6 +133,15 @@ def compare(results: list[dict[str, Any]]) -> bool:
     return good
 
 
+def without_the_dtype(program: Program, python: Path | str, printed: list[float]) -> dict[str, float]:
+    """Return how far a program's numbers are off with torch's own default dtype, for one that sets another."""
+    block = re.sub(r"^torch\.set_default_dtype.*\n", "", program.block, flags=re.MULTILINE)
+    if block == program.block:
+        return {}
+    other = run(replace(program, block=block), python)
+    return {"off_with_the_default_dtype": relative_difference(printed, other["printed"])}
+
+
 def main() -> int:
     """Run everything, write the result file, print a line for each program."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -139,18 +158,25 @@ def main() -> int:
             continue
         pythons[peer] = options.peers_dir / peer / "bin" / "python"
         peers[peer] = {**versions(pythons[peer], [peer, "torch"]), "notes": install_notes(peer, options.peers_dir)}
-    results = [run(program, pythons[program.library]) for program in found if program.library in pythons]
+    results = []
+    for program in (p for p in found if p.library in pythons):
+        result = run(program, pythons[program.library])
+        results.append(result | without_the_dtype(program, pythons[program.library], result.get("printed", [])))
     good = compare(results)
     for result in results:
         told = result.get("failed", f"{result.get('relative_difference', float('nan')):.1e}")
         print(f"{result['section']:48} {result['library']:12} {told}", flush=True)
     largest = max((r.get("relative_difference", float("inf")) for r in results), default=0.0)
+    probes = {library: probe(library, python) for library, python in pythons.items() if library != "easyfsl"}
+    for library, found_there in probes.items():
+        print(f"{library:12} {found_there}", flush=True)
     facts = {
         "command": "python benchmarks/peers_side_by_side.py",
         "python": sys.version.split()[0],
         "tolerance": TOLERANCE,
         "largest_relative_difference": largest,
         "libraries": peers,
+        "probes": probes,
         "programs": results,
     }
     options.out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
