@@ -230,7 +230,7 @@ class Force(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 1)
+        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 1, bias=False)
 
     def forward(self, x):
         with torch.enable_grad():
@@ -240,7 +240,7 @@ class Force(nn.Module):
 
 
 def force(p, x):
-    w, b, v, _ = p.values()
+    w, b, v = p.values()
     h = torch.tanh(affine(x, w, b))
     return -((1 - h * h) * v) @ w
 
