@@ -41,8 +41,8 @@ class Specimen:
         settings: further settings of the learner.
         moves: says by its name whether a trainable parameter is adapted.
         answers: whether the predictor's answer is compared with the twin's output; else it isn't a tensor.
-        exact, first_order: "right"; "refused", by a sentence that names first order; or "either" of the two;
-            None is not tried.
+        exact, first_order: "right"; "refused" by a `FastadaptError`; or "either" of the two; None is not tried.
+        says: what a refusal has to name.
         also: settings tried in the default suite, as `(steps, rule, order, route)`.
     """
 
@@ -62,6 +62,7 @@ class Specimen:
     answers: bool = True
     exact: str | None = "right"
     first_order: str | None = "right"
+    says: str = r"first.order|FirstOrder"
     also: tuple[tuple[int, str, str, str], ...] = ()
 
     def written_out(self, p, batch):

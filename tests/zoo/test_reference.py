@@ -71,8 +71,8 @@ def test_what_each_comparison_could_miss_is_large(name):
     model = specimen.build()
     loss = specimen.loss if specimen.loss_of is None else specimen.loss_of(model)
     specimen.after(model)
-    written, tasks = Written(specimen, model, loss), tasks_of(specimen)
-    path = reference.descend(specimen.written_out, written.theta, written.names, tasks[0].support, RULES["sgd"][1], 3)
+    written, tasks = Written(specimen, model, loss), tasks_of(specimen, 1)
+    path = reference.descend(specimen.written_out, written.theta, written.names, tasks[0].support, RULES["sgd"][1], 2)
     moved = [n for n in written.names if reference.norm(path[-1][n] - path[0][n]) > 1e-4 * reference.norm(path[0][n])]
     assert set(written.names) - set(moved) <= {"unused"}
     exact, first_order = (
@@ -83,7 +83,7 @@ def test_what_each_comparison_could_miss_is_large(name):
             written.wrt,
             tasks,
             RULES["sgd"][1],
-            3,
+            2,
             first_order=first_order,
         )[1]
         for first_order in (False, True)
