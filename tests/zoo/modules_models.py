@@ -71,20 +71,20 @@ class Spectral(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.filter, self.out = nn.Parameter(torch.randn(4, 2)), nn.Linear(6, 2)
+        self.filter, self.out = nn.Parameter(torch.randn(2, 2)), nn.Linear(5, 2)
 
     def forward(self, x):
-        spectrum = torch.fft.rfft(x) * torch.view_as_complex(self.filter)
-        return self.out(torch.tanh(torch.fft.irfft(spectrum, n=6)))
+        spectrum = torch.fft.rfft(x)
+        filtered = torch.cat([spectrum[:, :1], spectrum[:, 1:] * torch.view_as_complex(self.filter)], 1)
+        return self.out(torch.tanh(torch.fft.irfft(filtered, n=5)))
 
 
 def spectral(p, x):
     f, v, c = p.values()
-    angle = 2 * math.pi * torch.arange(4.0).unsqueeze(1) * torch.arange(6.0) / 6
+    angle = 2 * math.pi * torch.arange(1.0, 3.0).unsqueeze(1) * torch.arange(5.0) / 5
     real, imaginary = x @ angle.cos().T, -x @ angle.sin().T
     real, imaginary = real * f[:, 0] - imaginary * f[:, 1], real * f[:, 1] + imaginary * f[:, 0]
-    twice_inside = torch.tensor([1.0, 2.0, 2.0, 1.0])
-    y = ((real * twice_inside) @ angle.cos() - (imaginary * twice_inside) @ angle.sin()) / 6
+    y = x.mean(1, keepdim=True) + 2 * (real @ angle.cos() - imaginary @ angle.sin()) / 5
     return affine(torch.tanh(y), v, c)
 
 
@@ -356,7 +356,7 @@ ZOO = {
     "Listed": Specimen(Listed, listed),
     "Hypernetwork": Specimen(Hypernetwork, hypernetwork),
     "Modulated": Specimen(Modulated, modulated),
-    "Spectral": Specimen(Spectral, spectral, rows(6)),
+    "Spectral": Specimen(Spectral, spectral, rows(5)),
     "Contracted": Specimen(Contracted, contracted),
     "Experts": Specimen(Experts, experts),
     "Residual": Specimen(Residual, residual),

@@ -75,6 +75,10 @@ def test_what_each_comparison_could_miss_is_large(name):
     path = reference.descend(specimen.written_out, written.theta, written.names, tasks[0].support, RULES["sgd"][1], 2)
     moved = [n for n in written.names if reference.norm(path[-1][n] - path[0][n]) > 1e-4 * reference.norm(path[0][n])]
     assert set(written.names) - set(moved) <= {"unused"}
+    value = specimen.written_out(written.theta, tasks[0].support)
+    grads = reference.gradients(value, {n: written.theta[n] for n in written.names}, create_graph=False)
+    # Adam would blow up what is zero but for rounding
+    assert not any(((g.abs() > 0) & (g.abs() < 1e-10)).any() for g in grads.values())
     exact, first_order = (
         reference.maml(
             specimen.written_out,
