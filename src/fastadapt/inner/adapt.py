@@ -11,10 +11,12 @@ from fastadapt.errors import ConfigError
 from fastadapt.inner.calculus import Autograd, Calculus, Functional, Params, able_to_differentiate, differentiable
 from fastadapt.inner.differentiation import Differentiation, MetaGradient, as_differentiation
 from fastadapt.inner.loop import check_steps, descend
-from fastadapt.layers.binding import Kept, Layout, held
 from fastadapt.layers.bound import Bound, as_then, inside, outcome
+from fastadapt.layers.kept import Kept
 from fastadapt.layers.kernels import on_kernels_that_differentiate
+from fastadapt.layers.layout import Layout
 from fastadapt.layers.norm import Norm, NormPlan, batch_norm_layers, check_norm
+from fastadapt.layers.scope import held
 from fastadapt.layers.turns import turn
 from fastadapt.losses import as_loss, value_of
 from fastadapt.rules import Rule, as_rule

@@ -5,6 +5,7 @@
 engine uses that to check one against the other.
 """
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
@@ -15,8 +16,9 @@ from torch.utils import _pytree as pytree
 
 from fastadapt.errors import TaskError
 from fastadapt.inner.graph import no_graph_dropped, other_leaves
-from fastadapt.layers.binding import held, running_again
 from fastadapt.layers.bound import as_then
+from fastadapt.layers.kept import running_again
+from fastadapt.layers.scope import held
 
 Params = dict[str, Tensor]
 Objective = Callable[[Params], tuple[Tensor, Any]]
@@ -133,19 +135,27 @@ class Autograd:
 
 
 class Captured:
-    """Gather the gradients of tensors that a meta-objective depends on beside its arguments."""
+    """Gather the gradients of tensors that a meta-objective depends on beside its arguments.
+
+    A loss may also make tensors of its own that require a gradient, as a penalty on the slope does. They die with the
+    graph and are nobody's, so tensors are held weakly here.
+    """
 
     def __init__(self) -> None:
-        self.tensors: dict[int, Tensor] = {}
-        self.grads: dict[int, Tensor] = {}
-        self.dropped: dict[int, Tensor] = {}
+        self._tensors: dict[int, weakref.ref[Tensor]] = {}
+        self._dropped: dict[int, weakref.ref[Tensor]] = {}
+        self._grads: dict[int, Tensor] = {}
         self._of_task: dict[int, Tensor] = {}
 
     def add(self, tensors: list[Tensor], grads: list[Tensor]) -> None:
         """Add to the gradient of each tensor, for the task under way."""
         for tensor, grad in zip(tensors, grads, strict=True):
-            self.tensors[id(tensor)] = tensor
-            self._of_task[id(tensor)] = self._of_task[id(tensor)] + grad if id(tensor) in self._of_task else grad
+            key = id(tensor)
+            if key in self._tensors and self._tensors[key]() is not tensor:  # of one that is gone
+                self._grads.pop(key, None)
+                self._of_task.pop(key, None)
+            self._tensors[key] = weakref.ref(tensor)
+            self._of_task[key] = self._of_task[key] + grad if key in self._of_task else grad
 
     def open(self) -> None:
         """Begin a task, or begin it anew."""
@@ -155,12 +165,22 @@ class Captured:
         """End a task: add what was gathered for it, times its weight."""
         for key, grad in self._of_task.items():
             grad = grad if weight is None else weight * grad
-            self.grads[key] = self.grads[key] + grad if key in self.grads else grad
+            self._grads[key] = self._grads[key] + grad if key in self._grads else grad
         self._of_task.clear()
 
     def drop(self, tensors: list[Tensor]) -> None:
         """Note what an inner objective depends on where inner gradients are taken as constants."""
-        self.dropped |= {id(tensor): tensor for tensor in tensors}
+        self._dropped |= {id(tensor): weakref.ref(tensor) for tensor in tensors}
+
+    @property
+    def tensors(self) -> dict[int, Tensor]:
+        """The tensors that outlived their graph."""
+        return _alive(self._tensors)
+
+    @property
+    def grads(self) -> dict[int, Tensor]:
+        """Their gradients, summed over tasks."""
+        return {key: self._grads[key] for key in self.tensors if key in self._grads}
 
     def check(self, model: nn.Module) -> None:
         """Refuse what can't be differentiated.
@@ -170,20 +190,25 @@ class Captured:
                 gradients depend on a learned tensor and are taken as constants.
         """
         own = {id(p): name for name, p in model.named_parameters()}
-        for key in [*self.tensors, *self.dropped]:
+        tensors, dropped = self.tensors, _alive(self._dropped)
+        for key in [*tensors, *dropped]:
             if key in own:
                 raise TaskError(
                     f"{type(model).__name__} uses its parameter {own[key]!r} by a way on which it can't be replaced (a "
                     "variable in a closure?), so adapting it would have no effect there; use it as an attribute of a "
                     "module"
                 )
-        for key, tensor in self.dropped.items():
-            if key not in self.tensors:
+        for key, tensor in dropped.items():
+            if key not in tensors:
                 raise TaskError(
                     f"the inner loss depends on a tensor of shape {tuple(tensor.shape)} that requires a gradient, and "
                     "here inner gradients are taken as constants, which would drop it; take meta_gradient='exact', or "
                     "pass tensor.detach()"
                 )
+
+
+def _alive(tensors: dict[int, "weakref.ref[Tensor]"]) -> dict[int, Tensor]:
+    return {key: tensor for key, ref in tensors.items() if (tensor := ref()) is not None}
 
 
 def _grad(
@@ -198,12 +223,9 @@ def _grad(
         )
     if all(grad is None for grad in grads):
         raise _no_gradient(which)
-    return [torch.zeros_like(p) if grad is None else _dense(grad) for p, grad in zip(at, grads, strict=True)]
-
-
-def _dense(grad: Tensor) -> Tensor:
-    """Return the gradient of a sparse embedding as the update rules take it."""
-    return grad.to_dense() if grad.is_sparse else grad
+    # a function of one's own may return a graph that nobody asked for
+    kept = grads if create_graph else [None if grad is None else grad.detach() for grad in grads]
+    return [torch.zeros_like(p) if grad is None else grad for p, grad in zip(at, kept, strict=True)]
 
 
 def _no_gradient(which: str) -> TaskError:

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from fastadapt.errors import FastadaptError, TaskError
-from fastadapt.layers.binding import Binding, Layout, held
+from fastadapt.layers.binding import Binding
+from fastadapt.layers.layout import Layout
 from fastadapt.layers.norm import Statistics
 from fastadapt.layers.rewrites import Rewrites, tell_once
+from fastadapt.layers.scope import held
 from fastadapt.layers.tracing import Audience, audience, written_for
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import weakref
 from types import CellType, FunctionType
 from typing import Any
 
@@ -18,10 +19,11 @@ def copied(module: nn.Module) -> nn.Module:
     refers to the part's copy; otherwise the copy would compute with the original's weights.
 
     Example:
-        >>> net = nn.Linear(1, 1)
-        >>> net.twice = lambda x: net(net(x))
-        >>> twin = copied(net)
-        >>> twin.twice.__closure__[0].cell_contents is twin
+        >>> def scaled(net):
+        ...     net.act = lambda x: net.weight * x
+        ...     return net
+        >>> twin = copied(scaled(nn.Linear(1, 1)))
+        >>> twin.act.__closure__[0].cell_contents is twin
         True
     """
     memo: dict[int, Any] = {}
@@ -49,6 +51,12 @@ def _refering_to_copies(value: Any, memo: dict[int, Any], depth: int = DEPTH) ->
     """Return a value in which functions refer to copies, if they referred to something that was copied."""
     if isinstance(value, FunctionType):
         return _function(value, memo)
+    if isinstance(value, weakref.ReferenceType):
+        new = memo.get(id(value()))
+        return value if new is None else weakref.ref(new)
+    if isinstance(value, weakref.ProxyTypes):
+        new = memo.get(id(value.__init__.__self__))  # type: ignore[misc]
+        return value if new is None else weakref.proxy(new)
     if isinstance(value, functools.partial):
         function = _refering_to_copies(value.func, memo, depth)
         return value if function is value.func else functools.partial(function, *value.args, **value.keywords)
@@ -71,10 +79,10 @@ def _refering_to_copies(value: Any, memo: dict[int, Any], depth: int = DEPTH) ->
 
 def _function(function: FunctionType, memo: dict[int, Any]) -> FunctionType:
     cells = function.__closure__ or ()
-    inside = [_copy_of(_content(cell), memo) for cell in cells]
+    inside = [_copy_of(content_of(cell), memo) for cell in cells]
     defaults = tuple(_copy_of(value, memo) for value in function.__defaults__ or ())
     named = {name: _copy_of(value, memo) for name, value in (function.__kwdefaults__ or {}).items()}
-    before = [*map(_content, cells), *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    before = [*map(content_of, cells), *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
     if all(a is b for a, b in zip([*inside, *defaults, *named.values()], before, strict=True)):
         return function
     new = FunctionType(
@@ -85,7 +93,8 @@ def _function(function: FunctionType, memo: dict[int, Any]) -> FunctionType:
     return new
 
 
-def _content(cell: CellType) -> Any:
+def content_of(cell: CellType) -> Any:
+    """Return what a variable in a function's closure holds, None if it was never assigned."""
     try:
         return cell.cell_contents
     except ValueError:  # a name that was never assigned

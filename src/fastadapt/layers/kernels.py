@@ -37,7 +37,8 @@ def on_kernels_that_differentiate(run: Callable[[], Any]) -> Any:
         if not _lacks_a_derivative(error):
             raise
         raise TaskError(
-            f"torch has no second derivative here ({first_line(error)}); take meta_gradient=FirstOrder(), which needs none"
+            f"torch has no second derivative here ({first_line(error)}); take meta_gradient=FirstOrder(), which needs "
+            "none"
         ) from None
     tell_once(f"fused kernels are off inside the inner loop: {told}")
     return result

@@ -5,6 +5,7 @@ Each replacement gives the numbers of the original and covers only the arguments
 * batch normalisation takes the moments that the task's `Statistics` name, and is written out;
 * convolution becomes `fastadapt.layers.convolution`, whose derivatives of every order are fast kernels;
 * attention runs on the kernel that has a second derivative;
+* embeddings give dense gradients, and bound the norm of rows without writing to the table;
 * while a program is traced for a compiler, max-pooling takes the form of `fastadapt.layers.pooling`.
 """
 
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from fastadapt.layers import convolution, pooling
+from fastadapt.layers import convolution, embedding, pooling
 from fastadapt.layers.norm import Statistics
 from fastadapt.layers.tracing import is_for
 
@@ -48,6 +49,8 @@ class Rewrites(TorchFunctionMode):
             return self.statistics.batch_norm(*args, **kwargs)
         if func is torch.conv2d and not is_for("autograd") and convolution.covers(*args, **kwargs):
             return convolution.conv2d(*args, **kwargs)
+        if func is F.embedding or func is F.embedding_bag:
+            return embedding.replaced(func, args, kwargs)
         if func in _MAX_POOLING and is_for("compiler") and pooling.covers(*args, **kwargs):
             return pooling.max_pool2d(*args, **kwargs)
         if func in _ATTENTION:  # inside of a function this mode is off, so the outer one has to be caught

@@ -18,9 +18,9 @@ from fastadapt.inner.calculus import Autograd, Captured, Params, able_to_differe
 from fastadapt.inner.loop import check_after, check_steps
 from fastadapt.inner.runner import Inline, Runner
 from fastadapt.inner.trajectory import random_state, set_random_state, walk
-from fastadapt.layers.binding import Layout
 from fastadapt.layers.bound import Bound, outcome
 from fastadapt.layers.kernels import on_kernels_that_differentiate
+from fastadapt.layers.layout import Layout
 from fastadapt.layers.norm import Moments, Norm, NormPlan, RunningMoments, Statistics, batch_norm_layers, check_norm
 from fastadapt.layers.supported import check_module
 from fastadapt.layers.turns import turn
@@ -390,7 +390,8 @@ class GradientLearner(Learner):
 
                 moments = plan.query(forward_support).given or []
         beside = pytree.tree_leaves(support)[0] if plan.beside_support else None
-        return Predictor(frozen_copy(self.model, params, buffers), plan.mode, moments, beside).eval()
+        own = {name: params[name] for name, _ in self.model.named_parameters()}
+        return Predictor(frozen_copy(self.model, own, buffers), plan.mode, moments, beside).eval()
 
 
 def _advanced(loop: InnerLoop, carry: Any, task: dict[str, Any], j: int) -> Any:

@@ -11,9 +11,10 @@ from fastadapt.errors import TaskError
 from fastadapt.inner.calculus import Calculus, Params, detached
 from fastadapt.inner.loop import advance
 from fastadapt.inner.trajectory import Carry
-from fastadapt.layers.binding import Layout, held
 from fastadapt.layers.bound import Bound, inside, outcome
+from fastadapt.layers.layout import Layout
 from fastadapt.layers.norm import NormPlan, RunningMoments, Statistics
+from fastadapt.layers.scope import held
 from fastadapt.losses import value_of
 from fastadapt.rules import Rule, with_lr, with_tensors
 from fastadapt.tasks import Task, is_collector

@@ -1,0 +1,123 @@
+"""Backward passes that run parts of a module again, within a block in which tensors are bound or long after it."""
+
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.utils import _pytree as pytree
+
+from fastadapt.layers.binding import Held
+from fastadapt.layers.scope import GONE, PLACES, RECORDS, Record, here, made_under
+
+_node = torch._C._current_autograd_node
+
+
+class running_again:  # noqa: N801 - used as a function
+    """Around a backward pass: run each module that is run again inside `within(note)`, with its binding's note.
+
+    torch knows hooks for all modules; they are there as long as any block is open.
+    """
+
+    _lock = threading.Lock()
+    _open = 0
+    _hooks: ClassVar[list[Any]] = []
+    _block = threading.local()
+
+    def __init__(self, within: Callable[[Any], Any]) -> None:
+        self.within = within
+
+    def __enter__(self) -> None:
+        cls = running_again
+        with cls._lock:
+            cls._open += 1
+            if cls._open == 1:
+                enter = register_module_forward_pre_hook(self._enter)
+                cls._hooks = [enter, register_module_forward_hook(self._leave, always_call=True)]
+
+    def __exit__(self, *exception: object) -> None:
+        cls = running_again
+        with cls._lock:
+            cls._open -= 1
+            if not cls._open:
+                for hook in cls._hooks:
+                    hook.remove()
+
+    def _enter(self, module: nn.Module, inputs: Any) -> None:
+        block = self._block
+        depth = getattr(block, "depth", 0)
+        if not depth:
+            node = _node()
+            binding = None if node is None else made_under(node)
+            if binding is None:
+                return
+            block.stack = ExitStack()
+            block.stack.enter_context(self.within(binding.note))
+        block.depth = depth + 1
+
+    def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        block = self._block
+        depth = getattr(block, "depth", 0)
+        if depth:
+            block.depth = depth - 1
+            if depth == 1:
+                block.stack.close()
+
+
+class Kept:
+    """Keep what a `held()` block has bound for as long as a graph that was made in it lives.
+
+    A graph that leaves the block may run parts of the module again when it is differentiated. Until it is gone the
+    module's dictionaries answer as usual, and to its backward pass with what was bound at the time.
+
+    Args:
+        within: a context in which parts of the module are run again, see `running_again`.
+    """
+
+    def __init__(self, within: Callable[[Any], Any]) -> None:
+        scope = here
+        scope.record.add(None)  # where the block ends
+        record, parts = scope.record, [part for part, _ in scope.before.values()]
+        RECORDS[id(record)] = record
+        plain = {key: dict.copy(value) if isinstance(value, Held) else value for key, value in scope.own.items()}
+        for key in scope.own:
+            if scope.own[key]:
+                scope.own[key] = Held(scope.own[key], key)
+        for part in parts:
+            self_before = scope.before[id(part)][1]
+            for place in PLACES:
+                self_before[place] = scope.own[id(part), place]
+        scope.record = Record()
+        again = running_again(within)
+        again.__enter__()
+        refs = [weakref.ref(part) for part in parts]
+        weakref.finalize(self, GONE.append, partial(_let_go, record, refs, plain, again))
+
+    def by(self, tree: Any) -> None:
+        """Keep it as long as the graph of any tensor of a pytree."""
+        for leaf in pytree.tree_leaves(tree):
+            if isinstance(leaf, Tensor) and leaf.grad_fn is not None:
+                leaf.grad_fn.metadata.setdefault("fastadapt", []).append(self)
+
+
+def _let_go(
+    record: Record, refs: list[Any], plain: dict[tuple[int, str], dict[str, Any]], again: running_again
+) -> None:
+    """Give back what was kept for a graph that is gone."""
+    RECORDS.pop(id(record), None)
+    again.__exit__(None, None, None)
+    bound = [binding for other in list(RECORDS.values()) for binding in other.bound if binding is not None]
+    still = {id(part) for binding in bound for part in binding.layout.parts}
+    for part in (found for ref in refs if (found := ref()) is not None and id(found) not in still):
+        for place in PLACES:
+            kept = part.__dict__[place]
+            if isinstance(kept, Held):  # what was set in the meantime stays
+                own, values = plain[id(part), place], dict(dict.items(kept))
+                own.clear()
+                own.update(values)
+                part.__dict__[place] = own
