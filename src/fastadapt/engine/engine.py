@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from fastadapt.engine.check import cuda_devices, distance, median, numbers, random_states, seconds, widened
@@ -82,6 +82,7 @@ class Engine:
         self._compiled: dict[Any, Compiled] = {}
         self._whole: dict[Any, Whole] = {}
         self._counts: dict[Any, set[int]] = {}
+        self._forms: set[Any] = set()
         self._explained = False
 
     def __reduce__(self) -> Any:
@@ -115,7 +116,7 @@ class Engine:
         Args:
             f: the function of one task.
             state: everything it depends on besides the task: a pytree of tensors.
-            tasks: stacked tasks (or collectors, which always run in the loop).
+            tasks: stacked tasks (or collectors and objects of data, which always run in the loop).
             extra: a pytree of tensors with a leading task axis; `()` if there is none.
             model: the module inside, to choose the route by.
             key: what else distinguishes this function, for remembering how it runs; its first item is its name.
@@ -125,11 +126,14 @@ class Engine:
             with able_to_differentiate():
                 support, query, state, extra = differentiable((tasks.support, tasks.query, state, extra))
                 return self(f, state, replace(tasks, support=support, query=query), extra, model, key, pieces)
-        with precision(self.execution.precision, tasks):
-            if not tasks.stacked:
+        home = next((p.device for p in model.parameters()), torch.device("cpu"))
+        with precision(self.execution.precision, tasks, home):
+            if not tasks.stacked or self._in_many_forms(tasks):
                 return self._looped(f, state, tasks, extra)
-            leaves = pytree.tree_leaves((tasks.support, tasks.query))
+            leaves = [leaf for leaf in pytree.tree_leaves((tasks.support, tasks.query)) if isinstance(leaf, Tensor)]
             key = (key, tuple((tuple(leaf.shape[1:]), leaf.dtype) for leaf in leaves))
+            if tasks.constants:  # a program would freeze them, and each may lead to another computation
+                key, pieces = (*key, tasks.constants), False
             plan = self.plans.get(key)
             if plan is None or (plan.why == ALONE and self._looks(tasks, key)):
                 plan = self.plans[key] = self._choose(f, state, tasks, extra, model, key, pieces)
@@ -157,6 +161,12 @@ class Engine:
             segment = self.execution.segment
             return in_chunks(plan.chunk, tasks, extra, lambda few, rest: vmapped(f, state, few, rest, segment))
         return self._looped(f, state, tasks, extra)
+
+    def _in_many_forms(self, tasks: Tasks) -> bool:
+        """Return whether what rides along differs so often (a name for each task) that looking at routes can't pay."""
+        if any(constant != (type(None), "None") for constant in tasks.constants):
+            self._forms.add(tasks.constants)
+        return bool(tasks.constants) and len(self._forms) > MOST_SHAPES and self.route != "vmap"
 
     def _looks(self, tasks: Tasks, key: Any) -> bool:
         """Return whether a plan is to be made by looking at the routes, or recalled."""
@@ -266,7 +276,7 @@ class Engine:
     def _chunk(self, bytes_per_task: float, tasks: Tasks) -> int:
         if self.execution.task_chunk is not None:
             return self.execution.task_chunk
-        device = pytree.tree_leaves(tasks.support)[0].device
+        device = tasks.device or torch.device("cpu")
         # kept although this meta-batch may fit: a later one of the same shape can have more tasks
         return max(1, int(budget(device, self.execution.memory) / max(bytes_per_task, 1)))
 
@@ -384,9 +394,10 @@ def _all(f: TaskFunction, segment: int | None, state: Any, support: Any, query: 
 
 def _convolves_on_cpu(model: nn.Module, tasks: Tasks) -> bool:
     convolves = any(isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) for m in model.modules())
-    return convolves and pytree.tree_leaves(tasks.support)[0].device.type == "cpu"
+    return convolves and tasks.device == torch.device("cpu")
 
 
 def _loop_is_usual(model: nn.Module, tasks: Tasks) -> bool:
-    elements = sum(leaf[0].numel() for leaf in pytree.tree_leaves((tasks.support, tasks.query)))
+    leaves = pytree.tree_leaves((tasks.support, tasks.query))
+    elements = sum(leaf[0].numel() for leaf in leaves if isinstance(leaf, Tensor))
     return _convolves_on_cpu(model, tasks) and elements > LOOP_ABOVE_ELEMENTS
