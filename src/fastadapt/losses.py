@@ -2,10 +2,13 @@
 
 A loss is any function of a model with its parameters bound and a batch. The classes here unpack
 `(x, y)` and also say what a person wants to read, which is optional for your own: `metrics(output, batch)`, a
-dictionary of scalars of which the first is the headline, and `higher_is_better` for that one.
+dictionary of scalars of which the first is the headline, and `higher_is_better` for that one. How torch's own losses
+are taken, and what a loss may return, stands in `fastadapt.torch_losses`.
 """
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, is_dataclass
+from types import BuiltinFunctionType
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch.nn.functional as F
@@ -40,7 +43,7 @@ class MSE:
         Raises:
             TaskError: if output and targets have different shapes, which would be broadcast in silence.
         """
-        x, y = batch
+        x, y = pair(batch, self)
         return self._error(model(x), y)
 
     higher_is_better: ClassVar[bool] = False
@@ -51,11 +54,7 @@ class MSE:
 
     @staticmethod
     def _error(output: Tensor, y: Tensor) -> Tensor:
-        if output.shape != y.shape:
-            raise TaskError(
-                f"the model's output has shape {tuple(output.shape)} and the targets have {tuple(y.shape)}; "
-                "give both the same shape, for example y.unsqueeze(1) for [K, 1]"
-            )
+        check_same_shape(output, y)
         return F.mse_loss(output, y)
 
 
@@ -116,19 +115,104 @@ class CrossEntropy:
             raise ConfigError(f"reduction must be 'mean', 'sum_over_classes' or 'sum', got {self.reduction!r}")
 
     def __call__(self, model: Any, batch: Any) -> Tensor:
-        """Return the loss of `model` on `batch = (x: [n, ...], y: [n] of class indices)`."""
-        x, y = batch
+        """Return the loss of `model` on `batch = (x: [n, ...], y: [n] of class indices)`.
+
+        As in torch, classes are axis 1 of the output `[n, N, ...]`, the labels are `[n, ...]` of class indices or
+        `[n, N, ...]` of class probabilities, and the index -100 is left out.
+        """
+        x, y = pair(batch, self)
         logits = model(x)
         mean = F.cross_entropy(logits, y)
+        classes = logits.shape[_class_axis(logits)]
         if self.reduction == "sum_over_classes":
-            return mean * logits.shape[-1]
+            return mean * classes
         if self.reduction == "sum":
-            return mean * y.numel()
+            return mean * (y.numel() // classes if y.is_floating_point() else y.numel())
         return mean
 
     def metrics(self, output: Tensor, batch: Any) -> dict[str, Tensor]:
-        """Return `{"accuracy": ...}`, the share of rows whose largest logit is the label, in [0, 1]."""
-        return {"accuracy": (output.argmax(-1) == batch[1]).to(output.dtype).mean()}
+        """Return `{"accuracy": ...}`, the share of labels that are the largest logit, in [0, 1].
+
+        Raises:
+            TaskError: if the labels have neither the shape of class indices nor that of class probabilities.
+        """
+        return {"accuracy": accuracy(output, batch[1])}
+
+def _class_axis(output: Tensor) -> int:
+    return 1 if output.dim() > 1 else 0
+
+
+def accuracy(output: Tensor, y: Tensor, ignored: int = -100) -> Tensor:
+    """Return the share of labels that are the class with the largest output, in [0, 1].
+
+    Args:
+        output: `[n, N, ...]`, or `[N]` for one example; classes are axis 1, as torch has them.
+        y: `[n, ...]` class indices, or `[n, N, ...]` class probabilities, of which the largest is the label.
+        ignored: the index that does not count.
+
+    Raises:
+        TaskError: for labels of another shape, which would be broadcast in silence.
+
+    Example:
+        >>> import torch
+        >>> output = torch.tensor([[2.0, 1.0], [0.0, 1.0]])
+        >>> accuracy(output, torch.tensor([0, 0])), accuracy(output, torch.eye(2))
+        (tensor(0.5000), tensor(1.))
+    """
+    axis = _class_axis(output)
+    answer = output.argmax(axis)
+    if y.is_floating_point() and y.shape == output.shape:
+        return (answer == y.argmax(axis)).to(output.dtype).mean()
+    if y.shape != answer.shape or y.is_floating_point():
+        raise TaskError(
+            f"the model's output has shape {tuple(output.shape)}, classes being axis {axis}, and the labels have "
+            f"{tuple(y.shape)} of {y.dtype}; give class indices {tuple(answer.shape)} of torch.long, or class "
+            f"probabilities of the output's shape"
+        )
+    counts = y != ignored
+    return ((answer == y) & counts).to(output.dtype).sum() / counts.to(output.dtype).sum()
+
+
+def check_same_shape(output: Tensor, y: Tensor) -> None:
+    """Raise `TaskError` unless output and targets have one shape; torch would broadcast them in silence."""
+    if output.shape != y.shape:
+        raise TaskError(
+            f"the model's output has shape {tuple(output.shape)} and the targets have {tuple(y.shape)}; "
+            "give both the same shape, for example y.unsqueeze(1) for [K, 1]"
+        )
+
+
+def pair(batch: Any, loss: Any) -> tuple[Any, Any]:
+    """Return `x` and `y` of a batch.
+
+    Raises:
+        TaskError: if it is no pair.
+    """
+    if isinstance(batch, (tuple, list)) and len(batch) == 2:
+        return batch[0], batch[1]
+    of = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
+    raise TaskError(
+        f"the loss {called(loss)} takes a batch (x, y), got {type(batch).__name__}{of}; write a function "
+        "loss(model, batch) -> scalar for batches of another form"
+    )
+
+
+def called(loss: Any) -> str:
+    """Return what a loss is called: a dataclass or a loss of torch with its settings, otherwise its name.
+
+    Example:
+        >>> from functools import partial
+        >>> called(MSE()), called(F.mse_loss), called(partial(F.cross_entropy, label_smoothing=0.1))
+        ('MSE()', 'mse_loss', 'cross_entropy(label_smoothing=0.1)')
+    """
+    if isinstance(loss, functools.partial):
+        return f"{called(loss.func)}({', '.join(f'{k}={v!r}' for k, v in loss.keywords.items())})"
+    told = getattr(loss, "called", None)
+    if isinstance(told, str):
+        return told
+    if isinstance(loss, BuiltinFunctionType):  # torch's own, whose long name is of no use
+        return loss.__name__
+    return repr(loss) if is_dataclass(loss) else getattr(loss, "__qualname__", type(loss).__qualname__)
 
 
 mse = MSE()
