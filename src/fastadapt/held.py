@@ -111,12 +111,9 @@ def _object(value: Any, name: str, f: Found, done: dict[int, Any]) -> Any:
 def _module(module: nn.Module, name: str, f: Found, done: dict[int, Any]) -> nn.Module:
     """Return a module that shares everything with `module` but the parameters that are replaced."""
     done[id(module)] = module
-    params = {
-        key: p if p is None else f(_joined(name, key), p) for key, p in module._parameters.items()
-    }
+    params = {key: p if p is None else f(_joined(name, key), p) for key, p in module._parameters.items()}
     parts = {
-        key: part if part is None else _walk(part, _joined(name, key), f, done)
-        for key, part in module._modules.items()
+        key: part if part is None else _walk(part, _joined(name, key), f, done) for key, part in module._modules.items()
     }
     loose = {key: f(_joined(name, key), item) for key, item in vars(module).items() if isinstance(item, Tensor)}
     old = {**vars(module), **module._parameters, **module._modules}

@@ -49,6 +49,7 @@ class Collector:
         return self._collect(model)
 
     def __call__(self, model: Any) -> Any:
+        """Return the same; what is called in its place can be a plain function."""
         return self.collect(model)
 
 

@@ -22,8 +22,8 @@ Reduction = Literal["mean", "sum_over_classes", "sum"]
 class Loss(Protocol):
     """Compute the scalar loss of a model on one batch of one task."""
 
-    def __call__(self, model: Any, batch: Any) -> Tensor:
-        """Return a scalar tensor."""
+    def __call__(self, model: Any, batch: Any, /) -> Any:
+        """Return a scalar tensor; with metrics beside it a mapping with "loss", or a tuple that begins with it."""
         ...
 
 
@@ -137,6 +137,7 @@ class CrossEntropy:
             TaskError: if the labels have neither the shape of class indices nor that of class probabilities.
         """
         return {"accuracy": accuracy(output, batch[1])}
+
 
 def _class_axis(output: Tensor) -> int:
     return 1 if output.dim() > 1 else 0

@@ -1,7 +1,7 @@
 """A meta-batch: one task, several of one shape stacked along a task axis, and how the one becomes the other.
 
-A `Task` is a support set (what the learner adapts on) and a query set (what it is judged on). `Tasks` is the same with a
-leading task axis `T`. Both move with `.to`, and a `DataLoader` collates them.
+A `Task` is a support set (what the learner adapts on) and a query set (what it is judged on). `Tasks` is the same with
+a leading task axis `T`. Both move with `.to`, and a `DataLoader` collates them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -121,6 +121,15 @@ class Tasks:
         return any(is_collector(leaf) for leaf in pytree.tree_leaves((self.support, self.query)))
 
     @property
+    def has_queries(self) -> bool:
+        """Whether there is anything to be judged on: Reptile and joint training draw no queries."""
+        leaves = pytree.tree_leaves(self.query)
+        if not self.stacked:
+            return any(leaf is not None for leaf in leaves)
+        first = first_tensor(leaves)
+        return first is not None and (first.dim() < 2 or first.shape[1] > 0)
+
+    @property
     def constants(self) -> tuple[Any, ...]:
         """What rides along beside the tensors of stacked tasks, in a form to be compared and hashed."""
         leaves = pytree.tree_leaves((self.support, self.query)) if self.stacked else []
@@ -164,7 +173,7 @@ def _moved(tree: Any, device: Any, dtype: torch.dtype | None, non_blocking: bool
     elif isinstance(device, Tensor):
         device, dtype = device.device, device.dtype
     if options:
-        raise TaskError(f"tasks are moved by .to(device, dtype, non_blocking), got {sorted(options)[0]!r}; leave it out")
+        raise TaskError(f"tasks are moved by .to(device, dtype, non_blocking), got {min(options)!r}; leave it out")
     if dtype is not None and not (dtype.is_floating_point or dtype.is_complex):
         raise TaskError(f"tasks are converted to a floating-point type such as torch.float64, got {dtype}")
     return moved(tree, device, dtype, non_blocking)
@@ -249,7 +258,7 @@ def _in_one_numbering(groups: list[Tasks]) -> list[Tasks]:
     return [replace(group, positions=tuple(next(places) for _ in group.positions)) for group in groups]
 
 
-def as_groups(tasks: "Tasks | Task | Sequence[Task] | Sequence[Tasks]") -> list[Tasks]:
+def as_groups(tasks: Tasks | Task | Sequence[Task] | Sequence[Tasks]) -> list[Tasks]:
     """Return any accepted form of a meta-batch as a list of groups.
 
     Raises:
@@ -259,14 +268,15 @@ def as_groups(tasks: "Tasks | Task | Sequence[Task] | Sequence[Tasks]") -> list[
         return _in_one_numbering([tasks])
     if isinstance(tasks, Task):
         return group_by_shape([tasks])
-    if isinstance(tasks, (Tensor, Mapping, str, nn.Module)) or not isinstance(tasks, Iterable):
-        shape = f" of shape {tuple(tasks.shape)}" if isinstance(tasks, Tensor) else ""
+    given: Any = tasks
+    if isinstance(given, (Tensor, Mapping, str, nn.Module)) or not isinstance(given, Iterable):
+        shape = f" of shape {tuple(given.shape)}" if isinstance(given, Tensor) else ""
         raise TaskError(f"a meta-batch is made of tasks, got a {type(tasks).__name__}{shape}; {WRITE} for each task")
-    items = list(tasks)
+    items: list[Any] = list(tasks)
     if items and all(isinstance(item, Tasks) for item in items):
-        return _in_one_numbering(items)  # type: ignore[arg-type]
+        return _in_one_numbering(items)
     if all(isinstance(item, Task) for item in items):
-        return group_by_shape(items)  # type: ignore[arg-type]
+        return group_by_shape(items)
     raise TaskError(
         f"a meta-batch is a Tasks, a list of Task, or a list of Tasks; got a {type(tasks).__name__} of "
         f"{_kinds(items)}; {WRITE} for each task"

@@ -96,8 +96,8 @@ def rule_name(rule: Any) -> str:
     held = rule_tensors(rule)
     words = {name: _Learned() for name, tensor in held.items() if tensor.requires_grad}
     lr = getattr(rule, "lr", None)
-    rates = list(lr.values()) if isinstance(lr, Mapping) else [lr]
-    if any(isinstance(rate, Tensor) and rate.requires_grad for rate in rates):
+    rates = [rate for rate in (lr.values() if isinstance(lr, Mapping) else [lr]) if isinstance(rate, Tensor)]
+    if any(rate.requires_grad for rate in rates):
         rule = with_lr(rule, _Learned())  # type: ignore[arg-type]
     return repr(with_held(rule, words))
 
@@ -264,8 +264,8 @@ class Adam:
     `theta' = theta - alpha (m' / (1-b1^t)) / (sqrt(v' / (1-b2^t)) + eps)`.
 
     With `beta1 = 0`, the default, this is the inner optimiser of Reptile; `Adam(lr, beta1=0.9)` is
-    `torch.optim.Adam(params, lr)`. A complex parameter is two real ones, as in torch. The derivative of the square root is
-    taken as 0 where `v' = 0` (a dead unit), so an exact meta-gradient through it is never NaN.
+    `torch.optim.Adam(params, lr)`. A complex parameter is two real ones, as in torch. The derivative of the square
+    root is taken as 0 where `v' = 0` (a dead unit), so an exact meta-gradient through it is never NaN.
 
     Args:
         lr: the step size alpha, >= 0.
@@ -305,7 +305,8 @@ class Adam:
         m_scale, v_scale = _one_minus_power(self.beta1, step), _one_minus_power(self.beta2, step)
 
         def moved(name: str) -> Tensor:
-            return params[name] - _ratio(rate_of(self.lr, name) * (m[name] / m_scale), _root(v[name] / v_scale), self.eps)
+            mean, root = m[name] / m_scale, _root(v[name] / v_scale)
+            return params[name] - _ratio(rate_of(self.lr, name) * mean, root, self.eps)
 
         return {name: moved(name) for name in params}, {"step": step, "m": m, "v": v}
 

@@ -1,8 +1,8 @@
 """Tasks: what a learner adapts to, and how they are drawn.
 
 A *task source* is any object with `sample(rng) -> Task`, or simply such a function. If it also has
-`sample_batch(rngs) -> Tasks`, a whole meta-batch is drawn at once. Task `i` of a run depends only on `(seed, split, i)`:
-see `fastadapt.streams`. What a task is stands in `fastadapt.meta_batch`.
+`sample_batch(rngs) -> Tasks`, a whole meta-batch is drawn at once. Task `i` of a run depends only on
+`(seed, split, i)`: see `fastadapt.streams`. What a task is stands in `fastadapt.meta_batch`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -85,7 +85,8 @@ def draw(source: TaskSource | SampleFunction, *, seed: int, split: str, indices:
         task = sample(rng)
         if not isinstance(task, Task):
             raise TaskError(
-                f"sample(rng) must return a fastadapt.Task, got {type(task).__name__} for task {index} of {split!r}; {WRITE}"
+                f"sample(rng) must return a fastadapt.Task, got {type(task).__name__} for task {index} of {split!r}; "
+                f"{WRITE}"
             )
         tasks.append(task)
     return tasks

@@ -1,7 +1,7 @@
 """Losses as torch has them, and what a loss may return.
 
-`as_loss` takes a loss of two tensors (`nn.CrossEntropyLoss()`, `F.mse_loss`) as one of `(model(x), y)`; `value_of` takes
-what a loss returned apart into the scalar that is differentiated and the metrics beside it.
+`as_loss` takes a loss of two tensors (`nn.CrossEntropyLoss()`, `F.mse_loss`) as one of `(model(x), y)`; `value_of`
+takes what a loss returned apart into the scalar that is differentiated and the metrics beside it.
 """
 
 import functools
@@ -118,18 +118,19 @@ def as_loss(loss: Any) -> Loss:
             f"loss={loss!r} is a {type(loss).__name__} and can't be called; "
             f"{WRITE}, or give one of torch's such as nn.MSELoss()"
         )
+    usable: Any = loss
     if isinstance(loss, OnOutput):
-        return loss
+        return usable
     needed = _needed(loss)
     named = needed is not None and len(needed) == 2 and needed[0].lower() in FIRST and needed[1].lower() in SECOND
     if not (named or _is_of_torch(loss)) or (needed and needed[0] in ("model", "learner", "net", "network")):
-        return loss
+        return usable
     if needed is not None and len(needed) != 2:
         raise ConfigError(
             f"loss={called(loss)} takes {len(needed)} arguments ({', '.join(needed)}), and a loss of torch is applied "
             f"to the two tensors (model(x), y); {WRITE} that calls it"
         )
-    return OnOutput(loss)
+    return OnOutput(usable)
 
 
 def value_of(returned: Any, loss: Any) -> tuple[Tensor, dict[str, Tensor]]:
@@ -176,13 +177,13 @@ def _taken_apart(returned: Any) -> tuple[Any, dict[str, Any]]:
     """Return what should be the loss, and what came with it by name."""
     if isinstance(returned, Tensor):
         return returned, {}
-    whole = returned
+    whole: Any = returned
     if isinstance(returned, tuple) and "loss" in getattr(returned, "_fields", ()):
         whole = returned._asdict()  # type: ignore[attr-defined]  # a named tuple
     elif is_dataclass(returned) and not isinstance(returned, (type, Mapping)):
         whole = {field.name: getattr(returned, field.name) for field in fields(returned)}
     elif not isinstance(returned, (Mapping, tuple, list)) and isinstance(getattr(returned, "loss", None), Tensor):
-        whole = vars(returned) if "loss" in getattr(returned, "__dict__", {}) else {"loss": returned.loss}
+        whole = vars(whole) if "loss" in getattr(whole, "__dict__", {}) else {"loss": whole.loss}
     if isinstance(whole, Mapping):
         return whole.get("loss"), {str(name): item for name, item in whole.items() if name != "loss"}
     if isinstance(whole, (tuple, list)) and whole:
@@ -197,7 +198,8 @@ def _refusal(returned: Any, value: Any, loss: Any) -> str:
         inside = "" if value is returned else f"a {kind} whose loss is "
         if value.numel() != 1:
             cure = "take its .mean() or .sum()"
-            return f"the loss {called(loss)} returned {inside}a tensor of shape {tuple(value.shape)}, not a scalar; {cure}"
+            shape = tuple(value.shape)
+            return f"the loss {called(loss)} returned {inside}a tensor of shape {shape}, not a scalar; {cure}"
         cure = "take .real or .abs()" if value.is_complex() else "only floating-point numbers have a gradient"
         return f"the loss {called(loss)} returned {inside}a tensor of {value.dtype}; {cure}"
     wanted = 'return a scalar tensor, {"loss": scalar, ...}, or a tuple that begins with the scalar'

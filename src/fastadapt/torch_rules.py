@@ -43,7 +43,8 @@ def _instead(rule: Any) -> str:
         return f"rule is a tensor, {what}; write rule=fastadapt.SGD(lr) for a step size that is one"
     kind = rule if isinstance(rule, type) else rule.func if isinstance(rule, functools.partial) else type(rule)
     if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer):
-        settings = rule.param_groups[0] if isinstance(rule, torch.optim.Optimizer) else getattr(rule, "keywords", {})
+        optimizer = rule if isinstance(rule, torch.optim.Optimizer) else None
+        settings = getattr(rule, "keywords", {}) if optimizer is None else optimizer.param_groups[0]
         moves = "which changes parameters in place, so that no gradient passes through it"
         return f"rule={_named(rule)} is an optimizer of torch, {moves}; write rule={_twin(kind, settings)}"
     if isinstance(rule, type):
