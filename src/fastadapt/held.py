@@ -95,22 +95,24 @@ def _holds(value: Any) -> bool:
 
 
 def _object(value: Any, name: str, f: Found, done: dict[int, Any]) -> Any:
-    done[id(value)] = value  # one that refers to itself ends here
+    try:
+        twin = done[id(value)] = copy.copy(value)  # what refers back to the object refers to its copy
+    except Exception:  # a lock, a file: nothing that a rule could learn
+        return value
     names = [field.name for field in fields(value)] if is_dataclass(value) else list(vars(value))
     old = {key: getattr(value, key) for key in names if hasattr(value, key)}
     new = {key: _walk(item, _joined(name, key), f, done) for key, item in old.items()}
-    if all(new[key] is old[key] for key in old):
+    if all(new[key] is old[key] or (new[key] is twin and old[key] is value) for key in old):
+        done[id(value)] = value
         return value
-    twin = copy.copy(value)
     for key, item in new.items():
         object.__setattr__(twin, key, item)  # not by its constructor: what it checks are numbers
-    done[id(value)] = twin
     return twin
 
 
 def _module(module: nn.Module, name: str, f: Found, done: dict[int, Any]) -> nn.Module:
     """Return a module that shares everything with `module` but the parameters that are replaced."""
-    done[id(module)] = module
+    twin = done[id(module)] = type(module).__new__(type(module))  # not copied: some modules refuse to be
     params = {key: p if p is None else f(_joined(name, key), p) for key, p in module._parameters.items()}
     parts = {
         key: part if part is None else _walk(part, _joined(name, key), f, done) for key, part in module._modules.items()
@@ -118,12 +120,11 @@ def _module(module: nn.Module, name: str, f: Found, done: dict[int, Any]) -> nn.
     loose = {key: f(_joined(name, key), item) for key, item in vars(module).items() if isinstance(item, Tensor)}
     old = {**vars(module), **module._parameters, **module._modules}
     if all(item is old[key] for key, item in {**params, **parts, **loose}.items()):
+        done[id(module)] = module
         return module
-    twin = copy.copy(module)
     own = {"_parameters": params, "_modules": parts, "_buffers": dict(module._buffers)}
     twin.__dict__ = {**vars(module), **own, **loose}
     if hasattr(module, "_flat_weights_names"):  # recurrent layers keep a list of their own
         flat: Any = [getattr(twin, key, None) for key in module._flat_weights_names]  # type: ignore[union-attr]
         twin.__dict__["_flat_weights"] = flat
-    done[id(module)] = twin
     return twin

@@ -76,7 +76,7 @@ def checked(batch: Any, what: str) -> list[Any]:
         name = getattr(batch, "__name__", type(batch).__name__)
         raise TaskError(
             f"the {what} is the {'class' if isinstance(batch, type) else 'function'} {name!r}, and a batch is made of "
-            f"tensors; write Collector(collect) with a function collect(model) -> batch if it gathers the batch"
+            "tensors; write fastadapt.tasks.Collector(collect), with collect(model) -> batch, if it gathers the batch"
         )
     leaves = pytree.tree_leaves(batch)
     for leaf in leaves:
