@@ -223,7 +223,10 @@ ONE = torch.zeros(2, 1)
         ([Task([1.0, 2.0], [3.0])], "at least one tensor, got list of float; convert with torch.as_tensor"),
         ([Task((np.zeros(2), ONE), (ONE, ONE))], "got ndarray in the support; convert with torch.as_tensor"),
         ([Task((ONE, ONE), np.zeros(2))], "got ndarray in the query"),
-        ([Task(lambda model: model, ONE)], r"the support is the function '<lambda>'.* write fastadapt.tasks.Collector\(collect\)"),
+        (
+            [Task(lambda model: model, ONE)],
+            r"the support is the function '<lambda>'.* fastadapt.tasks.Collector\(collect\)",
+        ),
         ([Task(ONE, nn.Linear)], "the query is the class 'Linear'"),
         ([Task((Collector(len), ONE), ONE)], "gathers the whole support, but here it is a part of a tuple"),
     ],

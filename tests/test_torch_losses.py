@@ -11,8 +11,8 @@ from torch import nn
 
 from fastadapt import MSE, CrossEntropy
 from fastadapt.errors import ConfigError, TaskError
-from fastadapt.losses import ScaledMSE, called
-from fastadapt.torch_losses import OnOutput, as_loss, value_of
+from fastadapt.loss_values import called, value_of
+from fastadapt.losses import OnOutput, ScaledMSE, as_loss
 
 NET = nn.Linear(3, 2)
 X, Y, LABELS = torch.randn(6, 3), torch.rand(6, 2), torch.arange(6) % 2

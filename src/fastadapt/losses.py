@@ -2,20 +2,36 @@
 
 A loss is any function of a model with its parameters bound and a batch. The classes here unpack
 `(x, y)` and also say what a person wants to read, which is optional for your own: `metrics(output, batch)`, a
-dictionary of scalars of which the first is the headline, and `higher_is_better` for that one. How torch's own losses
-are taken, and what a loss may return, stands in `fastadapt.torch_losses`.
+dictionary of scalars of which the first is the headline, and `higher_is_better` for that one. `as_loss` takes a loss of
+two tensors, as torch has them (`nn.CrossEntropyLoss()`, `F.mse_loss`), as one of `(model(x), y)`.
 """
 
 import functools
-from dataclasses import dataclass, is_dataclass
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import BuiltinFunctionType
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.loss import _Loss
 
 from fastadapt.errors import ConfigError, TaskError
+from fastadapt.loss_values import accuracy, called, check_same_shape, class_axis, pair
+from fastadapt.loss_values import value_of as value_of
 
+FIRST = {
+    *("input", "inputs", "pred", "preds", "prediction", "predictions", "predicted", "output", "outputs", "logits"),
+    *("log_probs", "log_input", "y_pred", "y_hat", "yhat", "y_preds"),
+}
+SECOND = {
+    *("target", "targets", "label", "labels", "y", "y_true", "true", "truth", "ground_truth", "gt", "expected"),
+}
+"""What the two tensors of a loss in the manner of torch are called; a loss of ours has (model, batch)."""
+BROADCAST = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "poisson_nll_loss")
+BROADCAST_MODULES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.PoissonNLLLoss)
+WRITE = "write a function loss(model, batch) -> scalar"
 Reduction = Literal["mean", "sum_over_classes", "sum"]
 
 
@@ -123,7 +139,7 @@ class CrossEntropy:
         x, y = pair(batch, self)
         logits = model(x)
         mean = F.cross_entropy(logits, y)
-        classes = logits.shape[_class_axis(logits)]
+        classes = logits.shape[class_axis(logits)]
         if self.reduction == "sum_over_classes":
             return mean * classes
         if self.reduction == "sum":
@@ -139,81 +155,133 @@ class CrossEntropy:
         return {"accuracy": accuracy(output, batch[1])}
 
 
-def _class_axis(output: Tensor) -> int:
-    return 1 if output.dim() > 1 else 0
+class OnOutput(nn.Module):
+    """Apply a loss of two tensors to `(model(x), y)`, for batches `(x, y)`.
 
-
-def accuracy(output: Tensor, y: Tensor, ignored: int = -100) -> Tensor:
-    """Return the share of labels that are the class with the largest output, in [0, 1].
+    It is a module, so that the weights and parameters of the loss move and learn with the learner.
 
     Args:
-        output: `[n, N, ...]`, or `[N]` for one example; classes are axis 1, as torch has them.
-        y: `[n, ...]` class indices, or `[n, N, ...]` class probabilities, of which the largest is the label.
-        ignored: the index that does not count.
-
-    Raises:
-        TaskError: for labels of another shape, which would be broadcast in silence.
+        criterion: `criterion(output, y) -> scalar`: a module, or a function of torch.
 
     Example:
         >>> import torch
-        >>> output = torch.tensor([[2.0, 1.0], [0.0, 1.0]])
-        >>> accuracy(output, torch.tensor([0, 0])), accuracy(output, torch.eye(2))
-        (tensor(0.5000), tensor(1.))
+        >>> loss = OnOutput(nn.MSELoss())
+        >>> loss(nn.Identity(), (torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [3.0]])))
+        tensor(0.5000)
+        >>> loss.called
+        "MSELoss(reduction='mean')"
     """
-    axis = _class_axis(output)
-    answer = output.argmax(axis)
-    if y.is_floating_point() and y.shape == output.shape:
-        return (answer == y.argmax(axis)).to(output.dtype).mean()
-    if y.shape != answer.shape or y.is_floating_point():
-        raise TaskError(
-            f"the model's output has shape {tuple(output.shape)}, classes being axis {axis}, and the labels have "
-            f"{tuple(y.shape)} of {y.dtype}; give class indices {tuple(answer.shape)} of torch.long, or class "
-            f"probabilities of the output's shape"
-        )
-    counts = y != ignored
-    return ((answer == y) & counts).to(output.dtype).sum() / counts.to(output.dtype).sum()
+
+    def __init__(self, criterion: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.criterion = criterion
+        plain = _unwrapped(criterion)
+        name = getattr(plain, "__name__", "")
+        self._squared = isinstance(plain, nn.MSELoss) or name == "mse_loss"
+        self._classes = isinstance(plain, (nn.CrossEntropyLoss, nn.NLLLoss)) or name in ("cross_entropy", "nll_loss")
+        self._broadcasts = isinstance(plain, BROADCAST_MODULES) or name in BROADCAST
+        self.higher_is_better = self._classes
+
+    @property
+    def called(self) -> str:
+        """The name of the criterion, with its settings."""
+        if not isinstance(self.criterion, nn.Module):
+            return called(self.criterion)
+        names = sorted(getattr(self.criterion, "__constants__", ()))
+        return f"{type(self.criterion).__name__}({', '.join(f'{n}={getattr(self.criterion, n)!r}' for n in names)})"
+
+    def forward(self, model: Any, batch: Any) -> Tensor:
+        """Return the criterion of `model(x)` and `y`.
+
+        Raises:
+            TaskError: if the batch is no pair, the model returns no tensor, or the two would be broadcast.
+        """
+        x, y = pair(batch, self)
+        output = model(x)
+        if not isinstance(output, Tensor):
+            raise TaskError(
+                f"the loss {self.called} is applied to (model(x), y), and the model returned a {type(output).__name__} "
+                f"instead of a tensor; {WRITE} that takes what it needs from it"
+            )
+        if self._broadcasts and isinstance(y, Tensor):
+            check_same_shape(output, y)
+        return self.criterion(output, y)
+
+    def metrics(self, output: Tensor, batch: Any) -> dict[str, Tensor]:
+        """Return the accuracy of a cross-entropy, the mean squared error of a squared error, and nothing otherwise."""
+        if self._classes:
+            ignored = getattr(self.criterion, "ignore_index", None)
+            if isinstance(self.criterion, functools.partial):
+                ignored = self.criterion.keywords.get("ignore_index")
+            return {"accuracy": accuracy(output, batch[1], -100 if ignored is None else ignored)}
+        return {"mse": F.mse_loss(output, batch[1])} if self._squared else {}
 
 
-def check_same_shape(output: Tensor, y: Tensor) -> None:
-    """Raise `TaskError` unless output and targets have one shape; torch would broadcast them in silence."""
-    if output.shape != y.shape:
-        raise TaskError(
-            f"the model's output has shape {tuple(output.shape)} and the targets have {tuple(y.shape)}; "
-            "give both the same shape, for example y.unsqueeze(1) for [K, 1]"
-        )
+def as_loss(loss: Any) -> Loss:
+    """Return a loss `loss(model, batch) -> scalar` of what a user gave as one.
 
-
-def pair(batch: Any, loss: Any) -> tuple[Any, Any]:
-    """Return `x` and `y` of a batch.
+    Args:
+        loss: None for the mean squared error; a loss of ours or any `loss(model, batch)`, which stay as they are; or a
+            loss of two tensors, which is applied to `(model(x), y)`: the modules and functions of torch, and those
+            whose two arguments have the names that torch gives them (`input`, `target` and the like).
 
     Raises:
-        TaskError: if it is no pair.
-    """
-    if isinstance(batch, (tuple, list)) and len(batch) == 2:
-        return batch[0], batch[1]
-    of = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
-    raise TaskError(
-        f"the loss {called(loss)} takes a batch (x, y), got {type(batch).__name__}{of}; write a function "
-        "loss(model, batch) -> scalar for batches of another form"
-    )
-
-
-def called(loss: Any) -> str:
-    """Return what a loss is called: a dataclass or a loss of torch with its settings, otherwise its name.
+        ConfigError: if it is a class, a text or anything else that can't be called, or takes more than two tensors.
 
     Example:
-        >>> from functools import partial
-        >>> called(MSE()), called(F.mse_loss), called(partial(F.cross_entropy, label_smoothing=0.1))
-        ('MSE()', 'mse_loss', 'cross_entropy(label_smoothing=0.1)')
+        >>> as_loss(None), as_loss(F.cross_entropy).called
+        (MSE(), 'cross_entropy')
     """
-    if isinstance(loss, functools.partial):
-        return f"{called(loss.func)}({', '.join(f'{k}={v!r}' for k, v in loss.keywords.items())})"
-    told = getattr(loss, "called", None)
-    if isinstance(told, str):
-        return told
-    if isinstance(loss, BuiltinFunctionType):  # torch's own, whose long name is of no use
-        return loss.__name__
-    return repr(loss) if is_dataclass(loss) else getattr(loss, "__qualname__", type(loss).__qualname__)
+    if loss is None:
+        return MSE()
+    if isinstance(loss, type):
+        raise ConfigError(f"loss={loss.__name__} is a class, and a loss is one of its objects; write {loss.__name__}()")
+    if not callable(loss):
+        raise ConfigError(
+            f"loss={loss!r} is a {type(loss).__name__} and can't be called; "
+            f"{WRITE}, or give one of torch's such as nn.MSELoss()"
+        )
+    usable: Any = loss
+    if isinstance(loss, OnOutput):
+        return usable
+    needed = _needed(loss)
+    named = needed is not None and len(needed) == 2 and needed[0].lower() in FIRST and needed[1].lower() in SECOND
+    if not (named or _is_of_torch(loss)) or (needed and needed[0] in ("model", "learner", "net", "network")):
+        return usable
+    if needed is not None and len(needed) != 2:
+        raise ConfigError(
+            f"loss={called(loss)} takes {len(needed)} arguments ({', '.join(needed)}), and a loss of torch is applied "
+            f"to the two tensors (model(x), y); {WRITE} that calls it"
+        )
+    return OnOutput(usable)
+
+
+def _unwrapped(loss: Any) -> Any:
+    while isinstance(loss, functools.partial):
+        loss = loss.func
+    return loss
+
+
+def _is_of_torch(loss: Any) -> bool:
+    plain = _unwrapped(loss)
+    if isinstance(plain, nn.Module):
+        return isinstance(plain, _Loss) or type(plain).__module__.startswith("torch.")
+    if isinstance(plain, BuiltinFunctionType):  # torch's own in C++
+        return True
+    module = getattr(plain, "__module__", None) or ""
+    return callable(plain) and hasattr(plain, "__name__") and (module == "torch" or module.startswith("torch."))
+
+
+def _needed(loss: Any) -> list[str] | None:
+    """Return the names of the arguments that a loss can't do without; None where that can't be told."""
+    try:
+        parameters = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).parameters.values()
+    except (TypeError, ValueError):  # made in C++
+        return None
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return None
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return [p.name for p in positional if p.default is p.empty]
 
 
 mse = MSE()

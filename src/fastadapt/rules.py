@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fastadapt.errors import ConfigError
 from fastadapt.held import held_tensors, with_held
+from fastadapt.torch_rules import instead
 
 Params = dict[str, Tensor]
 RuleT = TypeVar("RuleT", bound="Rule")
@@ -66,6 +67,29 @@ def with_lr(rule: RuleT, lr: Rate) -> RuleT:
         name = type(rule).__name__
         raise ConfigError(f"the rule {name} has no attribute lr that can be set; give it one, its step size") from None
     return twin
+
+
+def as_rule(rule: Any) -> Rule:
+    """Return an update rule of what a user gave as one.
+
+    Args:
+        rule: None for `SGD()`, or an object with `lr`, `init` and `update`.
+
+    Raises:
+        ConfigError: for anything else; the message says what to write.
+
+    Example:
+        >>> as_rule(None)
+        SGD(lr=0.01)
+    """
+    if rule is None:
+        return SGD()
+    if not isinstance(rule, type) and all(callable(getattr(rule, part, None)) for part in ("init", "update")):
+        if hasattr(rule, "lr"):
+            return rule
+        name = type(rule).__name__
+        raise ConfigError(f"the rule {name} has init and update, but no attribute lr; give it one, its step size")
+    raise ConfigError(instead(rule))
 
 
 def rule_tensors(rule: Any) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What is given as an update rule: a rule, nothing, or what another library would take, with what to write instead."""
+"""What to write in place of something that is no update rule: a number, an optimizer of torch, a class."""
 
 import functools
 from collections.abc import Mapping
@@ -7,34 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastadapt.errors import ConfigError
-from fastadapt.rules import SGD, Rule
 
-
-def as_rule(rule: Any) -> Rule:
-    """Return an update rule of what a user gave as one.
-
-    Args:
-        rule: None for `SGD()`, or an object with `lr`, `init` and `update`.
-
-    Raises:
-        ConfigError: for anything else; the message says what to write.
-
-    Example:
-        >>> as_rule(None)
-        SGD(lr=0.01)
-    """
-    if rule is None:
-        return SGD()
-    if not isinstance(rule, type) and all(callable(getattr(rule, part, None)) for part in ("init", "update")):
-        if hasattr(rule, "lr"):
-            return rule
-        name = type(rule).__name__
-        raise ConfigError(f"the rule {name} has init and update, but no attribute lr; give it one, its step size")
-    raise ConfigError(_instead(rule))
-
-
-def _instead(rule: Any) -> str:
+def instead(rule: Any) -> str:
     """Return the sentence that says what to write in place of something that is no rule."""
     what = "and a rule is an object with lr, init(params) and update(params, grads, state)"
     if isinstance(rule, (bool, int, float)):

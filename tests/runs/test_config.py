@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from fastadapt import Tasks
-from fastadapt.runs.config import RunConfig, differences
 from fastadapt.errors import ConfigError
 from fastadapt.methods.settings import MAMLMethod
+from fastadapt.runs.config import RunConfig, differences
 from fastadapt.runs.presets import PRESETS
 
 EVERY = pytest.mark.parametrize("name", PRESETS)

@@ -5,10 +5,10 @@ import re
 import pytest
 import torch
 
-from fastadapt.runs.config import RunConfig
 from fastadapt.data.settings import MiniImageNetData
 from fastadapt.losses import CrossEntropy
 from fastadapt.methods.settings import MAMLMethod, ReptileMethod
+from fastadapt.runs.config import RunConfig
 from fastadapt.runs.presets import PRESETS
 from fastadapt.runs.presets_images import mini_imagenet_presets
 

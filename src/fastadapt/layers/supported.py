@@ -10,6 +10,11 @@ from fastadapt.errors import ConfigError
 from fastadapt.layers.rewrites import tell_once
 
 
+def check_module(model: Any) -> None:
+    """Raise `ConfigError` unless `as_module` takes the model."""
+    as_module(model)
+
+
 def as_module(model: Any) -> nn.Module:
     """Return the module that a learner runs: the one that was given, or the one inside `torch.compile`.
 

@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from fastadapt.training.checkpoint import saved_steps
-from fastadapt.runs.config import RunConfig
 from fastadapt.data.files import shown
 from fastadapt.data.images.folder_images import Bad, FolderImages, load_folder
 from fastadapt.data.images.folder_settings import FolderData
 from fastadapt.data.images.images import Fit, ImageRecipe
 from fastadapt.data.images.survey import LARGE, survey_folder
 from fastadapt.errors import ConfigError
+from fastadapt.runs.config import RunConfig
 from fastadapt.runs.presets_folder import LARGEST_SMALL, REPTILE_SHOTS, TRAIN_QUERIES, FolderMethod, folder_preset
 from fastadapt.runs.run_files import read_config
+from fastadapt.training.checkpoint import saved_steps
 
 logger = logging.getLogger(__name__)
 

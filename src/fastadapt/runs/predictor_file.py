@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from fastadapt.atomic import explain, sync, write_folder, write_text
 from fastadapt.errors import CheckpointError, ConfigError
-from fastadapt.nets.settings import NETS, build_net
 from fastadapt.layers.norm import check_norm
+from fastadapt.nets.settings import NETS, build_net
 from fastadapt.predictor import Predictor
 from fastadapt.version import __version__
 

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from fastadapt.runs.config import RunConfig
 from fastadapt.data.settings import OmniglotData, SinusoidData
 from fastadapt.evaluate import Protocol
 from fastadapt.methods.settings import FineTuneMethod, MAMLMethod, NearestMethod, PretrainMethod, ReptileMethod
 from fastadapt.nets.settings import Conv4Net, MLPNet
+from fastadapt.runs.config import RunConfig
 from fastadapt.runs.presets_images import mini_imagenet_presets
 from fastadapt.training.settings import Training
 

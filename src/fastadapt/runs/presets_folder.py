@@ -7,11 +7,11 @@ mini-ImageNet (max-pooled `Conv4` with 32 filters, five inner steps); the number
 from dataclasses import replace
 from typing import Literal
 
-from fastadapt.runs.config import RunConfig
 from fastadapt.data.images.folder_settings import FolderData
 from fastadapt.evaluate import Protocol
 from fastadapt.methods.settings import MAMLMethod, ReptileMethod
 from fastadapt.nets.settings import Conv4Net
+from fastadapt.runs.config import RunConfig
 from fastadapt.training.settings import Training
 
 FolderMethod = Literal["maml", "reptile"]

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from fastadapt.runs.config import RunConfig
 from fastadapt.data.settings import MiniImageNetData
 from fastadapt.evaluate import Protocol
 from fastadapt.methods.settings import MAMLMethod, ReptileMethod
 from fastadapt.nets.settings import Conv4Net
+from fastadapt.runs.config import RunConfig
 from fastadapt.training.settings import Training
 
 _SHOTS = {"5w1s": 1, "5w5s": 5}

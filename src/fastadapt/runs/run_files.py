@@ -18,14 +18,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fastadapt.atomic import write_folder, write_text
-from fastadapt.training.checkpoint import best_checkpoint, latest_checkpoint, saved_steps, verify, write_manifest
-from fastadapt.runs.config import RunConfig, differences
 from fastadapt.data.images.folder_settings import FolderData
 from fastadapt.data.images.omniglot_splits import ClassSplit
 from fastadapt.errors import CheckpointError, ConfigError
 from fastadapt.evaluate import Evaluation
 from fastadapt.learner import Learner
 from fastadapt.methods.settings import MAMLMethod
+from fastadapt.runs.config import RunConfig, differences
+from fastadapt.training.checkpoint import best_checkpoint, latest_checkpoint, saved_steps, verify, write_manifest
 
 MODEL_FILES = ("learner.safetensors", "model.json")
 SHIPPED = Path(__file__).parents[1] / "shipped"
