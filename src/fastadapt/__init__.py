@@ -8,7 +8,11 @@ from fastadapt.errors import FastadaptError as FastadaptError
 from fastadapt.evaluate import Evaluation as Evaluation
 from fastadapt.evaluate import Protocol as Protocol
 from fastadapt.evaluate import evaluate as evaluate
-from fastadapt.inner.loop import adapt as adapt
+from fastadapt.inner.adapt import Adapted as Adapted
+from fastadapt.inner.adapt import adapt as adapt
+from fastadapt.inner.exact import Exact as Exact
+from fastadapt.inner.first_order import FirstOrder as FirstOrder
+from fastadapt.inner.implicit import Implicit as Implicit
 from fastadapt.learner import Learner as Learner
 from fastadapt.learner import Outcome as Outcome
 from fastadapt.learner import Trace as Trace

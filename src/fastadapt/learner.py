@@ -1,7 +1,7 @@
 """The contract that every method meets: one trainer, one evaluator and one server serve them all."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from fastadapt.errors import TaskError
 from fastadapt.layers.norm import Norm
 from fastadapt.predictor import Predictor
+from fastadapt.rules import Params
 from fastadapt.tasks import Task, Tasks
 
 MetaBatch = Tasks | Task | Sequence[Task] | Sequence[Tasks]
@@ -23,7 +25,8 @@ class Outcome:
     Args:
         loss: the scalar meta-objective, the mean over tasks. `loss.backward()` gives the learner's
             parameters their meta-gradient (for Reptile `phi - mean(phi_i)`).
-        losses: `[T]`, the loss of each task in the order the tasks were given, without a graph.
+        losses: `[T]`, the loss of each task in the order the tasks were given. They can be differentiated as well, for
+            example weighted, `(w * losses).sum().backward()`; the tasks are then run a second time.
         metrics: what the loss reports, after adaptation, each `[T]`; empty for a plain function.
         outputs: the model's output on each task's query after adaptation, `T` tensors; empty where
             there is none.
@@ -147,3 +150,31 @@ def with_gradient(loss: Tensor, params: dict[str, Tensor], grads: dict[str, Tens
     if not torch.is_grad_enabled() or not names:
         return loss
     return _HandOut.apply(loss, len(names), *(params[n] for n in names), *(grads[n] for n in names))
+
+
+class _RunAgain(torch.autograd.Function):
+    """Carry the losses of tasks forward, and compute the gradient of their weighted sum on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, losses: Tensor, again: Any, names: tuple[str, ...], *tensors: Tensor) -> Tensor:
+        ctx.again, ctx.names, ctx.tensors = again, names, tensors
+        ctx.versions = [tensor._version for tensor in tensors]
+        return losses.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, weights: Tensor) -> Any:  # type: ignore[override]
+        if [tensor._version for tensor in ctx.tensors] != ctx.versions:
+            raise TaskError(
+                "outcome.losses is differentiated after a parameter was changed in place (by an optimizer step?); take "
+                "the gradient first"
+            )
+        grads = ctx.again(weights)
+        return None, None, None, *(grads.get(name) for name in ctx.names)
+
+
+def with_task_gradients(losses: Tensor, params: dict[str, Tensor], again: Callable[[Tensor], Params]) -> Tensor:
+    """Return `losses: [T]` such that the gradient of their weighted sum, `again(weights)`, reaches `params`."""
+    if not torch.is_grad_enabled() or not params:
+        return losses
+    return _RunAgain.apply(losses, again, tuple(params), *params.values())

@@ -1,6 +1,5 @@
 """An adapted model: an ordinary module, saved as safetensors and JSON, loadable without training code."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from fastadapt.layers.bound import Bound
+from fastadapt.layers.copied import copied
 from fastadapt.layers.norm import Moments, Norm, Statistics, batch_norm_layers
+from fastadapt.layers.turns import turn
 
 
 class Predictor(nn.Module):
@@ -54,13 +55,14 @@ class Predictor(nn.Module):
         statistics = Statistics(given=given or None, running=self.norm in ("running", "per_step"))
         buffers = dict(self.model.named_buffers())
         rows = not torch.is_grad_enabled()
-        bound = Bound(self.model, dict(self.model.named_parameters()), buffers, statistics, self.beside, rows)
-        return bound(*args, **kwargs)
+        with turn(self.model):
+            bound = Bound(self.model, dict(self.model.named_parameters()), buffers, statistics, self.beside, rows)
+            return bound(*args, **kwargs)
 
 
 def frozen_copy(model: nn.Module, params: dict[str, Tensor], buffers: dict[str, Tensor]) -> nn.Module:
     """Return a copy of `model`, in evaluation mode, with other values of its parameters and buffers."""
-    twin = copy.deepcopy(model)
+    twin = copied(model)
     own_params, own_buffers = dict(twin.named_parameters()), dict(twin.named_buffers())
     with torch.no_grad():
         for name, value in params.items():

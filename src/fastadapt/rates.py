@@ -1,13 +1,14 @@
 """Inner learning rates that are meta-learned."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from fastadapt.errors import ConfigError
-from fastadapt.rules import check_lr
+from fastadapt.rules import check_lr, rule_tensors
 
 
 def learned_rates(model: nn.Module, lr: float, per: Literal["element", "tensor"] = "element") -> dict[str, Tensor]:
@@ -42,25 +43,27 @@ def learned_rates(model: nn.Module, lr: float, per: Literal["element", "tensor"]
     }
 
 
-def learned_rates_of(rule: Any, adapted: Sequence[str]) -> tuple[tuple[str, ...], nn.ParameterList]:
-    """Return the names and values of a rule's learned rates; none if its rate is a constant.
+def learned_tensors(rule: Any, adapted: Sequence[str]) -> tuple[tuple[str, ...], nn.ParameterList, nn.ModuleList]:
+    """Return what of an update rule is learned: names and values of its parameters, and its modules.
+
+    A learner registers them, so that its optimizer moves them and its checkpoints hold them.
 
     Raises:
-        ConfigError: if a rate requires a gradient but is no `nn.Parameter`, or an adapted parameter has none.
+        ConfigError: if the rates are given by name and an adapted parameter has none.
     """
     lr = rule.lr
-    rates = dict(lr) if isinstance(lr, Mapping) else {"all": lr} if isinstance(lr, Tensor) else {}
-    if isinstance(lr, Mapping) and set(adapted) - set(rates):
-        raise ConfigError(
-            f"the rule's lr has no rate for {sorted(set(adapted) - set(rates))}; give every one that adapts"
-        )
-    if not any(rate.requires_grad for rate in rates.values()):
-        return (), nn.ParameterList()
-    wrong = [name for name, rate in rates.items() if not isinstance(rate, nn.Parameter)]
-    if wrong:
-        raise ConfigError(
-            f"the learned rate {wrong[0]!r} is a {type(rates[wrong[0]]).__name__} that requires a gradient, and a "
-            "learner learns nn.Parameters; wrap it in nn.Parameter, or pass rate.detach() for a constant"
-        )
-    names = tuple(name for name in rates if name in adapted or name == "all")
-    return names, nn.ParameterList([rates[name] for name in names])  # type: ignore[misc]
+    if isinstance(lr, Mapping) and set(adapted) - set(lr):
+        raise ConfigError(f"the rule's lr has no rate for {sorted(set(adapted) - set(lr))}; give every one that adapts")
+    unused = {f"lr.{name}" for name in lr if name not in adapted} if isinstance(lr, Mapping) else set()
+    tensors = {name: tensor for name, tensor in rule_tensors(rule).items() if name.removeprefix("rule.") not in unused}
+    modules = nn.ModuleList(rule_modules(rule))
+    inside = {id(p) for p in modules.parameters()}
+    names = [n for n, t in tensors.items() if isinstance(t, nn.Parameter) and t.requires_grad and id(t) not in inside]
+    return tuple(names), nn.ParameterList([tensors[name] for name in names]), modules  # type: ignore[misc]
+
+
+def rule_modules(rule: Any) -> list[nn.Module]:
+    """Return the modules that an update rule holds, such as a network that preconditions."""
+    values = [getattr(rule, field.name) for field in fields(rule)] if is_dataclass(rule) else []
+    nested = [module for value in values if is_dataclass(value) for module in rule_modules(value)]
+    return [value for value in values if isinstance(value, nn.Module)] + nested

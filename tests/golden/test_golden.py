@@ -122,7 +122,7 @@ RUNS = {
         lambda: FineTune(convolutions(), CROSS_ENTROPY, classes=2, lr=0.1, decay=0.1, test_steps=3),
         pictures,
     ),
-    "nearest": (lambda: NearestNeighbour(convolutions(), CROSS_ENTROPY, classes=2), pictures),
+    "nearest": (lambda: NearestNeighbour(convolutions(), CROSS_ENTROPY, classes=2, route=VMAP), pictures),
 }
 COMPILED = {  # a compiler takes a while
     "maml vmap on": (lambda: MAML(net(), rule=SGD(0.05), steps=2, route=Execution("vmap", compile="on")), waves),

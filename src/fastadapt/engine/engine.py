@@ -32,7 +32,7 @@ from fastadapt.engine.precision import precision
 from fastadapt.engine.programs import Compiled, Whole, laid_out
 from fastadapt.engine.routes import TaskFunction, batched, first, in_chunks, looped, on_threads, one_of, vmapped
 from fastadapt.errors import FastadaptError
-from fastadapt.inner.calculus import able_to_differentiate, differentiable
+from fastadapt.inner.calculus import Captured, able_to_differentiate, differentiable
 from fastadapt.layers.bound import first_line
 from fastadapt.layers.rewrites import tell_once
 from fastadapt.tasks import Tasks
@@ -60,6 +60,9 @@ WORTH_COMPILING = 300.0
 ALONE = "a single task"
 """Why the loop was taken without a look at vmap, whose first call takes seconds; trainings and more tasks look."""
 
+OTHERS = "the loss depends on tensors that require a gradient beside the learner's own (a closure?)"
+"""Why the loop was taken, which alone can find such tensors."""
+
 logger = logging.getLogger("fastadapt.engine")
 
 
@@ -84,6 +87,7 @@ class Engine:
         self._counts: dict[Any, set[int]] = {}
         self._forms: set[Any] = set()
         self._explained = False
+        self._seen: Captured | None = None  # what a look at the loop finds, while a plan is made
 
     def __reduce__(self) -> Any:
         # programs can't be copied or stored; the choices are made again, or recalled
@@ -109,7 +113,15 @@ class Engine:
         self._recorded = dict(choices)
 
     def __call__(
-        self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, model: nn.Module, key: Any, pieces: bool = False
+        self,
+        f: TaskFunction,
+        state: Any,
+        tasks: Tasks,
+        extra: Any,
+        model: nn.Module,
+        key: Any,
+        pieces: bool = False,
+        captured: Captured | None = None,
     ) -> tuple[Any, Any]:
         """Return `(mean over tasks of the first result, stack over tasks of the second)`.
 
@@ -121,15 +133,16 @@ class Engine:
             model: the module inside, to choose the route by.
             key: what else distinguishes this function, for remembering how it runs; its first item is its name.
             pieces: whether `f` only calls pieces through its runner, so that it can be compiled.
+            captured: gathers the gradients of what `f` depends on beside its arguments, which the loop alone finds.
         """
         if torch.is_inference_mode_enabled():
             with able_to_differentiate():
                 support, query, state, extra = differentiable((tasks.support, tasks.query, state, extra))
-                return self(f, state, replace(tasks, support=support, query=query), extra, model, key, pieces)
+                return self(f, state, replace(tasks, support=support, query=query), extra, model, key, pieces, captured)
         home = next((p.device for p in model.parameters()), torch.device("cpu"))
         with precision(self.execution.precision, tasks, home):
             if not tasks.stacked or self._in_many_forms(tasks):
-                return self._looped(f, state, tasks, extra)
+                return self._looped(f, state, tasks, extra, captured)
             leaves = [leaf for leaf in pytree.tree_leaves((tasks.support, tasks.query)) if isinstance(leaf, Tensor)]
             key = (key, tuple((tuple(leaf.shape[1:]), leaf.dtype) for leaf in leaves))
             if tasks.constants:  # a program would freeze them, and each may lead to another computation
@@ -137,9 +150,22 @@ class Engine:
             plan = self.plans.get(key)
             if plan is None or (plan.why == ALONE and self._looks(tasks, key)):
                 plan = self.plans[key] = self._choose(f, state, tasks, extra, model, key, pieces)
-            return self._run(plan, f, state, tasks, extra, key)
+            result = self._run(plan, f, state, tasks, extra, key, captured)
+            if captured is not None and plan.route == "vmap" and plan.compile == "off" and _depends_on_others(result):
+                self.plans[key] = self._explain(OTHERS)
+                return self._looped(f, state, tasks, extra, captured)
+            return result
 
-    def _run(self, plan: Plan, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, key: Any) -> tuple[Any, Any]:
+    def _run(
+        self,
+        plan: Plan,
+        f: TaskFunction,
+        state: Any,
+        tasks: Tasks,
+        extra: Any,
+        key: Any,
+        captured: Captured | None = None,
+    ) -> tuple[Any, Any]:
         if plan.compile != "off":
             compiled = self._programs(plan, key)
             if plan.route == "loop":
@@ -160,7 +186,7 @@ class Engine:
         if plan.route == "vmap":
             segment = self.execution.segment
             return in_chunks(plan.chunk, tasks, extra, lambda few, rest: vmapped(f, state, few, rest, segment))
-        return self._looped(f, state, tasks, extra)
+        return self._looped(f, state, tasks, extra, captured)
 
     def _in_many_forms(self, tasks: Tasks) -> bool:
         """Return whether what rides along differs so often (a name for each task) that looking at routes can't pay."""
@@ -186,18 +212,24 @@ class Engine:
     ) -> Plan:
         recorded = self._recorded.get(described(key))
         began = random_states(tasks)
+        self._seen = Captured() if torch.is_grad_enabled() else None
         with torch.random.fork_rng(devices=cuda_devices(tasks)):
             if recorded is not None:
                 plan = Plan(**{**recorded, "compile": "off"})
             else:
                 compiles = pieces and self.execution.compile in ("on", "trace")
                 plan = self._choose_route(f, state, tasks, extra, model, measure=not compiles)
+            if self._seen is not None:
+                self._seen.check(model)
+                if self._seen.tensors:
+                    plan, pieces = self._explain(OTHERS), False
             drew = any(not torch.equal(a, b) for a, b in zip(began, random_states(tasks), strict=True))
             want = (recorded or {}).get("compile") or self._wanted(plan, f, state, tasks, extra, key, pieces)
             if want != "off" and drew:
                 want = self._uncompiled(model, "it draws random numbers (dropout?), and a program would draw others")
             if want != "off":
                 plan = self._choose_compiled(want, plan, f, state, tasks, extra, model, key)
+        self._seen = None
         if len(tasks) > 1 and recorded is None:
             logger.info("%s: %s", described(key), plan.in_words(len(tasks)))
         return plan
@@ -370,8 +402,10 @@ class Engine:
         tell_once(f"{type(model).__name__} is not compiled: {reason}")
         return "off"
 
-    def _looped(self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any) -> tuple[Any, Any]:
-        return looped(f, state, tasks, extra, self.execution.segment)
+    def _looped(
+        self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, captured: Captured | None = None
+    ) -> tuple[Any, Any]:
+        return looped(f, state, tasks, extra, self.execution.segment, captured if captured is not None else self._seen)
 
     def _disagreement(self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any) -> tuple[float, float]:
         """Return the relative difference of the routes' results (0 where it can't be told), and the allowed one."""
@@ -379,6 +413,8 @@ class Engine:
         before, allowed = random_states(tasks), AGREEMENT
         try:
             reference = numbers(*self._looped(f, *arguments))
+        except FastadaptError:
+            raise
         except Exception as error:  # a module that insists on its own precision
             tell_once(f"the vmap route is only checked roughly, because float64 does not run: {first_line(error)}")
             arguments, allowed = (state, tasks, extra), ROUGH_AGREEMENT
@@ -390,6 +426,11 @@ class Engine:
 
 def _all(f: TaskFunction, segment: int | None, state: Any, support: Any, query: Any, extra: Any) -> tuple[Any, Any]:
     return vmapped(f, state, Tasks(support, query), extra, segment)
+
+
+def _depends_on_others(result: tuple[Any, Any]) -> bool:
+    """Whether a result has a graph: its state was given without one, so that another tensor has brought it in."""
+    return any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in pytree.tree_leaves(result))
 
 
 def _convolves_on_cpu(model: nn.Module, tasks: Tasks) -> bool:

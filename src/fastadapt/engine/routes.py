@@ -1,7 +1,6 @@
 """The two ways to run a function of one task over many tasks, and the same with compiled pieces."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch.func import vmap
 from torch.utils import _pytree as pytree
 
 from fastadapt.engine.threads import run_on_threads
-from fastadapt.inner.calculus import Autograd, Functional
+from fastadapt.inner.calculus import Autograd, Captured, Functional
 from fastadapt.inner.runner import Inline, Runner
 from fastadapt.layers.kernels import on_kernels_that_differentiate
 from fastadapt.layers.tracing import written_for
@@ -21,13 +20,33 @@ TaskFunction = Callable[[Any, Any, Any, Any, Runner], tuple[Any, Any]]
 """`f(state, support, query, extra, run) -> (to be averaged over tasks, to be stacked)`."""
 
 
-def looped(f: TaskFunction, state: Any, tasks: Tasks, extra: Any, segment: int | None = None) -> tuple[Any, Any]:
-    """Run one task after another with plain autograd."""
-    run = Inline(Autograd(), segment)
+def looped(
+    f: TaskFunction,
+    state: Any,
+    tasks: Tasks,
+    extra: Any,
+    segment: int | None = None,
+    captured: Captured | None = None,
+) -> tuple[Any, Any]:
+    """Run one task after another with plain autograd.
+
+    `captured` gathers the gradients of what else they depend on, summed over tasks, with a task's weight of
+    `extra["weight"]`.
+    """
+    run = Inline(Autograd(captured), segment)
 
     def one(t: int) -> tuple[Any, Any]:
         task, rest = tasks[t], pytree.tree_map(lambda leaf: leaf[t], extra)
-        return on_kernels_that_differentiate(partial(f, state, task.support, task.query, rest, run))
+
+        def run_task() -> tuple[Any, Any]:
+            if captured is not None:
+                captured.open()
+            return f(state, task.support, task.query, rest, run)
+
+        result = on_kernels_that_differentiate(run_task)
+        if captured is not None:
+            captured.close(rest.get("weight") if rest else None)
+        return result
 
     with written_for("autograd"):
         return _mean_and_stack(len(tasks), map(one, range(len(tasks))))

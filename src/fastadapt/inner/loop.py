@@ -9,21 +9,13 @@ every update (`I - alpha H_j` for SGD), *first order* takes the gradients as con
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 from torch import Tensor
 
 from fastadapt.errors import ConfigError
-from fastadapt.inner.calculus import Autograd, Calculus, able_to_differentiate, differentiable
+from fastadapt.inner.calculus import Autograd, Calculus
 from fastadapt.rules import Params, Rule
-
-MetaGradient = Literal["exact", "first_order"]
-
-
-def check_meta_gradient(kind: str) -> None:
-    """Raise `ConfigError` unless `kind` is a meta-gradient that exists."""
-    if kind not in get_args(MetaGradient):
-        raise ConfigError(f"meta_gradient must be 'exact' or 'first_order', got {kind!r}")
 
 
 def check_steps(steps: int, name: str = "steps") -> None:
@@ -102,59 +94,3 @@ def advance(
     grads, loss, aux = calculus.inner(objective, params, through)
     params, state = rule.update(params, grads, state)
     return InnerStep(params, state, loss, aux)
-
-
-def adapt(
-    loss: Callable[[Params, Any], Tensor],
-    params: Params,
-    support: Any,
-    rule: Rule,
-    steps: int,
-    *,
-    meta_gradient: MetaGradient = "exact",
-) -> Params:
-    r"""Return the parameters after `steps` inner steps on `support`.
-
-    `theta^{j+1} = rule(theta^j, grad L(theta^j; support))`, from `theta^0 = params`. If `params` require a
-    gradient the result can be differentiated with respect to them by ordinary autograd.
-
-    Args:
-        loss: `loss(params, support) -> scalar`.
-        params: theta, a dictionary of tensors.
-        support: what the loss takes, the same at every step.
-        rule: an update rule such as `SGD(0.01)`.
-        steps: k >= 0.
-        meta_gradient: "exact" keeps the graph of every update, "first_order" takes gradients as constants.
-
-    Returns:
-        theta^k, with the names and shapes of `params`.
-
-    Raises:
-        ConfigError: if `steps` is negative or `meta_gradient` is unknown.
-
-    Example:
-        >>> import torch
-        >>> from fastadapt import SGD
-        >>> theta = {"w": torch.tensor(1.0, requires_grad=True)}
-        >>> phi = adapt(lambda p, c: 0.5 * (p["w"] - c) ** 2, theta, torch.tensor(0.0), SGD(0.1), steps=2)
-        >>> phi["w"].backward()
-        >>> round(float(phi["w"].detach()), 4), round(float(theta["w"].grad), 4)   # (1 - 0.1)^2, twice
-        (0.81, 0.81)
-
-    References:
-        Finn, Abbeel, Levine 2017 (arXiv:1703.03400), Algorithm 2.
-    """
-    check_steps(steps)
-    check_meta_gradient(meta_gradient)
-    with able_to_differentiate():
-        params, support = differentiable((params, support))
-        for step in descend(
-            lambda theta, batch, j: (loss(theta, batch), {}),
-            params,
-            lambda j, theta: support,
-            rule,
-            steps,
-            through=meta_gradient == "exact",
-        ):
-            params = step.params
-    return params

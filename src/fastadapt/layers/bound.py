@@ -1,14 +1,18 @@
 """A module with its parameters bound to given tensors: what a loss sees as `model`."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from fastadapt.errors import FastadaptError, TaskError
+from fastadapt.layers.binding import Binding, Layout, held
 from fastadapt.layers.norm import Statistics
 from fastadapt.layers.rewrites import Rewrites, tell_once
+from fastadapt.layers.tracing import Audience, audience, written_for
 
 
 def first_line(error: Exception) -> str:
@@ -18,24 +22,27 @@ def first_line(error: Exception) -> str:
 
 
 class Bound:
-    """Call a module with given parameters and buffers, leaving the module itself untouched.
+    """Behave as a module whose parameters and buffers are given tensors, leaving the module itself untouched.
 
-    Buffers are cloned for each call, so what the module writes to them is dropped. The last output is
-    kept in `output`, for metrics.
+    It has the module's attributes, methods and items, and passes for an instance of its class. Buffers are cloned for
+    each call, so what the module writes to them is dropped.
 
     Args:
-        module: the module to call.
+        module: the module.
         params: tensors for its parameters, by name.
         buffers: tensors for its buffers, by name.
         statistics: with which moments its batch-norm layers normalise.
         beside: a support batch `[S, ...]`; if given, each row of the input is forwarded alone beside it.
         batched_rows: forward those rows in one vmap; only where no gradient is taken from outside of it.
+        layout: where the module's tensors lie, if that is known.
 
     Example:
         >>> net = nn.Linear(1, 1)
         >>> double = Bound(net, {"weight": torch.tensor([[2.0]]), "bias": torch.zeros(1)}, {})
         >>> double(torch.tensor([[3.0]]))
         tensor([[6.]])
+        >>> isinstance(double, nn.Linear), double.in_features
+        (True, 1)
     """
 
     def __init__(
@@ -46,6 +53,77 @@ class Bound:
         statistics: Statistics | None = None,
         beside: Tensor | None = None,
         batched_rows: bool = False,
+        layout: Layout | None = None,
+    ) -> None:
+        # the names of its own must not stand in the way of the module's, so they are kept apart
+        object.__setattr__(self, "_bound", _Inside(module, params, buffers, statistics, beside, batched_rows, layout))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the module's output for these inputs."""
+        return object.__getattribute__(self, "_bound")(*args, **kwargs)
+
+    @property
+    def __class__(self) -> Any:  # so that isinstance answers as for the module
+        return type(inside(self).module)
+
+    def __getattr__(self, name: str) -> Any:
+        with inside(self).in_place():
+            return getattr(inside(self).module, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        with inside(self).in_place():
+            setattr(inside(self).module, name, value)
+
+    def __getitem__(self, index: Any) -> Any:
+        with inside(self).in_place():
+            return inside(self).module[index]  # type: ignore[index]
+
+    def __len__(self) -> int:
+        return len(inside(self).module)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(inside(self).module)  # type: ignore[call-overload]
+
+    def __contains__(self, name: Any) -> bool:
+        return name in inside(self).module  # type: ignore[operator]
+
+    def __dir__(self) -> list[str]:
+        return dir(inside(self).module)
+
+    def __repr__(self) -> str:
+        return repr(inside(self).module)
+
+
+def inside(bound: Bound) -> "_Inside":
+    """Return what a bound model is made of."""
+    return object.__getattribute__(bound, "_bound")
+
+
+def outcome(bound: Bound, loss: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, Any]:
+    """Return what `loss(model, batch)` returns, and the model's last output."""
+    within = inside(bound)
+    with within.in_place():
+        return loss(bound, batch), within.output
+
+
+@contextmanager
+def as_then(note: tuple[Statistics, Audience]) -> Iterator[None]:
+    """Run a part of a module again as it was run when it was bound, from within a backward pass."""
+    statistics, whom = note
+    with written_for(whom), Rewrites(statistics.again()):
+        yield
+
+
+class _Inside:
+    def __init__(
+        self,
+        module: nn.Module,
+        params: dict[str, Tensor],
+        buffers: dict[str, Tensor],
+        statistics: Statistics | None,
+        beside: Tensor | None,
+        batched_rows: bool,
+        layout: Layout | None,
     ) -> None:
         self.module = module
         self.params = params
@@ -54,24 +132,58 @@ class Bound:
         self.beside = beside
         self.batched_rows = batched_rows
         self.output: Any = None
+        self._layout = layout
+        self._binding: Binding | None = None
+        self._open = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the module's output for these inputs."""
-        if self.beside is None:
-            self.output = self._forward(*args, **kwargs)
-        else:
-            if len(args) != 1 or kwargs or not isinstance(args[0], Tensor):
-                raise TaskError("norm='support+query' needs a model that takes one tensor [n, ...]")
-            self.output = self._one_by_one(args[0], self.beside)
+        with self.in_place():
+            if self.beside is None:
+                self.output = self._forward(*args, **kwargs)
+            else:
+                if len(args) != 1 or kwargs or not isinstance(args[0], Tensor):
+                    raise TaskError("norm='support+query' needs a model that takes one tensor [n, ...]")
+                self.output = self._one_by_one(args[0], self.beside)
         return self.output
 
-    def _forward(self, *args: Any, **kwargs: Any) -> Any:
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Bind the tensors, and rewrite the library functions that need it, for the length of a block."""
+        with held():
+            if self._open:
+                self.binding.bind()  # another model may have been bound in between
+                yield
+                return
+            self.binding.bind()
+            self._open += 1
+            try:
+                with Rewrites(self.statistics):
+                    yield
+            finally:
+                self._open -= 1
+
+    @property
+    def binding(self) -> Binding:
+        if self._binding is None:
+            layout = self._layout if self._layout is not None else Layout(self.module)
+            self._binding = Binding(layout, {**self.params, **self._fresh_buffers()}, (self.statistics, audience()))
+        return self._binding
+
+    def _fresh_buffers(self) -> dict[str, Tensor]:
         buffers = {name: value.clone() for name, value in self.buffers.items()}
         suffix = ".running_mean"
         names = {id(value): name.removesuffix(suffix) for name, value in buffers.items() if name.endswith(suffix)}
         self.statistics.restart(names)
-        with Rewrites(self.statistics):
-            return functional_call(self.module, {**self.params, **buffers}, args, kwargs)
+        return buffers
+
+    def _forward(self, *args: Any, **kwargs: Any) -> Any:
+        binding = self.binding
+        if self.buffers:
+            binding.renew(self._fresh_buffers())
+        else:
+            self.statistics.restart({})
+        binding.bind()
+        return self.module(*args, **kwargs)
 
     def _one_by_one(self, x: Tensor, support: Tensor) -> Tensor:
         def last(row: Tensor) -> Tensor:

@@ -8,21 +8,49 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fastadapt.errors import TaskError
 from fastadapt.layers.bound import first_line
 from fastadapt.layers.rewrites import tell_once
 
 
 def on_kernels_that_differentiate(run: Callable[[], Any]) -> Any:
-    """Return `run()`; where a fused kernel lacks a derivative, run it again on torch's plain ones."""
+    """Return `run()`; where a fused kernel lacks a derivative, run it again on torch's plain ones.
+
+    Raises:
+        TaskError: if torch has no such derivative at all.
+    """
     try:
         return run()
     except RuntimeError as error:
-        if "derivative" not in str(error) and "double backward" not in str(error) and "cudnn" not in str(error).lower():
+        if _is_reentrant(error):
+            raise TaskError(
+                "torch.utils.checkpoint with use_reentrant=True can't be differentiated in an inner loop; give it "
+                "use_reentrant=False (transformers: gradient_checkpointing_enable({'use_reentrant': False}))"
+            ) from None
+        if not _lacks_a_derivative(error) and "cudnn" not in str(error).lower():
             raise
+        told = first_line(error)
+    try:
         with plain_kernels():
             result = run()
-        tell_once(f"fused kernels are off inside the inner loop: {first_line(error)}")
-        return result
+    except RuntimeError as error:
+        if not _lacks_a_derivative(error):
+            raise
+        raise TaskError(
+            f"torch has no second derivative here ({first_line(error)}); take meta_gradient=FirstOrder(), which needs none"
+        ) from None
+    tell_once(f"fused kernels are off inside the inner loop: {told}")
+    return result
+
+
+def _is_reentrant(error: RuntimeError) -> bool:
+    return "use_reentrant=True" in str(error) or "CheckpointFunctionBackward" in str(error)
+
+
+def _lacks_a_derivative(error: RuntimeError) -> bool:
+    text = str(error)
+    lacks = "derivative" in text or "double backward" in text or "_backward" in text
+    return lacks or (isinstance(error, NotImplementedError) and "backward" in text.lower())
 
 
 @contextmanager

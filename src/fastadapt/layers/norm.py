@@ -112,6 +112,20 @@ class Statistics:
         self.names = names
         self.moments: list[Moments] = []
         self.fed: dict[str, Moments] = {}
+        self.places: dict[Any, list[int]] = {}
+
+    def again(self) -> "Statistics":
+        """Return statistics for parts of that pass that a backward pass runs once more, in any order."""
+        return _Again(self)
+
+    def _layer(self, running_mean: Tensor | None, weight: Tensor | None) -> Any:
+        """Return what tells the layer of a call: its name, or else the tensor that scales it."""
+        return self.names.get(id(running_mean), id(weight) if weight is not None else None)
+
+    def _given(self, layer: Any) -> Moments:
+        """Return the given moments of the next call."""
+        assert self.given is not None
+        return self.given[len(self.moments) % len(self.given)]
 
     def batch_norm(
         self,
@@ -125,8 +139,9 @@ class Statistics:
         eps: float = 1e-5,
     ) -> Tensor:
         """Replace `torch.nn.functional.batch_norm` for one call."""
+        layer = self._layer(running_mean, weight)
         if self.given is not None:
-            moments = self.given[len(self.moments) % len(self.given)]
+            moments = self._given(layer)
             y = normalise(x, moments, weight, bias, eps)
         elif self.running and running_mean is not None and running_var is not None:
             moments = (running_mean, running_var)
@@ -143,8 +158,34 @@ class Statistics:
                 count = x.numel() // x.shape[1]
                 unbiased = moments[1].detach() * (count / (count - 1))
                 self.fed[self.names[id(running_mean)]] = (moments[0].detach(), unbiased)
-        self.moments.append(moments)
+        self._keep(layer, moments)
         return y
+
+    def _keep(self, layer: Any, moments: Moments) -> None:
+        self.places.setdefault(layer, []).append(len(self.moments))
+        self.moments.append(moments)
+
+
+class _Again(Statistics):
+    """Normalise as in an earlier pass, of which this runs a part again; nothing is kept of it."""
+
+    def __init__(self, first: Statistics) -> None:
+        super().__init__(first.given, first.running, False, first.to_give)
+        self.first, self.names = first, first.names
+
+    def _given(self, layer: Any) -> Moments:
+        assert self.given is not None
+        places = self.first.places.get(layer, [])
+        if layer is None or len(places) != 1:
+            raise TaskError(
+                "a part of the model that is run again in the backward pass (checkpointed?) has a batch norm whose "
+                "statistics can't be told from another's; give it affine parameters, call it once in a pass, or "
+                "choose norm='transductive'"
+            )
+        return self.given[places[0] % len(self.given)]
+
+    def _keep(self, layer: Any, moments: Moments) -> None:
+        pass
 
 
 class RunningMoments(nn.Module):

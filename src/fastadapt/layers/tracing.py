@@ -24,3 +24,8 @@ def written_for(audience: Audience) -> Iterator[None]:
 def is_for(audience: Audience) -> bool:
     """Whether the forms that suit `audience` are wanted."""
     return _audience.get() == audience
+
+
+def audience() -> Audience:
+    """Return for whom a computation is written here and now."""
+    return _audience.get()

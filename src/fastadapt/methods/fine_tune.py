@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from fastadapt.engine.engine import Route
 from fastadapt.engine.execution import Execution
 from fastadapt.inner.calculus import Calculus, Params
-from fastadapt.inner.exact import Carry
-from fastadapt.layers.bound import Bound
+from fastadapt.inner.trajectory import Carry
+from fastadapt.layers.bound import Bound, outcome
 from fastadapt.layers.norm import Norm, NormPlan, Statistics
-from fastadapt.losses import Loss
+from fastadapt.losses import Loss, value_of
 from fastadapt.methods.loop import InnerLoop, State
 from fastadapt.methods.transfer import Transfer
 from fastadapt.rules import DecayedSGD, Rule
@@ -91,7 +91,7 @@ class FineTune(Transfer):
     def _rule_name(self) -> str:
         return type(self.rule).__name__  # the rates are tensors of the state: one route serves a whole grid of them
 
-    def _rates(self) -> dict[str, Tensor]:
+    def _rule_tensors(self) -> dict[str, Tensor]:
         of = next(self.model.parameters())
         rates = {"lr": self.rule.lr, "decay": self.rule.decay}
         return {name: torch.as_tensor(value, dtype=of.dtype, device=of.device) for name, value in rates.items()}
@@ -131,7 +131,8 @@ class FineTuneLoop(InnerLoop):
         if not self.moving:
             return super().support_loss(fixed, constants, theta, batch)
         statistics = Statistics(feeds=True)
-        loss = self.learner.inner_loss(self.bound(fixed, constants, theta, statistics), batch)
+        model = self.bound(fixed, constants, theta, statistics)
+        loss, _ = value_of(outcome(model, self.learner.inner_objective, batch)[0])
         return loss, statistics.fed
 
     def advance(

@@ -10,7 +10,8 @@ from fastadapt.errors import ConfigError, TaskError
 from fastadapt.inner.calculus import Params
 from fastadapt.learner import MetaBatch, Outcome
 from fastadapt.losses import Loss
-from fastadapt.methods.reptile import Reptile, minibatch_order
+from fastadapt.methods.minibatches import minibatch_order
+from fastadapt.methods.reptile import Reptile
 from fastadapt.tasks import Tasks, as_groups
 
 

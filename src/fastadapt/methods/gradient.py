@@ -1,7 +1,7 @@
-"""What the gradient-based methods share: binding, the inner loop, `adapt` and `trace`."""
+"""What the gradient-based methods share: the contract of a learner, kept by running an inner loop for each task."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from functools import partial
@@ -14,34 +14,41 @@ from torch.utils import _pytree as pytree
 from fastadapt.engine.engine import Engine, Route, TaskFunction
 from fastadapt.engine.execution import Execution
 from fastadapt.errors import TaskError
-from fastadapt.inner.calculus import Autograd, Params, able_to_differentiate, detached, differentiable
-from fastadapt.inner.exact import walk
+from fastadapt.inner.calculus import Autograd, Captured, Params, able_to_differentiate, detached, differentiable
 from fastadapt.inner.loop import check_after, check_steps
 from fastadapt.inner.runner import Inline, Runner
-from fastadapt.layers.bound import Bound
+from fastadapt.inner.trajectory import random_state, set_random_state, walk
+from fastadapt.layers.binding import Layout
+from fastadapt.layers.bound import Bound, outcome
 from fastadapt.layers.kernels import on_kernels_that_differentiate
-from fastadapt.layers.norm import Moments, Norm, NormPlan, RunningMoments, batch_norm_layers, check_norm
-from fastadapt.learner import Learner, MetaBatch, Outcome, Trace, with_gradient
-from fastadapt.losses import MSE, Loss
+from fastadapt.layers.norm import Moments, Norm, NormPlan, RunningMoments, Statistics, batch_norm_layers, check_norm
+from fastadapt.layers.supported import check_module
+from fastadapt.layers.turns import turn
+from fastadapt.learner import Learner, MetaBatch, Outcome, Trace, with_gradient, with_task_gradients
+from fastadapt.losses import Loss, as_loss
 from fastadapt.methods.loop import InnerLoop, State
+from fastadapt.methods.results import Leaves, Ran, gathered, in_order, without_graph
 from fastadapt.predictor import Predictor, frozen_copy
-from fastadapt.rates import learned_rates_of
-from fastadapt.rules import SGD, Rule, with_lr
+from fastadapt.rates import learned_tensors
+from fastadapt.rules import Rule, as_rule, rule_tensors, with_lr
 from fastadapt.selection import Selection, select
-from fastadapt.tasks import Tasks, as_groups
+from fastadapt.tasks import Task, Tasks, as_groups, is_collector
 
 
 class GradientLearner(Learner):
     """Adapt by gradient steps from a learned initialisation.
 
+    A method says two things: `inner_objective`, which every inner step descends, and `meta_objective`, which the outer
+    loop minimises at the adapted parameters. Both see the model with its parameters in place.
+
     Args:
         model: the network; its trainable parameters are the meta-parameters theta.
-        loss: `loss(model, batch) -> scalar`, on the query.
-        rule: the inner update rule.
+        loss: `loss(model, batch) -> scalar`, on the query; or a loss of torch, applied to `(model(x), y)`.
+        rule: the inner update rule; tensors in it that require a gradient are learned.
         steps: inner steps k in training.
-        adapt: which parameters the inner loop adapts, see `fastadapt.select`.
+        adapt: which parameters the inner loop adapts, see `fastadapt.select`; what is frozen when it is used never is.
         norm: the batch-norm mode.
-        inner_loss: the loss on the support, where its scale differs from the query's; default `loss`.
+        inner_loss: the loss on the support, where it differs from the query's; default `loss`.
         test_steps: inner steps of `adapt` and of evaluation; default `steps`.
         route: how tasks are run, see `fastadapt.engine.engine`.
     """
@@ -60,60 +67,97 @@ class GradientLearner(Learner):
         route: Route | Execution = "auto",
     ) -> None:
         super().__init__()
+        check_module(model)
         check_steps(steps)
         check_steps(steps if test_steps is None else test_steps, "test_steps")
         check_norm(norm)
         self.model = model
-        self.loss = loss if loss is not None else MSE()
-        self.inner_loss = inner_loss if inner_loss is not None else self.loss
-        self.rule = rule if rule is not None else SGD()
+        self.loss = as_loss(loss)
+        self.inner_loss = self.loss if inner_loss is None else as_loss(inner_loss)
+        self.rule = as_rule(rule)
         self.steps = steps
         self.test_steps = steps if test_steps is None else test_steps
         self.norm: Norm = norm
-        self.adapted = select(model, adapt)
-        self.rate_names, self.rates = learned_rates_of(self.rule, self.adapted)
+        self.selection = adapt
+        self.rate_names, self.rates, self.rule_parts = learned_tensors(self.rule, self.adapted)
         self.engine: Engine = Engine(route)
         self.layered = bool(batch_norm_layers(model))
         slots = {"running": 1, "per_step": max(steps, self.test_steps) + 1}.get(norm, 0)
         self.running = RunningMoments(model, slots) if slots and self.layered else None
+
+    @property
+    def adapted(self) -> tuple[str, ...]:
+        """The names of the parameters that the inner loop adapts: those that are selected and trainable now."""
+        return select(self.model, self.selection)
 
     def signature(self) -> dict[str, Any]:
         """Return the facts of `Learner.signature`, with the inner loop's."""
         inner = {"rule": self._rule_name(), "steps": self.steps, "adapted": list(self.adapted)}
         return {**super().signature(), **inner, "losses": [_name(self.loss), _name(self.inner_loss)]}
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what `forward` returns, while no other thread runs the model."""
+        with turn(self.model):
+            return super().__call__(*args, **kwargs)
+
     @abstractmethod
     def forward(self, tasks: MetaBatch) -> Outcome:
         """Return the meta-objective of a meta-batch."""
 
-    def _key(self) -> Any:
-        """Return what distinguishes the computation of one task beside its shapes, for remembering how to run it."""
-        parts = tuple(part.training for part in self.model.modules())
-        trainable = tuple(p.requires_grad for p in self.model.parameters())
-        return self._rule_name(), self.norm, id(self.inner_loss), id(self.loss), parts, trainable
+    # ---- what a method says --------------------------------------------------------------------
 
-    def _rule_name(self) -> str:
-        constant = isinstance(self.rule.lr, (int, float))
-        return repr(self.rule if constant else with_lr(self.rule, "learned"))  # type: ignore[arg-type]
+    def inner_objective(self, model: Any, support: Any) -> Any:
+        """Return `L(D^S; theta)`, which every inner step descends."""
+        return self.inner_loss(model, support)
+
+    def meta_objective(self, model: Any, task: Task) -> Any:
+        """Return `L(D^Q; theta^k)`, which the outer loop minimises."""
+        return self.loss(model, task.query)
+
+    def proximal(self, theta: Params, start: Params) -> Tensor | None:
+        """Return what the way of differentiation adds to the inner objective: nothing."""
+        return None
 
     # ---- one task, as pure functions of `state` ------------------------------------------------
 
-    def _state(self) -> State:
+    def layout(self) -> Layout:
+        """Return where the tensors of the model lie, and those of losses that are modules."""
+        return Layout(self.model, self._loss_modules())
+
+    def _loss_modules(self) -> dict[str, nn.Module]:
+        both = {"loss": self.loss, "inner_loss": self.inner_loss}
+        return {name: loss for name, loss in both.items() if isinstance(loss, nn.Module)}
+
+    def _own_tensors(self) -> Params:
+        """Return the parameters of the model by their names, and those of the losses behind the loss's name."""
+        own: Params = dict(self.model.named_parameters())
+        known = {id(p) for p in own.values()}
+        for loss, module in self._loss_modules().items():
+            fresh = {f"{loss}:{name}": p for name, p in module.named_parameters() if id(p) not in known}
+            known |= {id(p) for p in fresh.values()}
+            own |= fresh
+        return own
+
+    def state(self) -> State:
         """Return every tensor that a task's computation depends on, without a graph."""
         return detached(
             {
-                "params": dict(self.model.named_parameters()),
+                "params": self._own_tensors(),
                 "buffers": dict(self.model.named_buffers()),
                 "running": self.running.tensors() if self.running is not None else {},
                 "rule": {},
-                "rates": self._rates(),
+                "rates": self._rule_tensors(),
             }
         )
 
-    def _meta(self) -> Params:
-        """Return the meta-parameters by name: the trainable ones of the network, and learned inner rates."""
-        theta = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        return {**theta, **{f"rates {name}": p for name, p in zip(self.rate_names, self.rates, strict=True)}}
+    def learned(self) -> Params:
+        """Return the meta-parameters by name: the trainable ones of network and losses, and those of the rule."""
+        theta = {name: p for name, p in self._own_tensors().items() if p.requires_grad}
+        return {**theta, **{f"rates {name}": t for name, t in self._rule_tensors().items() if t.requires_grad}}
+
+    def _rule_tensors(self) -> dict[str, Tensor]:
+        """Return the tensors in the update rule, learned or not."""
+        return rule_tensors(self.rule)
 
     def _plan(self, state: State, norm: Norm | None = None) -> NormPlan:
         mode = self.norm if norm is None else norm
@@ -129,16 +173,15 @@ class GradientLearner(Learner):
     def _loop(self, state: State, plan: NormPlan, support: Any, query: Any, extra: Any, steps: int) -> InnerLoop:
         return InnerLoop(self, state, plan, steps, {"support": support, "query": query, **extra})
 
-    def _rates(self) -> dict[str, Tensor]:
-        """Return the inner rates that are tensors, learned or not."""
-        lr = self.rule.lr
-        if self.rate_names:
-            return dict(zip(self.rate_names, self.rates, strict=True))
-        return {"all": lr} if isinstance(lr, Tensor) else dict(lr) if isinstance(lr, Mapping) else {}
+    def _key(self) -> Any:
+        """Return what distinguishes the computation of one task beside its shapes, for remembering how to run it."""
+        parts = tuple(part.training for part in self.model.modules())
+        trainable = tuple(p.requires_grad for p in self.model.parameters())
+        return self._rule_name(), self.norm, id(self.inner_loss), id(self.loss), parts, trainable
 
-    def rates_by_name(self, rates: dict[str, Tensor]) -> Any:
-        """Return the learned inner rates as the rule takes them: one for all parameters, or one for each by name."""
-        return rates.get("all", rates)
+    def _rule_name(self) -> str:
+        constant = isinstance(self.rule.lr, (int, float))
+        return repr(self.rule if constant else with_lr(self.rule, "learned"))  # type: ignore[arg-type]
 
     # ---- many tasks ----------------------------------------------------------------------------
 
@@ -150,34 +193,85 @@ class GradientLearner(Learner):
         extra: Mapping[str, Sequence[Tensor] | Tensor],
         key: Any,
         pieces: bool = False,
-    ) -> tuple[Any, list[Any]]:
-        """Run `f` over every group; return the mean over tasks and the stacked results, one for each group.
+    ) -> Ran:
+        """Run `f` over every group of tasks.
 
         `pieces` says that `f` does nothing but call pieces through its runner, so that they can be compiled.
         """
-        groups = as_groups(tasks)
-        count = sum(len(group) for group in groups)
+        groups = [without_graph(group) for group in as_groups(tasks)]
+        began = random_state(state["params"])
+        ran = self._once(f, state, groups, extra, key, pieces)
+
+        def again(weights: Tensor) -> Ran:
+            def weighed(state: State, support: Any, query: Any, extra: Any, run: Runner) -> tuple[Any, Any]:
+                weight, rest = extra["weight"], {name: value for name, value in extra.items() if name != "weight"}
+                averaged, stacked = f(state, support, query, rest, run)
+                return pytree.tree_map(lambda leaf: weight * leaf, averaged), stacked
+
+            before = random_state(state["params"])
+            set_random_state(began)
+            try:
+                with turn(self.model), torch.enable_grad():
+                    return self._once(weighed, state, groups, {**extra, "weight": weights}, (*key, "weighed"), False)
+            finally:
+                set_random_state(before)
+
+        ran.again = again
+        return ran
+
+    def _once(
+        self,
+        f: TaskFunction,
+        state: State,
+        groups: list[Leaves],
+        extra: Mapping[str, Sequence[Tensor] | Tensor],
+        key: Any,
+        pieces: bool,
+    ) -> Ran:
+        count = sum(len(group.tasks) for group in groups)
         total: Any = None
         stacked = []
+        captured = Captured() if torch.is_grad_enabled() else None
         for group in groups:
-            rest = {name: torch.stack([value[p] for p in group.positions]) for name, value in extra.items()}
-            mean, each = self.engine(f, state, group, rest, self.model, (*key, self._key()), pieces=pieces)
-            if len(groups) == 1:
-                return mean, [(group, each)]
-            share = len(group) / count
-            mean = pytree.tree_map(lambda leaf, s=share: leaf * s, mean)
+            rest = {name: torch.stack([value[p] for p in group.tasks.positions]) for name, value in extra.items()}
+            rest |= group.asked
+            mean, each = self.engine(
+                f,
+                state,
+                group.tasks,
+                rest,
+                self.model,
+                (*key, *group.asked, self._key()),
+                pieces=pieces and not group.asked,
+                captured=captured,
+            )
+            share = len(group.tasks) / count
+            mean = pytree.tree_map(lambda leaf, s=share: leaf * s, mean) if len(groups) > 1 else mean
             total = mean if total is None else pytree.tree_map(torch.add, total, mean)
-            stacked.append((group, each))
-        return total, stacked
+            stacked.append((group.tasks, each))
+        if captured is not None:
+            captured.check(self.model)
+        return Ran(total, stacked, captured, groups)
 
-    def _outcome(self, mean: dict[str, Any], stacked: list[Any]) -> Outcome:
-        """Put the groups' results back into the order in which the tasks were given."""
-        losses = torch.stack(in_order(stacked, lambda each: each["loss"]))
-        metrics = _gathered(stacked, "metrics")
-        for _, each in stacked:
+    def _outcome(self, ran: Ran, pick: Callable[[Any], Params]) -> Outcome:
+        """Put the groups' results back into the order in which the tasks were given.
+
+        Args:
+            ran: what came of the tasks.
+            pick: returns the gradients by the names of `learned`, from the mean over tasks.
+        """
+        losses = torch.stack(in_order(ran.stacked, lambda each: each["loss"]))
+        metrics = gathered(ran.stacked, "metrics")
+        for _, each in ran.stacked:
             self._absorb(each.get("fed", ()))
-        loss = with_gradient(losses.mean(), self._meta(), mean)
-        return Outcome(loss, losses, metrics, in_order(stacked, lambda each: each.get("output")))
+        learned = self.learned()
+        loss = with_gradient(losses.mean(), *ran.graph(learned, pick))
+        return Outcome(
+            loss,
+            with_task_gradients(losses, *ran.graph(learned, pick, for_tasks=True)),
+            metrics,
+            in_order(ran.stacked, lambda each: each.get("output")),
+        )
 
     def _absorb(self, fed: Any) -> None:
         """Feed the running moments with what the forward passes saw, averaged over tasks."""
@@ -197,11 +291,11 @@ class GradientLearner(Learner):
         """Return losses, metrics and outputs on the queries after 0, 1, ..., `steps` inner steps."""
         k = self.test_steps if steps is None else steps
         check_steps(k)
-        with evaluating(self):
+        with turn(self.model), evaluating(self):
             return self._trace(as_groups(tasks), k, norm, check_after(after, k))
 
     def _trace(self, groups: list[Tasks], k: int, norm: Norm | None, after: tuple[int, ...]) -> Trace:
-        state = self._state()
+        state = self.state()
         plan = self._plan(state, norm)
 
         def f(state: State, support: Any, query: Any, extra: Any, run: Runner) -> tuple[Any, Any]:
@@ -209,7 +303,7 @@ class GradientLearner(Learner):
             task = {"support": support, "query": query, **extra}
 
             def judged(theta: Params, j: int) -> tuple[Tensor, dict[str, Any]]:
-                return loop.judge(loop.fixed, loop.constants(j), theta, task, batched_rows=True)
+                return loop.measure(loop.fixed, loop.constants(j), theta, task)
 
             rows = [judged(loop.theta, 0)] if 0 in after else []
             for j, (carry, _) in enumerate(walk(run, loop, loop.start(), loop.fixed, task, after[-1]), start=1):
@@ -217,16 +311,15 @@ class GradientLearner(Learner):
                     rows.append(judged(carry[0], j))
             report: dict[str, Any] = {"loss": torch.stack([loss.detach() for loss, _ in rows])}
             report["metrics"] = {m: torch.stack([r["metrics"][m] for _, r in rows]) for m in rows[0][1]["metrics"]}
-            if "output" in rows[0][1] and not callable(query):
+            if "output" in rows[0][1] and not is_collector(query):
                 report["output"] = torch.stack([r["output"] for _, r in rows])
             return {}, report
 
         with torch.no_grad():
-            _, stacked = self._run(f, state, groups, self._test_batches(groups, k), ("trace", k, after, plan.mode))
-        losses = in_order(stacked, lambda each: each["loss"])
-        return Trace(
-            torch.stack(losses), _gathered(stacked, "metrics"), in_order(stacked, lambda each: each.get("output"))
-        )
+            ran = self._run(f, state, groups, self._test_batches(groups, k), ("trace", k, after, plan.mode))
+        losses = torch.stack(in_order(ran.stacked, lambda each: each["loss"]))
+        outputs = in_order(ran.stacked, lambda each: each.get("output"))
+        return Trace(losses, gathered(ran.stacked, "metrics"), outputs)
 
     def _test_batches(self, groups: list[Tasks], steps: int) -> dict[str, list[Tensor]]:
         """Return what each task's inner loop needs besides the support; minibatches for Reptile."""
@@ -236,7 +329,7 @@ class GradientLearner(Learner):
         """Return a module adapted to a new task, see `Learner.adapt`."""
         k = self.test_steps if steps is None else steps
         check_steps(k)
-        with evaluating(self), able_to_differentiate():
+        with turn(self.model), evaluating(self), able_to_differentiate():
             return self._adapt(differentiable(support), k, norm)
 
     def adapting(
@@ -246,22 +339,22 @@ class GradientLearner(Learner):
         k = self.test_steps if steps is None else steps
         check_steps(k)
         # what holds during a step must not hold while the caller has the word, so each step enters it anew
-        with evaluating(self), able_to_differentiate():
+        with turn(self.model), evaluating(self), able_to_differentiate():
             support = differentiable(support)
-            state, plan = self._state(), self._plan(self._state(), norm)
+            state, plan = self.state(), self._plan(self.state(), norm)
             loop, task = self._alone(state, plan, support, k)
             task |= {} if rate is None else {"lr": torch.tensor(rate)}
             carry = loop.start()
         for j in range(k + 1):
-            with evaluating(self), able_to_differentiate():
+            with turn(self.model), evaluating(self), able_to_differentiate():
                 predictor = self._predictor(state, plan, {**state["params"], **detached(carry[0])}, j, support)
             yield predictor
             if j < k:
-                with evaluating(self), able_to_differentiate():
+                with turn(self.model), evaluating(self), able_to_differentiate():
                     carry = on_kernels_that_differentiate(partial(_advanced, loop, carry, task, j))
 
     def _adapt(self, support: Any, k: int, norm: Norm | None) -> Predictor:
-        state = self._state()
+        state = self.state()
         plan = self._plan(state, norm)
         theta = state["params"]
         loop, task = self._alone(state, plan, support, k)
@@ -278,7 +371,7 @@ class GradientLearner(Learner):
         """Return the inner loop of a task that has no queries, and the task."""
         one = pytree.tree_map(lambda leaf: leaf.unsqueeze(0) if isinstance(leaf, Tensor) else leaf, support)
         extra: dict[str, Any] = {}
-        if not callable(support):
+        if not is_collector(support):
             extra = {name: value[0] for name, value in self._test_batches([Tasks(one, one)], k).items()}
         return self._loop(state, plan, support, None, extra, k), {"support": support, **extra}
 
@@ -290,12 +383,12 @@ class GradientLearner(Learner):
         moments: list[Moments] = []
         if plan.mode == "support" and self.layered:
             with torch.no_grad():
-                moments = (
-                    plan.query(
-                        lambda statistics: self.inner_loss(Bound(self.model, params, buffers, statistics), support)
-                    ).given
-                    or []
-                )
+                layout = self.layout()
+
+                def forward_support(own: Statistics) -> None:
+                    outcome(Bound(self.model, params, buffers, own, layout=layout), self.inner_objective, support)
+
+                moments = plan.query(forward_support).given or []
         beside = pytree.tree_leaves(support)[0] if plan.beside_support else None
         return Predictor(frozen_copy(self.model, params, buffers), plan.mode, moments, beside).eval()
 
@@ -320,22 +413,3 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in before:
             part.training = training
-
-
-def in_order(stacked: list[Any], pick: Any) -> list[Tensor]:
-    """Return the picked leaf of every task, in the order in which the tasks were given."""
-    if len(stacked) == 1 and stacked[0][0].positions == tuple(range(len(stacked[0][0]))):
-        leaf = pick(stacked[0][1])
-        return [] if leaf is None else list(leaf)
-    rows = [
-        (p, leaf[i])
-        for group, each in stacked
-        if (leaf := pick(each)) is not None
-        for i, p in enumerate(group.positions)
-    ]
-    return [leaf for _, leaf in sorted(rows, key=lambda row: row[0])]
-
-
-def _gathered(stacked: list[Any], name: str) -> dict[str, Tensor]:
-    keys = stacked[0][1].get(name, {})
-    return {key: torch.stack(in_order(stacked, lambda each, key=key: each[name][key])) for key in keys}

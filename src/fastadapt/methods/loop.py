@@ -1,24 +1,58 @@
 """One task's inner loop of a gradient-based learner, as the pure functions that the sweep and the engine run."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from fastadapt.errors import TaskError
 from fastadapt.inner.calculus import Calculus, Params, detached
-from fastadapt.inner.exact import Carry
 from fastadapt.inner.loop import advance
-from fastadapt.layers.bound import Bound
-from fastadapt.layers.norm import NormPlan, Statistics
-from fastadapt.rules import Rule, with_lr
-
-if TYPE_CHECKING:
-    from fastadapt.methods.gradient import GradientLearner
+from fastadapt.inner.trajectory import Carry
+from fastadapt.layers.binding import Layout, held
+from fastadapt.layers.bound import Bound, inside, outcome
+from fastadapt.layers.norm import NormPlan, RunningMoments, Statistics
+from fastadapt.losses import value_of
+from fastadapt.rules import Rule, with_lr, with_tensors
+from fastadapt.tasks import Task, is_collector
 
 State = dict[str, Any]
+
+
+class Adapting(Protocol):
+    """What an inner loop takes from a learner."""
+
+    model: nn.Module
+    loss: Any
+    rule: Any
+    running: RunningMoments | None
+
+    @property
+    def adapted(self) -> Sequence[str]:
+        """The names of the parameters that the inner loop adapts."""
+        ...
+
+    def layout(self) -> Layout:
+        """Return where the tensors of the model, and of losses that have some, lie."""
+        ...
+
+    def learned(self) -> Mapping[str, Tensor]:
+        """Return the meta-parameters by name, those of the model under its own names."""
+        ...
+
+    def inner_objective(self, model: Any, support: Any) -> Any:
+        """Return what every inner step descends."""
+        ...
+
+    def meta_objective(self, model: Any, task: Task) -> Any:
+        """Return what the outer loop minimises, for one task at its adapted parameters."""
+        ...
+
+    def proximal(self, theta: Params, start: Params) -> Tensor | None:
+        """Return what the way of differentiation adds to the inner objective."""
+        ...
 
 
 class InnerLoop:
@@ -26,27 +60,29 @@ class InnerLoop:
 
     Args:
         learner: whose network, losses, rule and selection it uses.
-        state: the tensors of the learner, see `GradientLearner._state`.
+        state: the tensors of the learner, see `GradientLearner.state`.
         plan: which statistics normalise what.
         steps: inner steps k.
         task: the task, to see whether its samples are collected anew at every step.
     """
 
-    def __init__(self, learner: "GradientLearner", state: State, plan: NormPlan, steps: int, task: State) -> None:
+    def __init__(self, learner: Adapting, state: State, plan: NormPlan, steps: int, task: State) -> None:
         self.learner = learner
         self.state = state
         self.plan = plan
         self.steps = steps
-        self.repeatable = not (callable(task["support"]) or callable(task["query"]))
-        params = state["params"]
+        self.repeatable = not (is_collector(task["support"]) or is_collector(task["query"]))
+        self.layout = learner.layout()
+        params, learned = state["params"], learner.learned()
         adapted = set(learner.adapted)
-        learned = {name for name, p in learner.model.named_parameters() if p.requires_grad}
         self.theta = {name: params[name] for name in learner.adapted}
-        self.fixed = {
+        rates = state["rates"]
+        self.fixed: dict[str, Any] = {
             "params": {name: p for name, p in params.items() if name in learned and name not in adapted},
-            "rates": state["rates"] if learner.rate_names else {},
+            "rates": {name: rate for name, rate in rates.items() if f"rates {name}" in learned},
+            "data": state.get("data", {}),
         }
-        self.rates = {} if learner.rate_names else state["rates"]
+        self.rates = {name: rate for name, rate in rates.items() if name not in self.fixed["rates"]}
         self.frozen = {name: p for name, p in params.items() if name not in learned}
 
     def start(self) -> Carry:
@@ -66,33 +102,36 @@ class InnerLoop:
         return one if "batches" not in task else {**one, "rows": task["batches"][..., j, :]}
 
     def rule(self, fixed: Any, constants: Any, task: dict[str, Any]) -> Rule:
-        """Return the update rule, with the rates that are tensors or that of the task."""
-        rates = {**constants["rates"], **fixed["rates"]}
+        """Return the update rule, with the tensors of this call in it, or with the rate of the task."""
         if "lr" in task:
             return with_lr(self.learner.rule, task["lr"])
-        return with_lr(self.learner.rule, self.learner.rates_by_name(rates)) if rates else self.learner.rule
+        tensors = {**constants["rates"], **fixed["rates"]}
+        return with_tensors(self.learner.rule, tensors) if tensors else self.learner.rule
 
     def bound(self, fixed: Any, constants: Any, theta: Params, statistics: Statistics, **options: Any) -> Bound:
         """Return the model with these parameters."""
         params = {**constants["params"], **fixed["params"], **theta}
-        return Bound(self.learner.model, params, constants["buffers"], statistics, **options)
+        return Bound(self.learner.model, params, constants["buffers"], statistics, layout=self.layout, **options)
 
     def support_loss(self, fixed: Any, constants: Any, theta: Params, batch: Any) -> tuple[Tensor, Any]:
-        """Return the inner loss, and the moments to feed to the running averages."""
+        """Return the inner objective, and the moments to feed to the running averages."""
         statistics = self.plan.support()
-        loss = self.learner.inner_loss(self.bound(fixed, constants, theta, statistics), batch)
-        return loss, statistics.fed if self.plan.feeds_running else {}
+        model = self.bound(fixed, constants, theta, statistics)
+        value, _ = value_of(outcome(model, self.learner.inner_objective, batch)[0])
+        extra = self.learner.proximal(theta, self.state["params"])
+        return value if extra is None else value + extra, statistics.fed if self.plan.feeds_running else {}
 
     def advance(
         self, calculus: Calculus, fixed: Any, constants: Any, carry: Carry, task: Any, through: bool
     ) -> tuple[Carry, Any]:
         """Return the carry after one inner step, with the loss before it and the moments it saw."""
         theta, state = carry
-        batch = task["support"]
-        if callable(batch):
+        batch = self.data(task["support"], fixed, "support")
+        if is_collector(batch):
             batch = self.collect(batch, fixed, constants, theta)
         elif "rows" in task:
-            batch = pytree.tree_map(lambda leaf: leaf[task["rows"]], batch)
+            rows = task["rows"]
+            batch = pytree.tree_map(lambda leaf: leaf[rows] if isinstance(leaf, Tensor) else leaf, batch)
         fixed_in = fixed if through else detached(fixed)
         step = advance(
             lambda at: self.support_loss(fixed_in, constants, at, batch),
@@ -104,33 +143,53 @@ class InnerLoop:
         )
         return (step.params, step.state), {"loss": step.loss.detach(), "fed": step.aux}
 
-    def collect(self, collector: Callable[[Any], Any], fixed: Any, constants: Any, theta: Params) -> Any:
-        """Gather a batch with the model as adapted so far; sampling is not differentiated."""
-        with torch.no_grad():
-            return collector(self.bound(detached(fixed), constants, detached(theta), self.plan.support()))
+    def data(self, batch: Any, fixed: Any, which: str) -> Any:
+        """Return a batch with those of its tensors in place that a gradient is wanted of."""
+        asked = {name.removeprefix(which): value for name, value in fixed["data"].items() if name.startswith(which)}
+        if not asked:
+            return batch
+        leaves, structure = pytree.tree_flatten(batch)
+        return pytree.tree_unflatten([asked.get(f" {i}", leaf) for i, leaf in enumerate(leaves)], structure)
 
-    def judge(
-        self, fixed: Any, constants: Any, theta: Params, task: Any, batched_rows: bool = False
+    def collect(self, collector: Any, fixed: Any, constants: Any, theta: Params) -> Any:
+        """Gather a batch with the model as adapted so far; sampling is not differentiated."""
+        model = self.bound(detached(fixed), constants, detached(theta), self.plan.support())
+        with torch.no_grad(), inside(model).in_place():
+            return collector.collect(model)
+
+    def judge(self, fixed: Any, constants: Any, theta: Params, task: Any) -> tuple[Tensor, dict[str, Any]]:
+        """Return the meta-objective at adapted parameters, and `{metrics, output, fed}`."""
+        return self._judged(self.learner.meta_objective, fixed, constants, theta, task, False)
+
+    def measure(self, fixed: Any, constants: Any, theta: Params, task: Any) -> tuple[Tensor, dict[str, Any]]:
+        """Return the query loss of adapted parameters, whatever the outer loop minimises, and the report."""
+        return self._judged(
+            lambda model, task: self.learner.loss(model, task.query), fixed, constants, theta, task, True
+        )
+
+    def _judged(
+        self, objective: Callable[[Any, Task], Any], fixed: Any, constants: Any, theta: Params, task: Any, rows: bool
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Return the query loss of adapted parameters, and `{metrics, output, fed}`."""
-        learner, support, query = self.learner, task["support"], task["query"]
-        if callable(query):
+        support, query = self.data(task["support"], fixed, "support"), self.data(task["query"], fixed, "query")
+        if is_collector(query):
             query = self.collect(query, fixed, constants, theta)
         if any(leaf.dim() and not leaf.shape[0] for leaf in pytree.tree_leaves(query) if isinstance(leaf, Tensor)):
             raise TaskError("a task has no query samples to be judged on; draw at least one")
 
         def forward_support(statistics: Statistics) -> None:
-            learner.inner_loss(self.bound(fixed, constants, theta, statistics), support)
+            outcome(self.bound(fixed, constants, theta, statistics), self.learner.inner_objective, support)
 
-        statistics = self.plan.query(forward_support)
-        beside = pytree.tree_leaves(support)[0] if self.plan.beside_support else None
-        model = self.bound(fixed, constants, theta, statistics, beside=beside, batched_rows=batched_rows)
-        loss = learner.loss(model, query)
-        report: dict[str, Any] = {"metrics": {}, "fed": statistics.fed if self.plan.feeds_running else {}}
-        if isinstance(model.output, Tensor):
-            report["output"] = model.output.detach()
-        measure = getattr(learner.loss, "metrics", None)
-        if measure is not None:
-            output = model.output.detach() if isinstance(model.output, Tensor) else model.output
-            report["metrics"] = {name: value.detach() for name, value in measure(output, query).items()}
+        with held():
+            statistics = self.plan.query(forward_support)
+            beside = pytree.tree_leaves(support)[0] if self.plan.beside_support else None
+            model = self.bound(fixed, constants, theta, statistics, beside=beside, batched_rows=rows)
+            returned, output = outcome(model, objective, Task(support, query))
+            loss, metrics = value_of(returned)
+            report: dict[str, Any] = {"fed": statistics.fed if self.plan.feeds_running else {}}
+            if isinstance(output, Tensor):
+                report["output"] = output = output.detach()
+            measure = getattr(self.learner.loss, "metrics", None)
+            if callable(measure):
+                metrics = {**measure(output, query), **metrics}
+        report["metrics"] = {name: value.detach() for name, value in metrics.items()}
         return loss, report

@@ -3,26 +3,21 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fastadapt.engine.engine import Route
 from fastadapt.engine.execution import Execution
-from fastadapt.errors import ConfigError, TaskError
-from fastadapt.inner.exact import exact, first_order, walk
-from fastadapt.inner.loop import MetaGradient, check_meta_gradient
-from fastadapt.inner.runner import Runner
+from fastadapt.inner.differentiation import Differentiation, MetaGradient
 from fastadapt.layers.norm import Norm
 from fastadapt.learner import MetaBatch, Outcome
 from fastadapt.losses import Loss
-from fastadapt.methods.gradient import GradientLearner
-from fastadapt.methods.loop import InnerLoop, State
+from fastadapt.methods.meta_gradient import MetaGradientLearner
 from fastadapt.rules import Rule
 from fastadapt.selection import Selection
-from fastadapt.tasks import as_groups
+from fastadapt.tasks import Task
 
 
-class MAML(GradientLearner):
+class MAML(MetaGradientLearner):
     r"""Meta-learn an initialisation theta through the inner loop.
 
         theta_i^{j+1} = theta_i^j - alpha grad L(D_i^S; theta_i^j)      j = 0 .. k-1
@@ -36,7 +31,8 @@ class MAML(GradientLearner):
         loss: `loss(model, batch) -> scalar`; default mean squared error.
         rule: the inner update rule; default `SGD(0.01)`.
         steps: inner steps k in training, >= 0 (0 is joint training on the queries).
-        meta_gradient: "exact" or "first_order".
+        meta_gradient: how the gradient passes through the inner loop: `Exact()` or "exact", `FirstOrder()` or
+            "first_order", `Implicit()`.
         adapt: which parameters the inner loop adapts: "all", "head", "body", patterns, a function.
         norm: the batch-norm mode, see `fastadapt.layers.norm`.
         inner_loss: the loss on the support where its scale differs (`CrossEntropy("sum_over_classes")` is
@@ -44,6 +40,7 @@ class MAML(GradientLearner):
         test_steps: inner steps of `adapt` and evaluation; default `steps`.
         step_weights: `w_1 .. w_k`, the weights of the query losses after each inner step in the meta-objective
             `sum_j w_j L_Q(theta^j)` (the multi-step loss of MAML++); default: the last step alone.
+        batch: samples of an inner minibatch in training, drawn as Reptile's are; None takes all at every step.
         route: "auto", "vmap" or "loop", or an `Execution`.
 
     Raises:
@@ -51,6 +48,7 @@ class MAML(GradientLearner):
         SelectionError: if `adapt` selects nothing.
 
     Example:
+        >>> import torch
         >>> from fastadapt import SGD, Task
         >>> net = nn.Linear(1, 1, bias=False)
         >>> _ = nn.init.ones_(net.weight)
@@ -73,12 +71,13 @@ class MAML(GradientLearner):
         *,
         rule: Rule | None = None,
         steps: int = 1,
-        meta_gradient: MetaGradient = "exact",
+        meta_gradient: MetaGradient | Differentiation = "exact",
         adapt: Selection = "all",
         norm: Norm = "transductive",
         inner_loss: Loss | None = None,
         test_steps: int | None = None,
         step_weights: Sequence[float] | None = None,
+        batch: int | None = None,
         route: Route | Execution = "auto",
     ) -> None:
         super().__init__(
@@ -91,19 +90,21 @@ class MAML(GradientLearner):
             inner_loss=inner_loss,
             test_steps=test_steps,
             route=route,
+            meta_gradient=meta_gradient,
+            step_weights=step_weights,
+            batch=batch,
         )
-        check_meta_gradient(meta_gradient)
-        self.meta_gradient = meta_gradient
-        self.step_weights = None if step_weights is None else tuple(float(w) for w in step_weights)
-        if self.step_weights is not None:
-            _check_weights(self.step_weights, steps, meta_gradient)
 
-    def signature(self) -> dict[str, Any]:
-        """Return the facts of `GradientLearner.signature`, with the kind of meta-gradient."""
-        return {**super().signature(), "meta_gradient": self.meta_gradient, "step_weights": self.step_weights}
+    def inner_objective(self, model: Any, support: Any) -> Any:
+        """Return `L(D^S; theta)`: each inner step is `theta <- theta - alpha grad L(D^S; theta)`."""
+        return self.inner_loss(model, support)
+
+    def meta_objective(self, model: Any, task: Task) -> Any:
+        """Return `L(D^Q; theta^k)`, with the parameters after the inner steps in `model`."""
+        return self.loss(model, task.query)
 
     def forward(self, tasks: MetaBatch, inner_lr: Tensor | None = None) -> Outcome:
-        """Return the mean query loss after adaptation; its `backward()` gives the meta-gradient.
+        """Return `(1/T) sum_i L(D_i^Q; theta_i^k)`; its `backward()` gives the meta-gradient.
 
         Args:
             tasks: a meta-batch of `T` tasks.
@@ -112,48 +113,4 @@ class MAML(GradientLearner):
         Raises:
             TaskError: if the tasks have no usable form, or `inner_lr` is not `[T]`.
         """
-        groups = as_groups(tasks)
-        count = sum(len(group) for group in groups)
-        if inner_lr is not None and inner_lr.shape != (count,):
-            raise TaskError(f"inner_lr needs one rate for each of the {count} tasks, got shape {tuple(inner_lr.shape)}")
-        if inner_lr is not None and inner_lr.requires_grad:
-            raise TaskError("inner_lr is taken as a constant, but it requires a gradient; pass inner_lr.detach()")
-        state, meta = self._state(), self._meta()
-        plan = self._plan(state)
-        differentiate = torch.is_grad_enabled() and bool(meta)
-
-        def f(state: State, support: Any, query: Any, extra: Any, run: Runner) -> tuple[Any, Any]:
-            loop = self._loop(state, plan, support, query, extra, self.steps)
-            task = {"support": support, "query": query, **extra}
-            start = loop.start()
-            if not differentiate:
-                return {}, evaluated(run, loop, start, task)
-            if self.meta_gradient == "exact" or self.rate_names:
-                swept = exact(run, loop, start, loop.fixed, task, weights=self.step_weights, through=through)
-            else:
-                swept = first_order(run, loop, start, loop.fixed, task)
-            theta, fixed, loss, report = swept
-            rates = {f"rates {name}": g for name, g in fixed["rates"].items()}
-            fed = [seen["fed"] for seen in report["inner"]] + [report["query"]["fed"]]
-            return {**theta, **fixed["params"], **rates}, {"loss": loss, **report["query"], "fed": fed}
-
-        def evaluated(run: Runner, loop: InnerLoop, start: Any, task: Any) -> Any:
-            *_, (carry, _) = [(start, None), *walk(run, loop, start, loop.fixed, task, self.steps)]
-            loss, report = loop.judge(loop.fixed, loop.constants(self.steps), carry[0], task)
-            return {"loss": loss.detach(), **report, "fed": []}
-
-        through = self.meta_gradient == "exact"
-        extra = {} if inner_lr is None else {"lr": inner_lr}
-        key = ("train", differentiate, self.steps, self.meta_gradient, self.step_weights)
-        mean, stacked = self._run(f, state, groups, extra, key, pieces=differentiate)
-        return self._outcome(mean, stacked)
-
-
-def _check_weights(weights: tuple[float, ...], steps: int, meta_gradient: MetaGradient) -> None:
-    if len(weights) != steps or not all(0 <= w < float("inf") for w in weights) or not any(weights[-1:]):
-        raise ConfigError(
-            f"step_weights needs one finite weight >= 0 for each of the {steps} inner steps, the last above 0; "
-            f"got {weights}"
-        )
-    if meta_gradient != "exact":
-        raise ConfigError("step_weights are summed by the exact meta-gradient; leave them out for 'first_order'")
+        return self.differentiated(tasks, inner_lr)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fastadapt.engine.engine import Route
 from fastadapt.engine.execution import Execution
 from fastadapt.inner.calculus import Params
-from fastadapt.layers.bound import Bound
+from fastadapt.layers.bound import Bound, inside
 from fastadapt.layers.norm import Norm, NormPlan, Statistics
 from fastadapt.learner import Trace
 from fastadapt.losses import Loss
@@ -78,12 +78,12 @@ class NearestNeighbour(Transfer):
         return super()._trace(groups, 0, norm, (0,))
 
     def _adapt(self, support: Any, k: int, norm: Norm | None) -> Predictor:
-        state = self._state()
+        state = self.state()
         plan = self._plan(state, norm)
         x, y = support
         with torch.no_grad():
             loop = NearestLoop(self, state, plan, {"support": support, "query": None})
-            found = loop.bound(loop.fixed, loop.constants(0), loop.theta, Statistics())
+            found = inside(loop.bound(loop.fixed, loop.constants(0), loop.theta, Statistics()))
             statistics = plan.query(lambda own: loop.bound(loop.fixed, loop.constants(0), loop.theta, own)(x))
         network = frozen_copy(Nearest(self.model, len(y)), found.params, found.buffers)
         return Predictor(network, plan.mode, statistics.given or [], x if plan.beside_support else None).eval()

@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastadapt.inner.calculus import Params
 from fastadapt.inner.runner import Runner
 from fastadapt.learner import MetaBatch, Outcome
 from fastadapt.methods.gradient import GradientLearner
 from fastadapt.methods.loop import InnerLoop, State
+from fastadapt.tasks import is_collector
 
 
 class Pretrain(GradientLearner):
@@ -41,29 +41,31 @@ class Pretrain(GradientLearner):
 
     def forward(self, tasks: MetaBatch) -> Outcome:
         """Return the mean support loss before any adaptation."""
-        state, meta = self._joint_state(), self._meta()
+        state, meta = self._joint_state(), self.learned()
         plan = self._plan(state)
         differentiate = torch.is_grad_enabled() and bool(meta)
 
         def f(state: State, support: Any, query: Any, extra: Any, run: Runner) -> tuple[Any, Any]:
-            loop = InnerLoop(self, state, plan, 0, {"support": support, "query": query, **extra})
+            loop = InnerLoop(self, state, plan, 0, {"support": support, "query": query})
+            theta = {name: p for name, p in state["params"].items() if name in meta}
+            data = {name.removeprefix("data "): value for name, value in extra.items() if name.startswith("data ")}
 
-            def joint(theta: Params) -> tuple[Tensor, Any]:
-                constants = loop.constants(0)
-                batch = loop.collect(support, loop.fixed, constants, theta) if callable(support) else support
-                loss, fed = loop.support_loss(loop.fixed, constants, theta, batch)
+            def joint(at: Any) -> tuple[Tensor, Any]:
+                theta, data = at
+                batch = loop.data(support, {"data": data}, "support")
+                if is_collector(support):
+                    batch = loop.collect(support, loop.fixed, loop.constants(0), theta)
+                loss, fed = loop.support_loss(loop.fixed, loop.constants(0), theta, batch)
                 return loss, {"fed": [fed]}
 
-            theta = {name: state["params"][name] for name in meta if name in state["params"]}
             if differentiate:
-                gradient, loss, report = run.calculus.outer(joint, theta)
+                (gradient, of_data), loss, report = run.calculus.outer(joint, (theta, data))
             else:
-                gradient, (loss, report) = {}, joint(theta)
-            return gradient, {"loss": loss.detach(), **report}
+                gradient, of_data, (loss, report) = {}, {}, joint((theta, data))
+            return gradient, {"loss": loss.detach(), "data": of_data, **report}
 
-        mean, stacked = self._run(f, state, tasks, {}, ("train", differentiate))
-        return self._outcome(mean, stacked)
+        return self._outcome(self._run(f, state, tasks, {}, ("train", differentiate)), lambda mean: mean)
 
     def _joint_state(self) -> State:
         """Return the tensors that the joint loss depends on; a method that trains another head puts it here."""
-        return self._state()
+        return self.state()

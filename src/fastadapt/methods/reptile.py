@@ -8,41 +8,23 @@ from torch.utils import _pytree as pytree
 
 from fastadapt.engine.engine import Route
 from fastadapt.engine.execution import Execution
-from fastadapt.errors import ConfigError
-from fastadapt.inner.calculus import Params, detached
-from fastadapt.inner.exact import walk
+from fastadapt.errors import ConfigError, TaskError
+from fastadapt.inner.calculus import Captured, Params, detached
 from fastadapt.inner.loop import check_steps
 from fastadapt.inner.runner import Runner
+from fastadapt.inner.trajectory import walk
 from fastadapt.layers.norm import Norm
 from fastadapt.learner import MetaBatch, Outcome
 from fastadapt.losses import Loss
 from fastadapt.methods.gradient import GradientLearner
 from fastadapt.methods.loop import State
+from fastadapt.methods.minibatches import check_batch_size, minibatches
+from fastadapt.methods.results import Ran, without_graph
 from fastadapt.rules import Adam, Rule
 from fastadapt.selection import Selection
 from fastadapt.tasks import Tasks, as_groups, group_by_shape
 
 InnerState = Literal["reset", "serial", "mean"]
-
-
-def minibatch_order(
-    samples: int, batch: int, steps: int, *, replacement: bool = False, generator: torch.Generator | None = None
-) -> Tensor:
-    """Return the sample numbers of `steps` minibatches of one task, `[steps, batch]`.
-
-    Without replacement the shuffled samples are streamed, reshuffled when they run out, so a minibatch may
-    straddle two passes. With replacement every minibatch is drawn afresh: distinct inside, independent between.
-    They are drawn from `generator`, or else from torch's own.
-
-    Example:
-        >>> sorted(minibatch_order(6, 2, 3).flatten().tolist())
-        [0, 1, 2, 3, 4, 5]
-    """
-    if replacement:
-        return torch.stack([torch.randperm(samples, generator=generator)[:batch] for _ in range(steps)])
-    passes = -(-steps * batch // samples)
-    stream = torch.cat([torch.randperm(samples, generator=generator) for _ in range(passes)])
-    return stream[: steps * batch].view(steps, batch)
 
 
 class _RuleState(nn.Module):
@@ -127,9 +109,8 @@ class Reptile(GradientLearner):
             model, loss, rule=rule, steps=steps, adapt=adapt, norm=norm, test_steps=test_steps, route=route
         )
         check_steps(steps)
-        for name, value in (("batch", batch), ("test_batch", test_batch)):
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1 sample, got {value}")
+        check_batch_size("batch", batch)
+        check_batch_size("test_batch", test_batch)
         if inner_state not in get_args(InnerState):
             raise ConfigError(f"inner_state must be 'reset', 'serial' or 'mean', got {inner_state!r}")
         self.batch = batch
@@ -145,58 +126,38 @@ class Reptile(GradientLearner):
         own = {"batch": self.batch, "replacement": self.replacement, "inner_state": self.inner_state}
         return {**super().signature(), **own}
 
-    def _state(self) -> State:
+    def state(self) -> State:
+        """Return the tensors of `GradientLearner.state`, with the rule's state between tasks."""
         kept = {} if self.rule_state is None else detached(self.rule_state.value())
-        return {**super()._state(), "rule": kept}
-
-    def _minibatches(
-        self, groups: list[Tasks], steps: int, batch: int | None, seed: int | None = None
-    ) -> dict[str, list[Tensor]]:
-        """Return `{"batches": one [steps, batch] per task}`, or nothing where every step takes the whole support set.
-
-        A task's minibatches depend on nothing but its own size and its turn; with a `seed`, not on its turn either.
-        """
-        if batch is None or steps == 0 or not all(group.stacked for group in groups):
-            return {}
-        first = {p: pytree.tree_leaves(group.support)[0][i] for group in groups for i, p in enumerate(group.positions)}
-        if max(len(samples) for samples in first.values()) <= batch:
-            return {}
-        order = []
-        for _, samples in sorted(first.items(), key=lambda item: item[0]):
-            generator = None if seed is None else torch.Generator().manual_seed(seed)
-            size = len(samples)
-            indices = minibatch_order(size, min(batch, size), steps, replacement=self.replacement, generator=generator)
-            order.append(indices.to(samples.device))
-        return {"batches": order}
+        return {**super().state(), "rule": kept}
 
     def _train_batches(self, groups: list[Tasks]) -> dict[str, list[Tensor]]:
-        return self._minibatches(groups, self.steps, self.batch)
+        return minibatches(groups, self.steps, self.batch, replacement=self.replacement)
 
     def _test_batches(self, groups: list[Tasks], steps: int) -> dict[str, list[Tensor]]:
         # the same support set always gives the same predictor
-        return self._minibatches(groups, steps, self.test_batch, seed=0)
+        return minibatches(groups, steps, self.test_batch, replacement=self.replacement, seed=0)
 
     def forward(self, tasks: MetaBatch) -> Outcome:
         """Return the mean loss along the inner paths; its `backward()` gives `phi - mean_i phi_i`."""
         groups = as_groups(tasks)
+        self._refuse_what_has_no_displacement(groups)
         differentiate = torch.is_grad_enabled()
         extra = self._train_batches(groups)
-        if self.rule_state is None or not (self.training and differentiate):
-            mean, stacked = self._run(
-                self._displacement(), self._state(), groups, extra, ("train", differentiate, self.steps), pieces=True
-            )
-        elif self.inner_state == "mean":
-            mean, stacked = self._run(
-                self._displacement(), self._state(), groups, extra, ("train", differentiate, self.steps), pieces=True
-            )
-            self.rule_state.keep(mean["state"])
+        if self.rule_state is not None and self.training and differentiate and self.inner_state == "serial":
+            ran = self._serially(groups, extra)
         else:
-            mean, stacked = self._serially(groups, extra)
-        if not differentiate:
-            return self._outcome({}, stacked)
+            key = ("train", differentiate, self.steps)
+            ran = self._run(self._displacement(), self.state(), groups, extra, key, pieces=True)
+            if self.rule_state is not None and self.training and differentiate:
+                self.rule_state.keep(ran.mean["state"])
+        return self._outcome(ran, self._moved if differentiate else lambda mean: {})
+
+    def _moved(self, mean: Any) -> Params:
+        """Return `phi - mean_i phi_i`, with zeros for what is trainable and does not adapt."""
         adapted = mean["displacement"]
-        still = {n: p for n, p in self.model.named_parameters() if p.requires_grad and n not in adapted}
-        return self._outcome({**adapted, **{n: torch.zeros_like(p) for n, p in still.items()}}, stacked)
+        still = {n: torch.zeros_like(p) for n, p in self.model.named_parameters() if p.requires_grad}
+        return {**still, **adapted}
 
     def _displaced(self, phi: Params, before: Params, end: Params) -> Params:
         """Return phi less where one task leads; `before` and `end` are its weights around the last step."""
@@ -207,7 +168,7 @@ class Reptile(GradientLearner):
         return torch.stack(losses).mean(0)
 
     def _displacement(self) -> Any:
-        plan = self._plan(self._state())
+        plan = self._plan(self.state())
 
         def f(state: State, support: Any, query: Any, extra: Any, run: Runner) -> tuple[Any, Any]:
             phi = state["params"]
@@ -227,7 +188,7 @@ class Reptile(GradientLearner):
 
         return f
 
-    def _serially(self, groups: list[Tasks], extra: dict[str, list[Tensor]]) -> tuple[Any, list[Any]]:
+    def _serially(self, groups: list[Tasks], extra: dict[str, list[Tensor]]) -> Ran:
         """Run the tasks one after another, handing the rule's state from each to the next."""
         assert self.rule_state is not None
         places = sorted((position, group, i) for group in groups for i, position in enumerate(group.positions))
@@ -236,17 +197,31 @@ class Reptile(GradientLearner):
         for position, group, i in places:
             [one] = group_by_shape([group[i]])
             rest = {name: value[position].unsqueeze(0) for name, value in extra.items()}
+            captured = Captured()
             mean, each = self.engine(
                 self._displacement(),
-                self._state(),
+                self.state(),
                 one,
                 rest,
                 self.model,
                 ("serial", self._key()),
                 pieces=True,
+                captured=captured,
             )
+            captured.check(self.model)
             self.rule_state.keep(mean["state"])
             share = pytree.tree_map(lambda leaf: leaf / len(places), mean)
             total = share if total is None else pytree.tree_map(torch.add, total, share)
             stacked.append((Tasks(one.support, one.query, (position,)), each))
-        return total, stacked
+        return Ran(total, stacked)
+
+    def _refuse_what_has_no_displacement(self, groups: list[Tasks]) -> None:
+        """Refuse what requires a gradient and would get none: `backward()` hands out a displacement of the weights."""
+        others = [name for name in self.learned() if name.startswith("rates ") or ":" in name]
+        if any(group.stacked and without_graph(group).wanted for group in groups):
+            others.append("a tensor of the tasks")
+        if others and torch.is_grad_enabled():
+            raise TaskError(
+                f"{others[0]} requires a gradient, and {type(self).__name__}'s backward() is a displacement of the "
+                "adapted weights, no derivative; freeze it (requires_grad_(False)), pass tensor.detach(), or use MAML"
+            )

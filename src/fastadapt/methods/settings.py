@@ -7,7 +7,7 @@ from torch import nn
 
 from fastadapt.engine.execution import Execution
 from fastadapt.errors import ConfigError
-from fastadapt.inner.loop import MetaGradient
+from fastadapt.inner.differentiation import MetaGradient
 from fastadapt.layers.norm import Norm
 from fastadapt.learner import Learner
 from fastadapt.losses import CrossEntropy, Loss, Reduction

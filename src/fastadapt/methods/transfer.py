@@ -1,5 +1,6 @@
 """Ordinary classification of all training classes: what the transfer baselines train before they see a task."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,11 +9,13 @@ from torch import Tensor, nn
 from fastadapt.engine.engine import Route
 from fastadapt.engine.execution import Execution
 from fastadapt.errors import ConfigError, TaskError
+from fastadapt.inner.calculus import Params
 from fastadapt.layers.norm import Norm
 from fastadapt.learner import MetaBatch, Outcome
 from fastadapt.losses import CrossEntropy, Loss
 from fastadapt.methods.loop import State
 from fastadapt.methods.pretrain import Pretrain
+from fastadapt.methods.results import Ran
 from fastadapt.rules import Rule
 from fastadapt.selection import Selection, linear_head
 from fastadapt.tasks import as_groups
@@ -114,16 +117,17 @@ class Transfer(Pretrain):
         return {} if self.classifier is None else dict(zip(self.head, self.classifier.parameters(), strict=True))
 
     def _joint_state(self) -> State:
-        state = self._state()
+        state = self.state()
         trained = {name: p.detach() for name, p in self._trained_head().items()}
         return {**state, "params": {**state["params"], **trained}}
 
-    def _meta(self) -> dict[str, Tensor]:
-        own = super()._meta()
+    def learned(self) -> dict[str, Tensor]:
+        """Return the meta-parameters: those of the network, and the classifier's."""
+        own = super().learned()
         fresh = {f"{_FRESH}{name}": own[name] for name in self.head if name in own}
         return {**own, **self._trained_head(), **fresh}
 
-    def _outcome(self, mean: dict[str, Any], stacked: list[Any]) -> Outcome:
+    def _outcome(self, ran: Ran, pick: Callable[[Any], Params]) -> Outcome:
         # no loss depends on the fresh head: zeros, so that DDP finds a gradient for each parameter
-        zeros = {name: torch.zeros_like(p) for name, p in self._meta().items() if name.startswith(_FRESH)}
-        return super()._outcome({**mean, **zeros}, stacked)
+        zeros = {name: torch.zeros_like(p) for name, p in self.learned().items() if name.startswith(_FRESH)}
+        return super()._outcome(ran, lambda mean: {**pick(mean), **zeros})
