@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+FOREIGN := .venv-foreign
+FOREIGN_READY := $(FOREIGN)/.ready
 
-.PHONY: demo test test-slow test-browser lint format speed results clean
+.PHONY: demo test test-slow test-browser test-foreign lint format speed results clean
 
 demo: $(READY)        ## meta-train on sinusoids, print the table, draw the figures (under 3 minutes)
 	$(BIN)/python examples/sinusoid.py --out runs/demo
@@ -17,6 +19,9 @@ test-slow: $(READY)   ## what takes long: 50 kills, long trainings
 
 test-browser: $(READY) ## the whole page in Chromium, if it is installed
 	$(BIN)/python -m pytest -q -n 2 tests/serve/web -m "slow or not slow"
+
+test-foreign: $(FOREIGN_READY) ## modules and loaders of other libraries, in an environment of their own
+	OMP_NUM_THREADS=1 $(FOREIGN)/bin/python -m pytest -q -n 2 -m foreign tests/foreign
 
 lint: $(READY)        ## style, imports between layers, dependencies, types
 	$(BIN)/ruff check .
@@ -49,5 +54,12 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -c "import torch; assert torch.__version__.split('+')[0] == '2.13.0', torch.__version__"
 	touch $@
 
+$(FOREIGN_READY): pyproject.toml constraints.txt tests/foreign/requirements.txt
+	test -x $(FOREIGN)/bin/python || $(PYTHON) -m venv $(FOREIGN)
+	$(FOREIGN)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0 -r tests/foreign/requirements.txt -e .
+	$(FOREIGN)/bin/python -c "import torch; assert torch.__version__.split('+')[0] == '2.13.0', torch.__version__"
+	$(FOREIGN)/bin/python -c "import importlib.util as u; assert not u.find_spec('torchvision'), 'torchvision came in'"
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(FOREIGN) build dist .pytest_cache .ruff_cache

@@ -166,10 +166,7 @@ def test_a_name_for_each_task_ends_in_the_loop():
     torch.testing.assert_close(losses[25], learner(tasks[25]).losses[0])
 
 
-LATER = pytest.mark.xfail(reason="the inner loop still takes what is callable for a collector", strict=False)
-
-
-@pytest.mark.parametrize("kind", [Graph, pytest.param(CallableGraph, marks=LATER)])
+@pytest.mark.parametrize("kind", [Graph, CallableGraph])
 @pytest.mark.parametrize("route", ["auto", "vmap", "loop", Execution(compile="trace")])
 @pytest.mark.parametrize("build", [MAML, Reptile])
 def test_objects_of_data_run_one_after_another(build, route, kind):

@@ -66,6 +66,13 @@ def learn2learn(pip: Pip, python: Path) -> list[str]:
     ]
 
 
+def easyfsl(pip: Pip, _: Path) -> list[str]:
+    """Install easyfsl 1.5.0; return what it took."""
+    pip(*ON_TORCH, "matplotlib", "pandas", "tqdm", "pillow")
+    pip("--no-deps", "torchvision==0.28.0", "easyfsl==1.5.0")
+    return ["torchvision's operators declared before the import: its wheel brings them for CUDA torch only"]
+
+
 def plainly(*requirements: str) -> Callable[[Pip, Path], list[str]]:
     """Return an installer of requirements that need no tricks."""
 
@@ -81,6 +88,9 @@ INSTALLERS: dict[str, Callable[[Pip, Path], list[str]]] = {
     "higher": plainly(*ON_TORCH, "higher==0.2.1"),
     "torchopt": plainly(*ON_TORCH, "torchopt==0.7.3"),
     "jax": plainly("numpy", "jax==0.10.2", "optax==0.2.8"),
+    # not timed: for benchmarks/peers_side_by_side.py
+    "easyfsl": easyfsl,
+    "iteryne": plainly(*ON_TORCH, "iteryne==0.1.0"),
 }
 
 
@@ -109,10 +119,11 @@ def build(peer: str, folder: Path, shared: Path | None) -> list[str]:
         run(python, "-m", "pip", *order, "--quiet", "--disable-pip-version-check", *words)
 
     notes = INSTALLERS[peer](pip, python)
-    # a worker that gets no command imports everything and ends
-    variant = next(v for v in VARIANTS if v.peer == peer)
-    source = {**os.environ, "PYTHONPATH": str(HERE.parents[1] / "src")}
-    run(python, HERE / "workers" / variant.file, *variant.arguments, environment=source)
+    variant = next((v for v in VARIANTS if v.peer == peer), None)
+    if variant is not None:
+        # a worker that gets no command imports everything and ends
+        source = {**os.environ, "PYTHONPATH": str(HERE.parents[1] / "src")}
+        run(python, HERE / "workers" / variant.file, *variant.arguments, environment=source)
     return notes
 
 

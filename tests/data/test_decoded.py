@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastadapt.data import decoded
+from fastadapt.data.images import decoded
 from fastadapt.data.images.decode import decode_blocks
 from fastadapt.data.images.decoded import read_decoded, room_for, write_decoded
 from fastadapt.errors import DataError

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from drawn_folder import content, make_folder, picture, put, spoil
-from fastadapt.data import ClassImages, data_folders, folder_images, load_omniglot
+from fastadapt.data import ClassImages, data_folders, load_omniglot
+from fastadapt.data.images import folder_images
 from fastadapt.data.images.folder_images import load_folder
 from fastadapt.data.images.folder_settings import FolderData
 from fastadapt.data.images.images import ImageRecipe

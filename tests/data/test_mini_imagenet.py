@@ -16,10 +16,10 @@ import torch
 from fastadapt.data import (
     ClassImages,
     load_mini_imagenet,
-    mini_imagenet,
     mini_imagenet_split,
     mini_imagenet_tasks,
 )
+from fastadapt.data.images import mini_imagenet
 from fastadapt.data.images.images import ImageRecipe
 from fastadapt.data.images.mini_imagenet import MiniImageNetParts
 from fastadapt.data.images.mini_imagenet_files import find_part

@@ -16,7 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fastadapt.data import load_omniglot, omniglot, omniglot_classes, omniglot_split, omniglot_tasks
+from fastadapt.data import load_omniglot, omniglot_classes, omniglot_split, omniglot_tasks
+from fastadapt.data.images import omniglot
 from fastadapt.data.images.omniglot_splits import BACKGROUND, EVALUATION
 from fastadapt.errors import ConfigError, DataError, DownloadError
 from fastadapt.tasks import draw, task_rng

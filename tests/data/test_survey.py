@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from drawn_folder import FILES, LONGEST, content, make_folder, picture, put, spoil
-from fastadapt.data import survey
+from fastadapt.data.images import survey
 from fastadapt.data.images.facts import image_facts
 from fastadapt.data.images.survey import few_images, survey_folder
 from fastadapt.data.images.tree import scan_tree

@@ -87,7 +87,7 @@ def test_every_inner_step_gathers_new_trajectories_with_the_policy_as_adapted_so
     seen = []
 
     def watched(policy):
-        seen.append(policy.params["log_std"].clone())
+        seen.append(policy.log_std.detach().clone())
         return task.support.collect(policy)
 
     learner = MAML(Policy(), PolicyGradient(), rule=SGD(0.5), steps=3)

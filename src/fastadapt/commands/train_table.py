@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 import tyro
 
+from fastadapt.arguments import argument
 from fastadapt.atomic import write_text
 from fastadapt.compare.boosting import need_boosting
 from fastadapt.compare.comparison import compare, comparison_markdown, tune_adaptation
@@ -67,32 +68,22 @@ class TableSettings:
 
     data: Path
     """The CSV file."""
-    task_column: str
-    """The column whose values are the tasks: schools, shops, patients."""
-    target: str
-    """The column to predict."""
-    shots: tuple[int, ...] = (5, 10)
-    """Labelled rows of a new task; with several numbers, training mixes them and each is measured."""
+    task_column: str = argument(prepare_table, "task")
+    target: str = argument(prepare_table, "target")
+    shots: tuple[int, ...] = argument(prepare_table, "shots", (5, 10))  # a comparison at two sizes says more
     method: Literal["maml", "reptile"] = "maml"
     """How it learns to learn."""
-    queries: int = 100
-    """Most rows on which a held-out task is judged."""
+    queries: int = argument(prepare_table, "queries")
     classification: bool = False
     """Take the values of the target for labels."""
     regression: bool = False
     """Take the values of the target for amounts, however few there are."""
-    categorical: tuple[str, ...] = ()
-    """Columns of numbers that are categories."""
-    ignore: tuple[str, ...] = ()
-    """Columns that are not to be used."""
-    encoding: Encoding = "auto"
-    """How the file's characters are written; auto is UTF-8, or UTF-16 with its mark."""
-    test_tasks: int | None = None
-    """Held-out tasks; by default 20 %."""
-    val_tasks: int | None = None
-    """Validation tasks; by default 15 %."""
-    split_seed: int = 0
-    """Another seed is another split into training, validation and test tasks."""
+    categorical: tuple[str, ...] = argument(prepare_table, "categorical")
+    ignore: tuple[str, ...] = argument(prepare_table, "ignore")
+    encoding: Encoding = argument(prepare_table, "encoding")
+    test_tasks: int | None = argument(prepare_table, "test")
+    val_tasks: int | None = argument(prepare_table, "val")
+    split_seed: int = argument(prepare_table, "split_seed")
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the network's hidden layers."""
     inner_lr: float = 0.05

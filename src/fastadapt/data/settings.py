@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
+from fastadapt.arguments import argument, default_of
+from fastadapt.data.images.class_settings import ClassData, Part, check_queries
 from fastadapt.data.images.classes import Rotation
 from fastadapt.data.images.flat import flat_for_training
 from fastadapt.data.images.images import Normalise
@@ -11,17 +13,10 @@ from fastadapt.data.images.mini_imagenet import MiniImageNetParts, mini_imagenet
 from fastadapt.data.images.mini_imagenet_splits import mini_imagenet_split
 from fastadapt.data.images.omniglot import Resize, load_omniglot, omniglot_tasks
 from fastadapt.data.images.omniglot_splits import OmniglotSplit, omniglot_split
-from fastadapt.data.sinusoid import Sinusoid
+from fastadapt.data.sinusoid import Family, Sinusoid
 from fastadapt.errors import ConfigError
-from fastadapt.losses import MSE, CrossEntropy, Loss
+from fastadapt.losses import MSE, Loss
 from fastadapt.tasks import TaskSource
-
-Part = Literal["train", "val", "test"]
-
-
-def _check_queries(queries: int) -> None:
-    if queries < 1:
-        raise ConfigError(f"data.queries must be at least 1, as test tasks are judged on them; got {queries}")
 
 
 def _check_flat(batch: int) -> None:
@@ -33,17 +28,16 @@ def _check_flat(batch: int) -> None:
 class SinusoidData:
     """Waves of unknown height and phase."""
 
-    family: Literal["maml", "reptile"] = "maml"
-    """MAML: A sin(x - phi), phi in [0, pi]; Reptile: a sin(x + b), b in [0, 2 pi]."""
-    train_shots: int = 10
+    family: Family = argument(Sinusoid, "family")
+    train_shots: int = default_of(Sinusoid, "shots")
     """Support points K of a training task."""
-    train_queries: int = 10
+    train_queries: int = default_of(Sinusoid, "queries")
     """Query points of a training task; Reptile uses none."""
-    shots: int = 10
+    shots: int = default_of(Sinusoid, "shots")
     """Support points K of a test task."""
     queries: int = 100
     """Points of the grid over [-5, 5] on which a test task is judged."""
-    oracle: bool = False
+    oracle: bool = default_of(Sinusoid, "oracle")
     """Give the network height and phase as further inputs."""
 
     def source(self, part: Part, loaded: Any = None) -> TaskSource:
@@ -53,7 +47,7 @@ class SinusoidData:
         return Sinusoid(self.family, self.shots, self.queries, oracle=self.oracle, grid=True)
 
     def __post_init__(self) -> None:
-        _check_queries(self.queries)
+        check_queries(self.queries)
 
     def load(self, root: Path | None = None, download: bool = False) -> None:
         """Return nothing: the waves are made, not read."""
@@ -74,38 +68,27 @@ class SinusoidData:
 
 
 @dataclass(frozen=True)
-class OmniglotData:
+class OmniglotData(ClassData):
     """Characters of 50 alphabets, 20 drawings each."""
 
-    ways: int = 5
-    """Classes of a task, N."""
-    train_shots: int = 1
-    """Support images for each class of a training task."""
-    train_queries: int = 1
-    """Query images for each class of a training task."""
-    shots: int = 1
-    """Support images for each class of a test task, K."""
+    train_queries: int = 1  # as many as shots, as in MAML, and not the 15 of photographs
     queries: int = 1
-    """Query images for each class of a test task."""
-    split: OmniglotSplit = "1100/100/423"
+    split: OmniglotSplit = default_of(omniglot_tasks, "split")
     """Which characters train, validate and test."""
-    split_seed: int = 1
+    split_seed: int = default_of(omniglot_tasks, "seed")
     """Seed of the shuffle behind that split."""
-    rotation: Rotation = "per_class"
+    rotation: Rotation = default_of(omniglot_tasks, "rotation")
     """Turn the classes of a task by random multiples of 90 degrees (MAML)."""
-    rotated_classes: bool = False
-    """Make each quarter turn of a training character a class of its own (Reptile)."""
-    invert: bool = True
-    """Ink is 1 and paper 0 (MAML); otherwise ink is 0 (Reptile)."""
-    resize: Resize = "lanczos"
-    """How drawings are brought to 28x28."""
+    rotated_classes: bool = argument(omniglot_tasks, "rotated_classes")
+    invert: bool = argument(omniglot_tasks, "invert")
+    resize: Resize = argument(load_omniglot, "resize")
     fewest_ways: int | None = None
     """With how few classes the trained model may be used, the head's further rows left out; None needs all."""
     flat_batch: int = 0
     """Train on batches of so many images of all classes, for an ordinary classifier; 0 trains on tasks."""
 
     def __post_init__(self) -> None:
-        _check_queries(self.queries)
+        super().__post_init__()
         _check_flat(self.flat_batch)
         if self.fewest_ways is not None and not 2 <= self.fewest_ways <= self.ways:
             raise ConfigError(f"data.fewest_ways must be 2..{self.ways} (data.ways), got {self.fewest_ways}")
@@ -116,17 +99,14 @@ class OmniglotData:
 
     def source(self, part: Part, loaded: Any = None) -> TaskSource:
         """Return the source of training, validation or test tasks."""
-        training = part == "train"
         tasks = omniglot_tasks(
             part,
             loaded,
             split=self.split,
             seed=self.split_seed,
-            ways=self.ways,
-            shots=self.train_shots if training else self.shots,
-            queries=self.train_queries if training else self.queries,
+            **self.sizes(part),
             rotation=self.rotation,
-            rotated_classes=self.rotated_classes and training,
+            rotated_classes=self.rotated_classes and part == "train",
             invert=self.invert,
             resize=self.resize,
         )
@@ -139,37 +119,22 @@ class OmniglotData:
         return len(names) * (4 if self.rotated_classes else 1)
 
     @property
-    def loss(self) -> Loss:
-        """Cross-entropy."""
-        return CrossEntropy()
-
-    @property
     def input(self) -> dict[str, Any]:
         """What one input is, for reading a user's own data."""
         return {"kind": "image", "size": 28, "channels": 1, "invert": self.invert, "resize": self.resize}
 
 
 @dataclass(frozen=True)
-class MiniImageNetData:
+class MiniImageNetData(ClassData):
     """Photographs of 100 classes, 600 each, 84x84 pixels."""
 
-    ways: int = 5
-    """Classes of a task, N."""
-    train_shots: int = 1
-    """Support images for each class of a training task."""
-    train_queries: int = 15
-    """Query images for each class of a training task."""
-    shots: int = 1
-    """Support images for each class of a test task, K."""
-    queries: int = 15
-    """Query images for each class of a test task."""
-    normalise: Normalise = "none"
+    normalise: Normalise = default_of(mini_imagenet_tasks, "normalise")
     """Values 0..1 (MAML, Reptile), or each channel with ImageNet's mean 0 and deviation 1."""
     flat_batch: int = 0
     """Train on batches of so many images of all classes, for an ordinary classifier; 0 trains on tasks."""
 
     def __post_init__(self) -> None:
-        _check_queries(self.queries)
+        super().__post_init__()
         _check_flat(self.flat_batch)
 
     def load(self, root: Path | None = None, download: bool = False) -> MiniImageNetParts:
@@ -178,13 +143,10 @@ class MiniImageNetData:
 
     def source(self, part: Part, loaded: Any = None) -> TaskSource:
         """Return the source of training, validation or test tasks."""
-        training = part == "train"
         tasks = mini_imagenet_tasks(
             part,
             (MiniImageNetParts() if loaded is None else loaded)[part],
-            ways=self.ways,
-            shots=self.train_shots if training else self.shots,
-            queries=self.train_queries if training else self.queries,
+            **self.sizes(part),
             normalise=self.normalise,
         )
         return flat_for_training(tasks, part, self.flat_batch)
@@ -193,11 +155,6 @@ class MiniImageNetData:
     def classes(self) -> int:
         """How many classes train: the outputs of a classifier of all of them."""
         return len(mini_imagenet_split().train)
-
-    @property
-    def loss(self) -> Loss:
-        """Cross-entropy."""
-        return CrossEntropy()
 
     @property
     def input(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Sinusoid:
     of the support of 10.
 
     Args:
-        family: "maml" or "reptile".
+        family: "maml": A sin(x - phi), phi in [0, pi]; "reptile": a sin(x + b), b in [0, 2 pi].
         shots: support points (K), at least 1.
         queries: query points, at least 0.
         oracle: whether the input also holds the amplitude and the phase, so that `x` is `[n, 3]`.

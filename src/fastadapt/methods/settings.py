@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from fastadapt.arguments import argument, default_of
 from fastadapt.engine.execution import Execution
 from fastadapt.errors import ConfigError
 from fastadapt.inner.differentiation import MetaGradient
@@ -20,34 +21,45 @@ from fastadapt.methods.reptile import InnerState, Reptile
 from fastadapt.rules import SGD, Adam, Clip, Momentum, Rule
 
 
-def _rule(name: str, lr: float, momentum: float, clip: float | None) -> Rule:
-    rules: dict[str, Rule] = {"sgd": SGD(lr), "momentum": Momentum(lr, momentum), "adam": Adam(lr, beta1=0.0)}
-    return rules[name] if clip is None else Clip(rules[name], clip)
-
-
 @dataclass(frozen=True)
-class MAMLMethod(Execution):
-    """MAML, FOMAML, ANIL, BOIL."""
+class _InnerSteps(Execution):
+    """What MAML and Reptile share: the inner rule and how often it steps."""
 
-    inner_lr: float = 0.01
+    inner_lr: float = default_of(SGD, "lr")
     """Inner step size alpha."""
     inner_rule: Literal["sgd", "momentum", "adam"] = "sgd"
-    """Inner update rule."""
-    momentum: float = 0.9
+    """Inner update rule; adam has beta1 = 0."""
+    momentum: float = default_of(Momentum, "momentum")
     """For the momentum rule."""
     inner_clip: float | None = None
     """Bound the norm of the inner gradient."""
-    loss_reduction: Reduction = "mean"
-    """Scale of the inner loss: with N ways, "sum_over_classes" at alpha equals "mean" at N alpha."""
-    steps: int = 1
+    loss_reduction: Reduction = default_of(CrossEntropy, "reduction")
+    """Scale of the inner loss: with N ways, "sum_over_classes" at alpha equals "mean" at N alpha; with "sum", as
+    Reptile's code has it, the rate is per sample of a minibatch."""
+    steps: int = default_of(MAML, "steps")
     """Inner steps in training."""
-    test_steps: int = 1
+
+    def _rule(self) -> Rule:
+        lr = self.inner_lr
+        rules: dict[str, Rule] = {"sgd": SGD(lr), "momentum": Momentum(lr, self.momentum), "adam": Adam(lr, beta1=0.0)}
+        rule = rules[self.inner_rule]
+        return rule if self.inner_clip is None else Clip(rule, self.inner_clip)
+
+    def _inner_loss(self, loss: Loss) -> Loss:
+        return CrossEntropy(self.loss_reduction) if isinstance(loss, CrossEntropy) else loss
+
+
+@dataclass(frozen=True)
+class MAMLMethod(_InnerSteps):
+    """MAML, FOMAML, ANIL, BOIL."""
+
+    test_steps: int = 1  # a number, where the constructor's None would follow `steps`
     """Inner steps in evaluation and for a new task."""
-    meta_gradient: MetaGradient = "exact"
+    meta_gradient: MetaGradient = default_of(MAML, "meta_gradient")
     """Exact, or first order (FOMAML)."""
-    adapt: tuple[str, ...] = ("*",)
+    adapt: tuple[str, ...] = ("*",)  # "all" of the constructor, as a pattern
     """Which parameters adapt: patterns over names ("!" excludes), or head (ANIL), or body (BOIL)."""
-    norm: Norm = "transductive"
+    norm: Norm = default_of(MAML, "norm")
     """Batch-norm mode."""
 
     def mean_loss_lr(self, ways: int | None, shots: int) -> float:
@@ -58,60 +70,47 @@ class MAMLMethod(Execution):
 
     def build(self, model: nn.Module, loss: Loss) -> Learner:
         """Return the learner around `model`."""
-        inner = CrossEntropy(self.loss_reduction) if isinstance(loss, CrossEntropy) else loss
         return MAML(
             model,
             loss,
-            rule=_rule(self.inner_rule, self.inner_lr, self.momentum, self.inner_clip),
+            rule=self._rule(),
             steps=self.steps,
             test_steps=self.test_steps,
             meta_gradient=self.meta_gradient,
             adapt=self.adapt[0] if len(self.adapt) == 1 else self.adapt,
             norm=self.norm,
-            inner_loss=inner,
+            inner_loss=self._inner_loss(loss),
             route=self.execution(),
         )
 
 
 @dataclass(frozen=True)
-class ReptileMethod(Execution):
+class ReptileMethod(_InnerSteps):
     """Reptile."""
 
-    inner_lr: float = 1e-3
-    """Inner step size."""
+    # rule, minibatches, test steps and state: the public code's for Omniglot, 5 ways, not the constructor's
+    inner_lr: float = default_of(Adam, "lr")
     inner_rule: Literal["sgd", "momentum", "adam"] = "adam"
-    """Inner update rule; adam has beta1 = 0."""
-    momentum: float = 0.9
-    """For the momentum rule."""
-    inner_clip: float | None = None
-    """Bound the norm of the inner gradient."""
-    loss_reduction: Reduction = "mean"
-    """Scale of the loss: with "sum", as the reference code has it, the rate is per sample of a minibatch."""
-    steps: int = 5
-    """Inner steps in training."""
+    steps: int = default_of(Reptile, "steps")
     batch: int | None = 10
     """Samples of a minibatch in training."""
     test_steps: int = 50
     """Inner steps in evaluation and for a new task."""
     test_batch: int | None = 5
     """Samples of a minibatch in evaluation."""
-    replacement: bool = False
-    """Draw every minibatch afresh."""
+    replacement: bool = argument(Reptile, "replacement")
     inner_state: InnerState = "serial"
     """Adam's moments between tasks: reset, serial (as the reference code) or mean."""
-    norm: Norm = "transductive"
+    norm: Norm = default_of(Reptile, "norm")
     """Batch-norm mode."""
 
     def build(self, model: nn.Module, loss: Loss) -> Learner:
         """Return the learner around `model`."""
-        return Reptile(model, self._scaled(loss), **self._settings())
-
-    def _scaled(self, loss: Loss) -> Loss:
-        return CrossEntropy(self.loss_reduction) if isinstance(loss, CrossEntropy) else loss
+        return Reptile(model, self._inner_loss(loss), **self._settings())
 
     def _settings(self) -> dict[str, Any]:
         return {
-            "rule": _rule(self.inner_rule, self.inner_lr, self.momentum, self.inner_clip),
+            "rule": self._rule(),
             "steps": self.steps,
             "batch": self.batch,
             "test_steps": self.test_steps,
@@ -127,23 +126,23 @@ class ReptileMethod(Execution):
 class FOMLMethod(ReptileMethod):
     """First-order MAML as the Reptile paper compares it: only the last inner step counts."""
 
-    tail: int | None = None
+    tail: int | None = default_of(FOML, "tail")
     """Samples of each class kept apart for the last step; None takes the next minibatch of the stream."""
 
     def build(self, model: nn.Module, loss: Loss) -> Learner:
         """Return the learner around `model`."""
-        return FOML(model, self._scaled(loss), tail=self.tail, **self._settings())
+        return FOML(model, self._inner_loss(loss), tail=self.tail, **self._settings())
 
 
 @dataclass(frozen=True)
 class PretrainMethod(Execution):
     """Joint training, then fine-tuning; the oracle with no step at all."""
 
-    inner_lr: float = 0.01
+    inner_lr: float = default_of(SGD, "lr")
     """Step size of fine-tuning."""
-    test_steps: int = 10
+    test_steps: int = 10  # the constructor takes one
     """Steps of fine-tuning."""
-    norm: Norm = "transductive"
+    norm: Norm = default_of(Pretrain, "norm")
     """Batch-norm mode."""
 
     def build(self, model: nn.Module, loss: Loss) -> Learner:
@@ -157,14 +156,13 @@ class PretrainMethod(Execution):
 class FineTuneMethod(Execution):
     """A classifier of all training classes, then a fresh head and fine-tuning."""
 
-    inner_lr: float = 0.01
+    inner_lr: float = default_of(FineTune, "lr")
     """First step size of fine-tuning; to be tuned on validation tasks."""
-    lr_decay: float = 0.0
+    lr_decay: float = default_of(FineTune, "decay")
     """The step size is divided by 1 + lr_decay * step."""
-    test_steps: int = 15
+    test_steps: int = default_of(FineTune, "test_steps")
     """Steps of fine-tuning."""
-    norm: Norm = "running"
-    """Batch-norm mode."""
+    norm: Norm = argument(FineTune, "norm")
 
     def build(self, model: nn.Module, loss: Loss, classes: int | None) -> Learner:
         """Return the learner around `model`, a network with as many outputs as a test task has classes."""
@@ -184,8 +182,7 @@ class FineTuneMethod(Execution):
 class NearestMethod(Execution):
     """A classifier of all training classes, then the label of the most similar support sample."""
 
-    norm: Norm = "running"
-    """Batch-norm mode."""
+    norm: Norm = argument(NearestNeighbour, "norm")
 
     def build(self, model: nn.Module, loss: Loss, classes: int | None) -> Learner:
         """Return the learner around `model`, a network with as many outputs as a test task has classes."""

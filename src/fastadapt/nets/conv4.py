@@ -1,11 +1,15 @@
 """The four-block convolutional network of the few-shot papers."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
 from fastadapt.errors import ConfigError
 from fastadapt.nets.mlp import shift_only
+
+Down = Literal["stride", "max", "max_same"]
+Pooled = Literal["mean", "flatten"]
+Affine = Literal["shift", "both"]
 
 
 class Conv4(nn.Module):
@@ -24,7 +28,7 @@ class Conv4(nn.Module):
         size: side of the square input in pixels, at least 16.
         down: how each block halves the map: "stride" (convolution of stride 2), "max" (2x2 max-pool; the last row and
             column of an odd map are dropped) or "max_same" (they are pooled by themselves).
-        pooled: what the head sees: "mean" over the last map, or the "flatten"ed map.
+        pooled: what the linear head sees: "mean" over the last map, or the "flatten"ed map.
         affine: learned parameters of the batch norm: "shift" (MAML) or "both" scale and shift (Reptile).
         head_std: standard deviation of the head's normal initialisation (MAML's code: 1.0); None is Glorot.
 
@@ -48,9 +52,9 @@ class Conv4(nn.Module):
         ways: int,
         *,
         size: int = 28,
-        down: Literal["stride", "max", "max_same"] = "stride",
-        pooled: Literal["mean", "flatten"] = "mean",
-        affine: Literal["shift", "both"] = "shift",
+        down: Down = "stride",
+        pooled: Pooled = "mean",
+        affine: Affine = "shift",
         head_std: float | None = None,
     ) -> None:
         super().__init__()
@@ -58,7 +62,7 @@ class Conv4(nn.Module):
             raise ConfigError(
                 f"Conv4 needs channels, width, ways >= 1 and size >= 16, got {channels}, {width}, {ways}, {size}"
             )
-        known = down in ("stride", "max", "max_same") and pooled in ("mean", "flatten") and affine in ("shift", "both")
+        known = down in get_args(Down) and pooled in get_args(Pooled) and affine in get_args(Affine)
         if not known:
             raise ConfigError(f"Conv4 does not know down={down!r}, pooled={pooled!r}, affine={affine!r}")
         self.pooled = pooled

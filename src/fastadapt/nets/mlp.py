@@ -1,11 +1,13 @@
 """Fully connected networks of the papers."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
 from fastadapt.errors import ConfigError
 
+Activation = Literal["relu", "tanh", "softplus"]
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "softplus": nn.Softplus}
 
 
@@ -19,7 +21,7 @@ class MLP(nn.Module):
         inputs: features of one sample.
         hidden: widths of the hidden layers.
         outputs: outputs of one sample.
-        activation: "relu", "tanh" or "softplus".
+        activation: what follows each hidden layer: "relu", "tanh" or "softplus".
         norm: put a batch norm with a learned shift and no scale before each activation, as MAML's code does.
         init_std: standard deviation of the weights' normal distribution, cut at two deviations, with zero
             biases (MAML: 0.01); None keeps PyTorch's own initialisation.
@@ -42,7 +44,7 @@ class MLP(nn.Module):
         hidden: Sequence[int],
         outputs: int,
         *,
-        activation: str = "relu",
+        activation: Activation = "relu",
         norm: bool = False,
         init_std: float | None = 0.01,
     ) -> None:

@@ -1,15 +1,16 @@
 """Networks as settings of a run; their sizes follow from the data."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Any
 
 from torch import nn
 
+from fastadapt.arguments import argument
 from fastadapt.errors import ConfigError
 from fastadapt.nets.context import WithContext
-from fastadapt.nets.conv4 import Conv4
-from fastadapt.nets.mlp import MLP
+from fastadapt.nets.conv4 import Affine, Conv4, Down, Pooled
+from fastadapt.nets.mlp import MLP, Activation
 from fastadapt.nets.nearest import Nearest
 from fastadapt.nets.resnet12 import ResNet12
 
@@ -18,14 +19,10 @@ from fastadapt.nets.resnet12 import ResNet12
 class MLPNet:
     """A fully connected network."""
 
-    hidden: tuple[int, ...] = (40, 40)
-    """Widths of the hidden layers."""
-    activation: Literal["relu", "tanh", "softplus"] = "relu"
-    """What follows each hidden layer."""
-    norm: bool = False
-    """Put a batch norm before each activation."""
-    init_std: float | None = 0.01
-    """Standard deviation of the weights' truncated normal; None is PyTorch's own."""
+    hidden: tuple[int, ...] = argument(MLP, "hidden", (40, 40))  # the constructor asks; MAML's for sine waves
+    activation: Activation = argument(MLP, "activation")
+    norm: bool = argument(MLP, "norm")
+    init_std: float | None = argument(MLP, "init_std")
     context: int = 0
     """Numbers of a learned vector beside the input; 0 is none."""
 
@@ -39,60 +36,56 @@ class MLPNet:
         shape = data.input
         inputs = shape["inputs"] if "inputs" in shape else shape["size"] ** 2 * shape["channels"]
         outputs = shape.get("outputs", data.ways)
-        rest = {"activation": self.activation, "norm": self.norm, "init_std": self.init_std}
         sizes = {"inputs": inputs + self.context, "hidden": list(self.hidden), "outputs": outputs}
-        return _described("MLP", {**sizes, **rest}, self.context, flat=True)
+        return _described("MLP", sizes, self, flat=True)
 
 
 @dataclass(frozen=True)
 class Conv4Net:
     """Four convolution blocks."""
 
-    width: int = 64
-    """Filters of each block."""
-    down: Literal["stride", "max", "max_same"] = "stride"
-    """Halve the map by stride 2 or by max-pooling; max_same keeps the last row and column of an odd map."""
-    pooled: Literal["mean", "flatten"] = "mean"
-    """What the linear head sees of the last map."""
-    affine: Literal["shift", "both"] = "shift"
-    """Learned parameters of the batch norm."""
-    head_std: float | None = None
-    """Standard deviation of the head's initialisation; None is Glorot."""
+    width: int = argument(Conv4, "width", 64)  # the constructor asks; MAML's for Omniglot
+    down: Down = argument(Conv4, "down")
+    pooled: Pooled = argument(Conv4, "pooled")
+    affine: Affine = argument(Conv4, "affine")
+    head_std: float | None = argument(Conv4, "head_std")
     context: int = 0
     """Learned constant channels beside the image; 0 is none."""
 
     def describe(self, data: Any) -> dict[str, Any]:
         """Return name and arguments of the network for `data`."""
-        shape = data.input
-        if shape["kind"] != "image":
-            raise ConfigError("Conv4 needs images; choose MLPNet for points")
+        shape = _image("Conv4", data)
         channels = shape["channels"] + self.context
         sizes = {"channels": channels, "width": self.width, "ways": data.ways, "size": shape["size"]}
-        rest = {"down": self.down, "pooled": self.pooled, "affine": self.affine, "head_std": self.head_std}
-        return _described("Conv4", {**sizes, **rest}, self.context)
+        return _described("Conv4", sizes, self)
 
 
 @dataclass(frozen=True)
 class ResNet12Net:
     """Four residual blocks of three convolutions."""
 
-    widths: tuple[int, ...] = (64, 128, 256, 512)
-    """Filters of the four blocks."""
+    widths: tuple[int, ...] = argument(ResNet12, "widths")
 
     def describe(self, data: Any) -> dict[str, Any]:
         """Return name and arguments of the network for `data`."""
-        shape = data.input
-        if shape["kind"] != "image":
-            raise ConfigError("ResNet12 needs images; choose MLPNet for points")
-        sizes = {"channels": shape["channels"], "ways": data.ways, "widths": list(self.widths)}
-        return {"name": "ResNet12", "arguments": sizes}
+        channels = _image("ResNet12", data)["channels"]
+        return _described("ResNet12", {"channels": channels, "ways": data.ways, "widths": list(self.widths)}, self)
 
 
-def _described(name: str, arguments: dict[str, Any], context: int, flat: bool = False) -> dict[str, Any]:
+def _image(name: str, data: Any) -> dict[str, Any]:
+    if data.input["kind"] != "image":
+        raise ConfigError(f"{name} needs images; choose MLPNet for points")
+    return data.input
+
+
+def _described(name: str, sizes: dict[str, Any], settings: Any, flat: bool = False) -> dict[str, Any]:
+    """Return the description: what is no size and no context is an argument of the same name."""
+    rest = {field.name: getattr(settings, field.name) for field in fields(settings) if field.name not in sizes}
+    context = rest.pop("context", 0)
     if context < 0:
         raise ConfigError(f"net.context counts the numbers of a vector and must be >= 0, got {context}")
     beside = {"context": {"size": context, "flat": flat}} if context else {}
-    return {"name": name, "arguments": arguments, **beside}
+    return {"name": name, "arguments": {**sizes, **rest}, **beside}
 
 
 def _nearest(net: dict[str, Any], samples: int) -> Nearest:

@@ -91,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
         add_help=False,
         allow_abbrev=False,
     )
+    own = FolderData
+    parser.set_defaults(ways=own.ways, shots=own.shots, fit=own.fit, bad=own.bad, min_images=own.min_images)
+    parser.set_defaults(val=own.val_fraction, test=own.test_fraction, split_seed=own.split_seed)
     say = parser.add_argument_group("your images").add_argument
 
     def both(name: str) -> tuple[str, ...]:  # as the options of a preset are spelt
@@ -98,8 +101,8 @@ def _parser() -> argparse.ArgumentParser:
 
     say("--data", type=Path, metavar="FOLDER", help="class folders at any depth")
     say("--method", choices=get_args(FolderMethod), default="maml", help="default: %(default)s")
-    say(*both("ways"), type=int, default=5, metavar="N", help="classes of a task (default: %(default)s)")
-    say(*both("shots"), type=int, default=1, metavar="K", help="images of each to adapt on (default: %(default)s)")
+    say(*both("ways"), type=int, metavar="N", help="classes of a task (default: %(default)s)")
+    say(*both("shots"), type=int, metavar="K", help="images of each to adapt on (default: %(default)s)")
     say(
         *both("queries"),
         type=int,
@@ -108,12 +111,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     say(*both("size"), type=int, help="height and width to train at (default: 84, or 28 for small images)")
     say(*both("channels"), choices=("auto", "1", "3"), default="auto", help="auto: 1 if all images are grey, else 3")
-    say(*both("fit"), choices=get_args(Fit), default="crop", help="images that are not square (default: %(default)s)")
-    say(*both("bad"), choices=get_args(Bad), default="fail", help="what can't be used: refused or left out")
-    say(*both("min-images"), type=int, default=0, metavar="M", help="leave out classes with fewer images")
-    say("--val", *both("val-fraction")[1:], type=float, default=0.16, help="share of the classes that validate")
-    say("--test", *both("test-fraction")[1:], type=float, default=0.2, help="share of the classes to test on")
-    say(*both("split-seed"), type=int, default=1, help="seed of the division of the classes (default: %(default)s)")
+    say(*both("fit"), choices=get_args(Fit), help="images that are not square (default: %(default)s)")
+    say(*both("bad"), choices=get_args(Bad), help="what can't be used: refused or left out")
+    say(*both("min-images"), type=int, metavar="M", help="leave out classes with fewer images")
+    say("--val", *both("val-fraction")[1:], type=float, help="share of the classes that validate")
+    say("--test", *both("test-fraction")[1:], type=float, help="share of the classes to test on")
+    say(*both("split-seed"), type=int, help="seed of the division of the classes (default: %(default)s)")
     return parser
 
 

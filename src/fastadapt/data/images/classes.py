@@ -29,11 +29,11 @@ class ClassImages:
         labels: `[M]`, integers; the position in `class_names` of each image's class, or -1 for an
             image that isn't used.
         class_names: one name per class.
-        ways: classes per task (N).
+        ways: classes of a task, N.
         shots: support images per class (K).
         queries: query images per class (Q); may be 0.
-        rotation: "none"; "per_class": each class of each task is turned by its own random multiple
-            of 90 degrees, the same for all its images (MAML); "per_task": one turn for the task.
+        rotation: turn the classes of a task by random multiples of 90 degrees: "none"; "per_class", each class by
+            its own, the same for all its images (MAML); "per_task", all by one.
         rotated_classes: whether each class counts as four, turned by 0, 90, 180 and 270 degrees
             (Reptile's training classes).
         invert: false gives `x / 255` (paper 1 and ink 0 on scans, colours as they are), true gives

@@ -8,53 +8,39 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from fastadapt.arguments import argument, default_of
 from fastadapt.data.files import complain, shown
+from fastadapt.data.images.class_settings import ClassData, Part
 from fastadapt.data.images.classes import ClassImages, Rotation
 from fastadapt.data.images.folder_images import Bad, FolderImages, load_folder
 from fastadapt.data.images.folder_split import folder_split
 from fastadapt.data.images.images import Fit, ImageRecipe
 from fastadapt.data.images.survey import few_images
-from fastadapt.data.settings import Part
 from fastadapt.errors import ConfigError, DataError
-from fastadapt.losses import CrossEntropy, Loss
 from fastadapt.tasks import TaskSource
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class FolderData:
+class FolderData(ClassData):
     """Your own images, one folder for each class."""
 
-    ways: int = 5
-    """Classes of a task, N."""
-    train_shots: int = 1
-    """Support images for each class of a training task."""
-    train_queries: int = 5
-    """Query images for each class of a training task."""
-    shots: int = 1
-    """Support images for each class of a test task, K."""
-    queries: int = 15
-    """Query images for each class of a test task."""
+    train_queries: int = 5  # a class of one's own may have few images
     size: int = 84
     """Height and width that images are brought to."""
     channels: Literal[1, 3] = 3
     """1 for grey, 3 for colour."""
-    fit: Fit = "crop"
-    """What becomes of an image that is not square: its centre is taken, it is filled up, or it is refused."""
-    invert: bool = False
+    fit: Fit = argument(ImageRecipe, "fit", "crop")  # a recipe refuses; photographs are hardly ever square
+    invert: bool = default_of(ClassImages, "invert")
     """Ink is 1 and paper 0; otherwise values are as they are."""
-    rotation: Rotation = "none"
-    """Turn the classes of a task by random multiples of 90 degrees."""
-    bad: Bad = "fail"
-    """Refuse a folder with images that can't be used, or leave these out."""
+    rotation: Rotation = argument(ClassImages, "rotation")
+    bad: Bad = argument(load_folder, "bad")
     min_images: int = 0
     """Leave out classes with fewer images than this."""
-    val_fraction: float = 0.16
-    """Share of the classes that validate; 0 for no validation."""
-    test_fraction: float = 0.2
-    """Share of the classes that are tested on."""
-    split_seed: int = 1
+    val_fraction: float = argument(folder_split, "val")
+    test_fraction: float = argument(folder_split, "test")
+    split_seed: int = default_of(folder_split, "seed")
     """Seed of the shuffle behind the split."""
     folder: str = ""
     """The folder, as it was named when the run began."""
@@ -68,8 +54,7 @@ class FolderData:
     """Digest of the images of these classes."""
 
     def __post_init__(self) -> None:
-        if self.queries < 1:
-            raise ConfigError(f"data.queries must be at least 1, as test tasks are judged on them; got {self.queries}")
+        super().__post_init__()
         if self.bad not in ("fail", "skip"):
             raise ConfigError(f"data.bad must be 'fail' or 'skip', got {self.bad!r}")
         every = Counter((*self.train_classes, *self.val_classes, *self.test_classes))
@@ -83,7 +68,7 @@ class FolderData:
         return ImageRecipe(self.size, self.channels, fit=self.fit)
 
     @property
-    def split(self) -> dict[str, tuple[str, ...]]:
+    def split(self) -> dict[Part, tuple[str, ...]]:
         """The classes of each part."""
         return {"train": self.train_classes, "val": self.val_classes, "test": self.test_classes}
 
@@ -144,16 +129,13 @@ class FolderData:
         if not names:
             hint = "; set training.validate_every to 0, or data.val_fraction above 0" if part == "val" else ""
             raise ConfigError(f"the split has no {part} classes{hint}")
-        training = part == "train"
         position = {name: number for number, name in enumerate(names)}
         number = np.array([position.get(name, -1) for name in loaded.class_names], dtype=np.int64)
         return ClassImages(
             loaded.images,
             number[loaded.labels],
             names,
-            ways=self.ways,
-            shots=self.train_shots if training else self.shots,
-            queries=self.train_queries if training else self.queries,
+            **self.sizes(part),
             rotation=self.rotation,
             invert=self.invert,
         )
@@ -169,18 +151,13 @@ class FolderData:
         for part, names in self.split.items():
             gone = [name for name in names if name not in counts]
             missing += [f"class {shown(name)!r} of the {part} part is missing; put it back" for name in gone]
-            shots, queries = (self.train_shots, self.train_queries) if part == "train" else (self.shots, self.queries)
+            sizes = self.sizes(part)
             present = {name: counts[name] for name in names if name in counts}
-            few += [finding.text for finding in few_images(present, shots, queries)]
+            few += [finding.text for finding in few_images(present, sizes["shots"], sizes["queries"])]
         if missing or few:
             listed = complain([*missing, *few], "the folder")
             hint = "\nor lower --shots or --queries, or leave out such classes with --min-images" if few else ""
             raise DataError(f"{listed}{hint}")
-
-    @property
-    def loss(self) -> Loss:
-        """Cross-entropy."""
-        return CrossEntropy()
 
     @property
     def input(self) -> dict[str, Any]:

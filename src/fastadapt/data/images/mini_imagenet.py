@@ -148,7 +148,7 @@ def mini_imagenet_tasks(
     Args:
         part: "train", "val" or "test".
         data: what `load_mini_imagenet` returned for that part; `None` loads it from `root`.
-        ways: classes per task.
+        ways: classes of a task, N.
         shots: support images per class.
         queries: query images per class; `shots + queries` is at most 600.
         normalise: "none" gives `v / 255` for a pixel value `v` (MAML, Reptile); "imagenet" then subtracts

@@ -85,8 +85,8 @@ def load_omniglot(
             a folder; or the folder with an `omniglot` folder in it. `None` looks in
             `FASTADAPT_DATA`, then in the cache folder (`FASTADAPT_CACHE`).
         size: height and width in pixels, 1..1024.
-        resize: "lanczos": from 8-bit grey (MAML); "nearest": from 1 bit, so pixels are 0 or 255
-            (Reptile).
+        resize: how drawings are made smaller: "lanczos" from 8-bit grey (MAML), "nearest" from 1 bit, so that
+            pixels are 0 or 255 (Reptile).
         download: whether to fetch the archives if they are not found.
         complete: whether anything but all 1623 characters with 20 drawings each is an error.
 
@@ -150,12 +150,12 @@ def omniglot_tasks(
             `size`, `resize` and `download`.
         split: the division of the classes, see `omniglot_split`.
         seed: the shuffle of the classes, see `omniglot_split`.
-        ways: classes per task.
+        ways: classes of a task, N.
         shots: support images per class.
         queries: query images per class; `shots + queries` is at most 20.
         rotation: see `ClassImages`.
-        rotated_classes: see `ClassImages`.
-        invert: true for ink 1 and paper 0, false for ink 0 and paper 1.
+        rotated_classes: make each quarter turn of a training character a class of its own (Reptile).
+        invert: ink is 1 and paper 0 (MAML); otherwise ink is 0 and paper 1 (Reptile).
         root: see `load_omniglot`.
         size: see `load_omniglot`.
         resize: see `load_omniglot`.

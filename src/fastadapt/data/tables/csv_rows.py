@@ -59,7 +59,7 @@ def read_rows(path: str | Path, encoding: Encoding = "auto") -> Rows:
 
     Args:
         path: the file, at most 50 MB and 2,000 columns. Blank lines are skipped.
-        encoding: "auto" is UTF-8, or UTF-16 where the file begins with its mark.
+        encoding: how the characters are written; "auto" is UTF-8, or UTF-16 where the file begins with its mark.
 
     Raises:
         DataError: if it can't be used; every bad line is named, ten of them in words.

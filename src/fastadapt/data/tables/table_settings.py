@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from fastadapt.arguments import argument, default_of
 from fastadapt.data.files import shown
 from fastadapt.data.tables.columns import Preparation, missing_columns, raise_problems
 from fastadapt.data.tables.csv_rows import Encoding, Rows, read_rows
@@ -39,8 +40,7 @@ class TableData:
     """Name of the file, for people."""
     sha256: str = ""
     """Of the file's bytes."""
-    encoding: Encoding = "auto"
-    """How its characters are written."""
+    encoding: Encoding = argument(read_rows, "encoding")
     every_shots: tuple[int, ...] = (10,)
     """Support rows K of a task; several are mixed in training and measured one by one."""
     queries: int = 100
@@ -49,7 +49,7 @@ class TableData:
     """Support rows of a training task, where they are not K."""
     train_queries: int = 10
     """Query rows of a training or validation task; Reptile trains without."""
-    split_seed: int = 0
+    split_seed: int = default_of(split_tasks, "seed")
     """Seed of the split into training, validation and test tasks."""
     val_tasks: int = 2
     """How many tasks validate."""
@@ -143,14 +143,14 @@ def prepare_table(
     *,
     task: str,
     target: str,
-    shots: Sequence[int] = (10,),
-    queries: int = 100,
+    shots: Sequence[int] = TableData.every_shots,
+    queries: int = TableData.queries,
     with_queries: bool = True,
-    problem: Problem = "auto",
+    problem: Problem = default_of(fit_preparation, "problem"),
     categorical: Sequence[str] = (),
     ignore: Sequence[str] = (),
-    encoding: Encoding = "auto",
-    split_seed: int = 0,
+    encoding: Encoding = TableData.encoding,
+    split_seed: int = TableData.split_seed,
     val: int | None = None,
     test: int | None = None,
 ) -> PreparedTable:
@@ -158,18 +158,18 @@ def prepare_table(
 
     Args:
         path: the CSV file.
-        task: the column whose values are the tasks.
+        task: the column whose values are the tasks: schools, shops, patients.
         target: the column to predict.
-        shots: support rows K, one number or several.
-        queries: most query rows of a test task.
+        shots: labelled rows of a new task, K; with several numbers, training mixes them and each is measured.
+        queries: most rows on which a held-out task is judged.
         with_queries: whether training tasks have a query (MAML) or a larger support instead (Reptile).
         problem: what the target is.
-        categorical: columns that are categories although they hold numbers.
-        ignore: columns that are no inputs.
-        encoding: how the file's characters are written.
-        split_seed: seed of the split.
+        categorical: columns of numbers that are categories.
+        ignore: columns that are not to be used.
+        encoding: how the file's characters are written; "auto" is UTF-8, or UTF-16 with its mark.
+        split_seed: another seed is another split into training, validation and test tasks.
         val: validation tasks; None takes 15 %.
-        test: test tasks; None takes 20 %.
+        test: held-out tasks; None takes 20 %.
 
     Raises:
         DataError: if the file can't be used.
