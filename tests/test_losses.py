@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fastadapt import MSE, CrossEntropy, cross_entropy, mse
-from fastadapt.errors import ConfigError
+from fastadapt.errors import ConfigError, TaskError
 
 
 def test_mean_squared_error_is_over_points_and_outputs():
@@ -29,3 +29,46 @@ def test_accuracy_is_the_share_of_right_rows():
 def test_an_unknown_reduction_is_refused():
     with pytest.raises(ConfigError, match="median"):
         CrossEntropy("median")
+
+
+def true_accuracy(output, labels):
+    rows = [output[i].argmax(0).flatten() == labels[i].flatten() for i in range(len(output))]
+    return torch.cat(rows).float().mean()
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (6, 3, 3), (6, 4, 4), (5, 3, 2, 4)])
+def test_accuracy_has_its_classes_where_the_loss_has_them(shape):
+    output, labels = torch.randn(shape), torch.randint(shape[1], (shape[0], *shape[2:]))
+    want = true_accuracy(output, labels)
+    onehot = nn.functional.one_hot(labels, shape[1]).movedim(-1, 1).float()
+    for y in (labels, onehot, 0.9 * onehot + 0.1 / shape[1]):
+        assert cross_entropy(nn.Identity(), (output, y)).isfinite()
+        torch.testing.assert_close(cross_entropy.metrics(output, (None, y))["accuracy"], want)
+
+
+def test_labels_that_the_loss_leaves_out_do_not_count():
+    output = torch.tensor([[2.0, 1.0], [2.0, 1.0], [0.0, 3.0]])
+    assert cross_entropy.metrics(output, (None, torch.tensor([0, 1, -100]))) == {"accuracy": 0.5}
+
+
+@pytest.mark.parametrize(
+    "y", [torch.zeros(6, 1, dtype=torch.long), torch.zeros(6), torch.zeros(6, 4), torch.zeros(3, dtype=torch.long)]
+)
+def test_labels_of_another_shape_are_not_broadcast(y):
+    with pytest.raises(TaskError, match=r"shape \(6, 3\), classes being axis 1, and the labels have"):
+        cross_entropy.metrics(torch.randn(6, 3), (None, y))
+
+
+def test_sums_know_the_classes_of_a_sequence_and_of_probabilities():
+    output, labels = torch.randn(6, 3, 4), torch.randint(3, (6, 4))
+    plain = nn.functional.cross_entropy(output, labels)
+    for y in (labels, nn.functional.one_hot(labels, 3).movedim(-1, 1).float()):
+        torch.testing.assert_close(CrossEntropy("sum_over_classes")(nn.Identity(), (output, y)), 3 * plain)
+        torch.testing.assert_close(CrossEntropy("sum")(nn.Identity(), (output, y)), 24 * plain)
+
+
+@pytest.mark.parametrize("batch", [{"x": 1, "y": 2}, torch.zeros(2, 3), (torch.zeros(2),), (1, 2, 3)])
+@pytest.mark.parametrize("loss", [MSE(), CrossEntropy()])
+def test_a_batch_that_is_no_pair_is_told(loss, batch):
+    with pytest.raises(TaskError, match=r"takes a batch \(x, y\), got .*; write a function loss\(model, batch\)"):
+        loss(nn.Identity(), batch)

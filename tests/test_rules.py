@@ -3,9 +3,11 @@ import itertools
 
 import pytest
 import torch
+from torch import nn
 
 from fastadapt import SGD, Adam, Clip, Momentum
 from fastadapt.errors import ConfigError
+from fastadapt.rates import learned_rates
 from fastadapt.rules import DecayedSGD, with_lr
 
 
@@ -112,3 +114,97 @@ def test_a_rate_may_be_a_tensor_with_its_own_gradient():
 def test_settings_out_of_range_are_refused(build):
     with pytest.raises(ConfigError):
         build()
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_complex_parameter_is_two_real_ones_as_in_torch(name):
+    rule, build = PAIRS[name]
+    params = {"z": torch.randn(3, 2, dtype=torch.complex128), "w": torch.randn(4, dtype=torch.float64)}
+    theirs = [p.clone().requires_grad_() for p in params.values()]
+    optimizer, state = build(theirs), rule.init(params)
+    for step in range(12):
+        grads = {n: torch.randn_like(p) if step else torch.zeros_like(p) for n, p in params.items()}
+        for p, g in zip(theirs, grads.values(), strict=True):
+            p.grad = g.clone()
+        optimizer.step()
+        params, state = rule.update(params, grads, state)
+        for ours, p in zip(params.values(), theirs, strict=True):
+            torch.testing.assert_close(ours, p.detach(), rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("rule", [rule for rule, _ in PAIRS.values()] + [Clip(Adam(0.1), 0.5)])
+def test_complex_steps_can_be_differentiated_and_batched(rule):
+    target = torch.randn(5, 3, dtype=torch.complex128)
+
+    def end(z, steps=7):
+        params, state = {"z": z}, rule.init({"z": z})
+        for _ in range(steps):
+            params, state = rule.update(params, {"z": 2 * (params["z"] - target[0])}, state)
+        return torch.view_as_real(params["z"]).square().sum()
+
+    many = torch.func.vmap(end)(target)
+    torch.testing.assert_close(many, torch.stack([end(z) for z in target]))
+    assert torch.autograd.gradcheck(end, torch.randn(3, dtype=torch.complex128, requires_grad=True))
+
+
+def test_clip_bounds_the_norm_of_complex_gradients_as_torch_does():
+    grads = {"z": torch.randn(3, dtype=torch.complex128), "w": torch.randn(2, dtype=torch.float64)}
+    held = [nn.Parameter(torch.zeros_like(g)) for g in grads.values()]
+    for p, g in zip(held, grads.values(), strict=True):
+        p.grad = g.clone()
+    norm = nn.utils.clip_grad_norm_(held, 0.5)
+    moved, _ = Clip(SGD(1.0), 0.5).update({n: torch.zeros_like(g) for n, g in grads.items()}, grads, ())
+    for p, ours in zip(held, moved.values(), strict=True):
+        torch.testing.assert_close(ours, -p.grad * (norm + 1e-6) / norm)  # torch adds 1e-6
+
+
+def end_of(rule, steps=4):
+    params, state = {"w": torch.ones(3, dtype=torch.float64)}, rule.init({"w": torch.ones(3, dtype=torch.float64)})
+    for _ in range(steps):
+        params, state = rule.update(params, {"w": params["w"] ** 3 - 0.2}, state)
+    return params["w"].sum()
+
+
+@pytest.mark.parametrize("start", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x: Momentum(0.1, x),
+        lambda x: Momentum(0.1, x, nesterov=True),
+        lambda x: Adam(0.1, beta1=x),
+        lambda x: Adam(0.1, beta1=0.9, beta2=x + 0.05),
+        lambda x: Adam(0.1, beta1=0.9, eps=x + 1e-3),
+        lambda x: DecayedSGD(0.1, x),
+        lambda x: Clip(SGD(0.1), 0.1 + x),
+    ],
+)
+def test_whatever_a_rule_holds_may_be_a_tensor_with_its_own_gradient(build, start):
+    x = torch.tensor(start, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(end_of(build(x)).detach(), end_of(build(start)), rtol=1e-12, atol=0)
+    (grad,) = torch.autograd.grad(end_of(build(x)), x)
+    step = 1e-6
+    if start:
+        by_differences = (end_of(build(start + step)) - end_of(build(start - step))) / (2 * step)
+    else:  # one-sided, to the second order
+        a, b, c = (end_of(build(start + n * step)) for n in range(3))
+        by_differences = (-3 * a + 4 * b - c) / (2 * step)
+    torch.testing.assert_close(grad, by_differences, rtol=1e-4, atol=1e-6)
+
+
+def test_rates_of_a_complex_network_are_real():
+    net = nn.Linear(2, 1, dtype=torch.complex64)
+    assert {rate.dtype for rate in learned_rates(net, 0.1).values()} == {torch.float32}
+
+
+def test_another_rate_is_put_into_a_rule_that_is_no_dataclass():
+    class Own:
+        def __init__(self):
+            self.lr = 0.1
+
+    class Fixed:
+        lr = property(lambda self: 0.1)
+
+    rule = Own()
+    assert with_lr(rule, 0.7).lr == 0.7 and rule.lr == 0.1
+    with pytest.raises(ConfigError, match="Fixed has no attribute lr that can be set"):
+        with_lr(Fixed(), 0.7)

@@ -7,7 +7,7 @@ import torch
 
 from fastadapt import MAML, SGD, Reptile, Sinusoid, Task, Tasks, TaskSource, group_by_shape
 from fastadapt.errors import TaskError
-from fastadapt.tasks import BatchTaskSource, as_groups, draw, draw_batch, sampler, task_rng, task_rngs
+from fastadapt.tasks import BatchTaskSource, Collector, as_groups, draw, draw_batch, sampler, task_rng, task_rngs
 
 
 def sample(rng):
@@ -217,9 +217,9 @@ def test_moving_to_a_device_moves_every_tensor_and_keeps_the_places():
 
 
 def test_collectors_are_grouped_without_being_called():
-    tasks = [Task(lambda model: 1 / 0, lambda model: 1 / 0) for _ in range(3)]
+    tasks = [Task(Collector(lambda model: 1 / 0), Collector(lambda model: 1 / 0)) for _ in range(3)]
     [group] = group_by_shape(tasks)
-    assert len(group) == 3 and not group.stacked
+    assert len(group) == 3 and not group.stacked and group.collects
     assert group[2].support is tasks[2].support
     assert group.to("meta") is group
 

@@ -2,25 +2,44 @@
 
 A loss is any function of a model with its parameters bound and a batch. The classes here unpack
 `(x, y)` and also say what a person wants to read, which is optional for your own: `metrics(output, batch)`, a
-dictionary of scalars of which the first is the headline, and `higher_is_better` for that one.
+dictionary of scalars of which the first is the headline, and `higher_is_better` for that one. `as_loss` takes a loss of
+two tensors, as torch has them (`nn.CrossEntropyLoss()`, `F.mse_loss`), as one of `(model(x), y)`.
 """
 
+import functools
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import BuiltinFunctionType
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.loss import _Loss
 
 from fastadapt.errors import ConfigError, TaskError
+from fastadapt.loss_values import accuracy, called, check_same_shape, class_axis, pair
+from fastadapt.loss_values import value_of as value_of
 
+FIRST = {
+    *("input", "inputs", "pred", "preds", "prediction", "predictions", "predicted", "output", "outputs", "logits"),
+    *("log_probs", "log_input", "y_pred", "y_hat", "yhat", "y_preds"),
+}
+SECOND = {
+    *("target", "targets", "label", "labels", "y", "y_true", "true", "truth", "ground_truth", "gt", "expected"),
+}
+"""What the two tensors of a loss in the manner of torch are called; a loss of ours has (model, batch)."""
+BROADCAST = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "poisson_nll_loss")
+BROADCAST_MODULES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.PoissonNLLLoss)
+WRITE = "write a function loss(model, batch) -> scalar"
 Reduction = Literal["mean", "sum_over_classes", "sum"]
 
 
 class Loss(Protocol):
     """Compute the scalar loss of a model on one batch of one task."""
 
-    def __call__(self, model: Any, batch: Any) -> Tensor:
-        """Return a scalar tensor."""
+    def __call__(self, model: Any, batch: Any, /) -> Any:
+        """Return a scalar tensor; with metrics beside it a mapping with "loss", or a tuple that begins with it."""
         ...
 
 
@@ -40,7 +59,7 @@ class MSE:
         Raises:
             TaskError: if output and targets have different shapes, which would be broadcast in silence.
         """
-        x, y = batch
+        x, y = pair(batch, self)
         return self._error(model(x), y)
 
     higher_is_better: ClassVar[bool] = False
@@ -51,11 +70,7 @@ class MSE:
 
     @staticmethod
     def _error(output: Tensor, y: Tensor) -> Tensor:
-        if output.shape != y.shape:
-            raise TaskError(
-                f"the model's output has shape {tuple(output.shape)} and the targets have {tuple(y.shape)}; "
-                "give both the same shape, for example y.unsqueeze(1) for [K, 1]"
-            )
+        check_same_shape(output, y)
         return F.mse_loss(output, y)
 
 
@@ -116,33 +131,158 @@ class CrossEntropy:
             raise ConfigError(f"reduction must be 'mean', 'sum_over_classes' or 'sum', got {self.reduction!r}")
 
     def __call__(self, model: Any, batch: Any) -> Tensor:
-        """Return the loss of `model` on `batch = (x: [n, ...], y: [n] of class indices)`."""
-        x, y = batch
+        """Return the loss of `model` on `batch = (x: [n, ...], y: [n] of class indices)`.
+
+        As in torch, classes are axis 1 of the output `[n, N, ...]`, the labels are `[n, ...]` of class indices or
+        `[n, N, ...]` of class probabilities, and the index -100 is left out.
+        """
+        x, y = pair(batch, self)
         logits = model(x)
         mean = F.cross_entropy(logits, y)
+        classes = logits.shape[class_axis(logits)]
         if self.reduction == "sum_over_classes":
-            return mean * logits.shape[-1]
+            return mean * classes
         if self.reduction == "sum":
-            return mean * y.numel()
+            return mean * (y.numel() // classes if y.is_floating_point() else y.numel())
         return mean
 
     def metrics(self, output: Tensor, batch: Any) -> dict[str, Tensor]:
-        """Return `{"accuracy": ...}`, the share of rows whose largest logit is the label, in [0, 1]."""
-        return {"accuracy": (output.argmax(-1) == batch[1]).to(output.dtype).mean()}
+        """Return `{"accuracy": ...}`, the share of labels that are the largest logit, in [0, 1].
+
+        Raises:
+            TaskError: if the labels have neither the shape of class indices nor that of class probabilities.
+        """
+        return {"accuracy": accuracy(output, batch[1])}
+
+
+class OnOutput(nn.Module):
+    """Apply a loss of two tensors to `(model(x), y)`, for batches `(x, y)`.
+
+    It is a module, so that the weights and parameters of the loss move and learn with the learner.
+
+    Args:
+        criterion: `criterion(output, y) -> scalar`: a module, or a function of torch.
+
+    Example:
+        >>> import torch
+        >>> loss = OnOutput(nn.MSELoss())
+        >>> loss(nn.Identity(), (torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [3.0]])))
+        tensor(0.5000)
+        >>> loss.called
+        "MSELoss(reduction='mean')"
+    """
+
+    def __init__(self, criterion: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.criterion = criterion
+        plain = _unwrapped(criterion)
+        name = getattr(plain, "__name__", "")
+        self._squared = isinstance(plain, nn.MSELoss) or name == "mse_loss"
+        self._classes = isinstance(plain, (nn.CrossEntropyLoss, nn.NLLLoss)) or name in ("cross_entropy", "nll_loss")
+        self._broadcasts = isinstance(plain, BROADCAST_MODULES) or name in BROADCAST
+        self.higher_is_better = self._classes
+
+    @property
+    def called(self) -> str:
+        """The name of the criterion, with its settings."""
+        if not isinstance(self.criterion, nn.Module):
+            return called(self.criterion)
+        names = sorted(getattr(self.criterion, "__constants__", ()))
+        return f"{type(self.criterion).__name__}({', '.join(f'{n}={getattr(self.criterion, n)!r}' for n in names)})"
+
+    def forward(self, model: Any, batch: Any) -> Tensor:
+        """Return the criterion of `model(x)` and `y`.
+
+        Raises:
+            TaskError: if the batch is no pair, the model returns no tensor, or the two would be broadcast.
+        """
+        x, y = pair(batch, self)
+        output = model(x)
+        if not isinstance(output, Tensor):
+            raise TaskError(
+                f"the loss {self.called} is applied to (model(x), y), and the model returned a {type(output).__name__} "
+                f"instead of a tensor; {WRITE} that takes what it needs from it"
+            )
+        if self._broadcasts and isinstance(y, Tensor):
+            check_same_shape(output, y)
+        return self.criterion(output, y)
+
+    def metrics(self, output: Tensor, batch: Any) -> dict[str, Tensor]:
+        """Return the accuracy of a cross-entropy, the mean squared error of a squared error, and nothing otherwise."""
+        if self._classes:
+            ignored = getattr(self.criterion, "ignore_index", None)
+            if isinstance(self.criterion, functools.partial):
+                ignored = self.criterion.keywords.get("ignore_index")
+            return {"accuracy": accuracy(output, batch[1], -100 if ignored is None else ignored)}
+        return {"mse": F.mse_loss(output, batch[1])} if self._squared else {}
+
+
+def as_loss(loss: Any) -> Loss:
+    """Return a loss `loss(model, batch) -> scalar` of what a user gave as one.
+
+    Args:
+        loss: None for the mean squared error; a loss of ours or any `loss(model, batch)`, which stay as they are; or a
+            loss of two tensors, which is applied to `(model(x), y)`: the modules and functions of torch, and those
+            whose two arguments have the names that torch gives them (`input`, `target` and the like).
+
+    Raises:
+        ConfigError: if it is a class, a text or anything else that can't be called, or takes more than two tensors.
+
+    Example:
+        >>> as_loss(None), as_loss(F.cross_entropy).called
+        (MSE(), 'cross_entropy')
+    """
+    if loss is None:
+        return MSE()
+    if isinstance(loss, type):
+        raise ConfigError(f"loss={loss.__name__} is a class, and a loss is one of its objects; write {loss.__name__}()")
+    if not callable(loss):
+        raise ConfigError(
+            f"loss={loss!r} is a {type(loss).__name__} and can't be called; "
+            f"{WRITE}, or give one of torch's such as nn.MSELoss()"
+        )
+    usable: Any = loss
+    if isinstance(loss, OnOutput):
+        return usable
+    needed = _needed(loss)
+    named = needed is not None and len(needed) == 2 and needed[0].lower() in FIRST and needed[1].lower() in SECOND
+    if not (named or _is_of_torch(loss)) or (needed and needed[0] in ("model", "learner", "net", "network")):
+        return usable
+    if needed is not None and len(needed) != 2:
+        raise ConfigError(
+            f"loss={called(loss)} takes {len(needed)} arguments ({', '.join(needed)}), and a loss of torch is applied "
+            f"to the two tensors (model(x), y); {WRITE} that calls it"
+        )
+    return OnOutput(usable)
+
+
+def _unwrapped(loss: Any) -> Any:
+    while isinstance(loss, functools.partial):
+        loss = loss.func
+    return loss
+
+
+def _is_of_torch(loss: Any) -> bool:
+    plain = _unwrapped(loss)
+    if isinstance(plain, nn.Module):
+        return isinstance(plain, _Loss) or type(plain).__module__.startswith("torch.")
+    if isinstance(plain, BuiltinFunctionType):  # torch's own in C++
+        return True
+    module = getattr(plain, "__module__", None) or ""
+    return callable(plain) and hasattr(plain, "__name__") and (module == "torch" or module.startswith("torch."))
+
+
+def _needed(loss: Any) -> list[str] | None:
+    """Return the names of the arguments that a loss can't do without; None where that can't be told."""
+    try:
+        parameters = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).parameters.values()
+    except (TypeError, ValueError):  # made in C++
+        return None
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return None
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return [p.name for p in positional if p.default is p.empty]
 
 
 mse = MSE()
 cross_entropy = CrossEntropy()
-
-
-def as_loss(loss):
-    return MSE() if loss is None else loss
-
-
-def value_of(returned):
-    if isinstance(returned, dict):
-        rest = dict(returned)
-        return rest.pop("loss"), rest
-    if isinstance(returned, tuple):
-        return returned[0], {}
-    return returned, {}

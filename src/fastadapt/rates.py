@@ -38,7 +38,8 @@ def learned_rates(model: nn.Module, lr: float, per: Literal["element", "tensor"]
     chosen = {name: p for name, p in model.named_parameters() if p.requires_grad}
     shapes = {name: p.shape if per == "element" else p.shape[:0] for name, p in chosen.items()}
     return {
-        name: nn.Parameter(torch.full(shapes[name], lr, dtype=p.dtype, device=p.device)) for name, p in chosen.items()
+        name: nn.Parameter(torch.full(shapes[name], lr, dtype=p.dtype.to_real(), device=p.device))
+        for name, p in chosen.items()
     }
 
 

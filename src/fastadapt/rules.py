@@ -8,6 +8,7 @@ A rule is a pair of pure functions on dictionaries of tensors:
 Nothing is changed in place, so the outer gradient can pass through every update.
 """
 
+import copy
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ import torch
 from torch import Tensor
 
 from fastadapt.errors import ConfigError
+from fastadapt.held import held_tensors, with_held
+from fastadapt.torch_rules import instead
 
 Params = dict[str, Tensor]
 RuleT = TypeVar("RuleT", bound="Rule")
@@ -48,10 +51,86 @@ class Rule(Protocol):
 
 
 def with_lr(rule: RuleT, lr: Rate) -> RuleT:
-    """Return the same rule with another learning rate, for example one per task."""
+    """Return the same rule with another learning rate, for example one per task.
+
+    Raises:
+        ConfigError: if the rule has no rate that can be set.
+    """
     if isinstance(rule, Clip):
         return dataclasses.replace(rule, rule=with_lr(rule.rule, lr))
-    return dataclasses.replace(rule, lr=lr)  # type: ignore[type-var]
+    if dataclasses.is_dataclass(rule) and "lr" in {field.name for field in dataclasses.fields(rule)}:
+        return dataclasses.replace(rule, lr=lr)
+    twin = copy.copy(rule)  # not by its constructor, which need not take lr
+    try:
+        object.__setattr__(twin, "lr", lr)
+    except AttributeError:
+        name = type(rule).__name__
+        raise ConfigError(f"the rule {name} has no attribute lr that can be set; give it one, its step size") from None
+    return twin
+
+
+def as_rule(rule: Any) -> Rule:
+    """Return an update rule of what a user gave as one.
+
+    Args:
+        rule: None for `SGD()`, or an object with `lr`, `init` and `update`.
+
+    Raises:
+        ConfigError: for anything else; the message says what to write.
+
+    Example:
+        >>> as_rule(None)
+        SGD(lr=0.01)
+    """
+    if rule is None:
+        return SGD()
+    if not isinstance(rule, type) and all(callable(getattr(rule, part, None)) for part in ("init", "update")):
+        if hasattr(rule, "lr"):
+            return rule
+        name = type(rule).__name__
+        raise ConfigError(f"the rule {name} has init and update, but no attribute lr; give it one, its step size")
+    raise ConfigError(instead(rule))
+
+
+def rule_tensors(rule: Any) -> dict[str, Tensor]:
+    """Return every tensor that a rule holds, by dotted name: rates, momenta, the parameters of its modules.
+
+    Example:
+        >>> list(rule_tensors(Momentum({"w": torch.tensor(0.1)}, momentum=torch.tensor(0.9))))
+        ['lr.w', 'momentum']
+    """
+    return held_tensors(rule)
+
+
+def with_tensors(rule: RuleT, tensors: Mapping[str, Tensor]) -> RuleT:
+    """Return the same rule with tensors of `rule_tensors` replaced, so that they are inputs of what it computes.
+
+    Its modules become copies that share everything but those parameters; nothing is changed in place.
+    """
+    return with_held(rule, tensors)
+
+
+def rule_name(rule: Any) -> str:
+    """Return what a rule is, whatever its learned tensors are worth by now.
+
+    Example:
+        >>> rule_name(Momentum(torch.tensor(0.1), momentum=torch.nn.Parameter(torch.tensor(0.9))))
+        'Momentum(lr=tensor(0.1000), momentum=learned, nesterov=False)'
+    """
+    held = rule_tensors(rule)
+    words = {name: _Learned() for name, tensor in held.items() if tensor.requires_grad}
+    lr = getattr(rule, "lr", None)
+    rates = [rate for rate in (lr.values() if isinstance(lr, Mapping) else [lr]) if isinstance(rate, Tensor)]
+    if any(rate.requires_grad for rate in rates):
+        rule = with_lr(rule, _Learned())  # type: ignore[arg-type]
+    return repr(with_held(rule, words))
+
+
+class _Learned:
+    """Stand in a rule's name where a learned tensor is."""
+
+    def __repr__(self) -> str:
+        return "learned"
 
 
 def check_lr(lr: Rate) -> None:
@@ -60,14 +139,45 @@ def check_lr(lr: Rate) -> None:
         raise ConfigError(f"the inner learning rate must be finite and >= 0, got {lr}")
 
 
-def _check_fraction(name: str, value: float) -> None:
+def _check_fraction(name: str, value: float | Tensor) -> None:
     if not isinstance(value, Tensor) and not 0 <= value < 1:
         raise ConfigError(f"{name} must lie in [0, 1), got {value}")
 
 
-def _one_minus_power(beta: float, step: Tensor) -> Tensor | float:
+def _one_minus_power(beta: float | Tensor, step: Tensor) -> Tensor | float:
     """Return `1 - beta^step`; float32 would lose five digits of the difference."""
-    return -torch.expm1(step * math.log(beta)) if beta > 0 else 1.0
+    if not isinstance(beta, Tensor):
+        return -torch.expm1(step * math.log(beta)) if beta > 0 else 1.0
+    above = beta > 0
+    # the logarithm has an infinite slope at 0: take it of 1/2 there, and the power itself
+    return torch.where(above, -torch.expm1(step * torch.where(above, beta, 0.5).log()), 1 - beta**step)
+
+
+def _squared(grad: Tensor) -> Tensor:
+    """Return `g^2`; of a complex gradient, that of its two parts, as torch's optimizers have it."""
+    return torch.complex(grad.real**2, grad.imag**2) if grad.is_complex() else grad**2
+
+
+def _root(v: Tensor) -> Tensor:
+    """Return `sqrt(v)`, with a derivative of 0 where `v = 0`."""
+    if v.is_complex():
+        return torch.complex(_root(v.real), _root(v.imag))
+    seen = v > 0
+    # sqrt has an infinite slope at 0: take it of 1 there, then put the 0 back
+    return torch.where(seen, torch.where(seen, v, 1.0).sqrt(), 0.0)
+
+
+def _ratio(mean: Tensor, root: Tensor, eps: float | Tensor) -> Tensor:
+    """Return `mean / (root + eps)`, of complex ones part by part."""
+    if not mean.is_complex():
+        return mean / (root + eps)
+    return torch.complex(mean.real / (root.real + eps), mean.imag / (root.imag + eps))
+
+
+def _step_count(params: Params) -> Tensor:
+    """Return a step count of 0."""
+    first = next(iter(params.values()), torch.zeros(()))
+    return torch.zeros((), dtype=first.dtype.to_real(), device=first.device)
 
 
 @dataclass(frozen=True)
@@ -131,8 +241,7 @@ class DecayedSGD:
 
     def init(self, params: Params) -> Tensor:
         """Return a step count of 0."""
-        first = next(iter(params.values()), torch.zeros(()))
-        return torch.zeros((), dtype=first.dtype, device=first.device)
+        return _step_count(params)
 
     def update(self, params: Params, grads: Params, state: Tensor) -> tuple[Params, Tensor]:
         """Return the parameters and the step count after one step."""
@@ -148,12 +257,12 @@ class Momentum:
 
     Args:
         lr: the step size alpha, >= 0.
-        momentum: mu in [0, 1).
+        momentum: mu in [0, 1); a scalar tensor where it is learned.
         nesterov: look ahead along the momentum.
     """
 
     lr: Rate = 0.01
-    momentum: float = 0.9
+    momentum: float | Tensor = 0.9
     nesterov: bool = False
 
     def __post_init__(self) -> None:
@@ -173,17 +282,18 @@ class Momentum:
 
 @dataclass(frozen=True)
 class Adam:
-    r"""Scale the step by running moments of the gradient (bias-corrected), as Kingma & Ba.
+    r"""Scale the step by running moments of the gradient (bias-corrected); `beta1` is 0 by default, in torch it is 0.9.
 
     `m' = b1 m + (1-b1) g`, `v' = b2 v + (1-b2) g^2`,
     `theta' = theta - alpha (m' / (1-b1^t)) / (sqrt(v' / (1-b2^t)) + eps)`.
 
-    With `beta1 = 0` this is the inner optimiser of Reptile. The derivative of the square root is
-    taken as 0 where `v' = 0` (a dead unit), so an exact meta-gradient through it is never NaN.
+    With `beta1 = 0`, the default, this is the inner optimiser of Reptile; `Adam(lr, beta1=0.9)` is
+    `torch.optim.Adam(params, lr)`. A complex parameter is two real ones, as in torch. The derivative of the square
+    root is taken as 0 where `v' = 0` (a dead unit), so an exact meta-gradient through it is never NaN.
 
     Args:
         lr: the step size alpha, >= 0.
-        beta1: decay of the mean, in [0, 1).
+        beta1: decay of the mean, in [0, 1); a tensor where it is learned, as `beta2` and `eps`.
         beta2: decay of the squares, in [0, 1).
         eps: added to the denominator, > 0.
 
@@ -192,22 +302,21 @@ class Adam:
     """
 
     lr: Rate = 1e-3
-    beta1: float = 0.0
-    beta2: float = 0.999
-    eps: float = 1e-8
+    beta1: float | Tensor = 0.0
+    beta2: float | Tensor = 0.999
+    eps: float | Tensor = 1e-8
 
     def __post_init__(self) -> None:
         check_lr(self.lr)
         _check_fraction("beta1", self.beta1)
         _check_fraction("beta2", self.beta2)
-        if not self.eps > 0:
+        if not isinstance(self.eps, Tensor) and not self.eps > 0:
             raise ConfigError(f"eps must be > 0, got {self.eps}")
 
     def init(self, params: Params) -> dict[str, Any]:
         """Return zero moments and a step count of 0."""
-        first = next(iter(params.values()), torch.zeros(()))
         return {
-            "step": torch.zeros((), dtype=first.dtype, device=first.device),
+            "step": _step_count(params),
             "m": {name: torch.zeros_like(p) for name, p in params.items()},
             "v": {name: torch.zeros_like(p) for name, p in params.items()},
         }
@@ -216,15 +325,12 @@ class Adam:
         """Return the parameters and moments after one step."""
         step = state["step"] + 1
         m = {n: self.beta1 * state["m"][n] + (1 - self.beta1) * grads[n] for n in params}
-        v = {n: self.beta2 * state["v"][n] + (1 - self.beta2) * grads[n] ** 2 for n in params}
+        v = {n: self.beta2 * state["v"][n] + (1 - self.beta2) * _squared(grads[n]) for n in params}
         m_scale, v_scale = _one_minus_power(self.beta1, step), _one_minus_power(self.beta2, step)
 
         def moved(name: str) -> Tensor:
-            v_hat = v[name] / v_scale
-            seen = v_hat > 0
-            # sqrt has an infinite slope at 0: take it of 1 there, then put the 0 back
-            root = torch.where(seen, torch.where(seen, v_hat, 1.0).sqrt(), 0.0)
-            return params[name] - rate_of(self.lr, name) * (m[name] / m_scale) / (root + self.eps)
+            mean, root = m[name] / m_scale, _root(v[name] / v_scale)
+            return params[name] - _ratio(rate_of(self.lr, name) * mean, root, self.eps)
 
         return {name: moved(name) for name in params}, {"step": step, "m": m, "v": v}
 
@@ -241,10 +347,10 @@ class Clip:
     """
 
     rule: Any
-    max_norm: float = 10.0
+    max_norm: float | Tensor = 10.0
 
     def __post_init__(self) -> None:
-        if not self.max_norm > 0:
+        if not isinstance(self.max_norm, Tensor) and not self.max_norm > 0:
             raise ConfigError(f"max_norm must be > 0, got {self.max_norm}")
 
     @property
@@ -258,40 +364,9 @@ class Clip:
 
     def update(self, params: Params, grads: Params, state: Any) -> tuple[Params, Any]:
         """Return the wrapped rule's step on the clipped gradient."""
-        square = torch.stack([g.square().sum() for g in grads.values()]).sum()
+        parts = [torch.view_as_real(g) if g.is_complex() else g for g in grads.values()]
+        square = torch.stack([g.square().sum() for g in parts]).sum()
         # sqrt(0) has an infinite slope; below the bound the factor is a constant 1
         over = square > self.max_norm**2
         factor = torch.where(over, self.max_norm / torch.where(over, square, 1.0).sqrt(), 1.0)
         return self.rule.update(params, {n: g * factor for n, g in grads.items()}, state)
-
-
-def as_rule(rule):
-    return SGD() if rule is None else rule
-
-
-def rule_tensors(rule):
-    out = {}
-    for f in dataclasses.fields(rule):
-        v = getattr(rule, f.name)
-        if isinstance(v, Tensor):
-            out[f.name] = v
-        elif isinstance(v, Mapping):
-            out |= {f"{f.name}.{n}": t for n, t in v.items() if isinstance(t, Tensor)}
-        elif dataclasses.is_dataclass(v):
-            out |= {f"{f.name}.{n}": t for n, t in rule_tensors(v).items()}
-    return out
-
-
-def with_tensors(rule, tensors):
-    new = {}
-    for f in dataclasses.fields(rule):
-        v = getattr(rule, f.name)
-        if f.name in tensors:
-            new[f.name] = tensors[f.name]
-        elif isinstance(v, Mapping):
-            new[f.name] = {n: tensors.get(f"{f.name}.{n}", t) for n, t in v.items()}
-        elif dataclasses.is_dataclass(v):
-            new[f.name] = with_tensors(
-                v, {n.split(".", 1)[1]: t for n, t in tensors.items() if n.startswith(f.name + ".")}
-            )
-    return dataclasses.replace(rule, **new)

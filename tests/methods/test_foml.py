@@ -12,6 +12,7 @@ from fastadapt.methods.foml import separate_tail
 from fastadapt.methods.reptile import minibatch_order
 from fastadapt.methods.settings import FOMLMethod, ReptileMethod
 from fastadapt.runs.config import RunConfig
+from fastadapt.tasks import Collector
 from reference import adam, adapted, difference, grads_of, sgd
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -308,7 +309,7 @@ def test_stacked_tasks_and_collectors_are_taken_as_well():
     learner = FOML(net(2), CrossEntropy(), rule=SGD(0.1), steps=2, tail=1)
     listed = pseudo_gradient(learner, [Task((x[i], y[i]), (x[i], y[i])) for i in range(3)])
     assert difference(pseudo_gradient(learner, Tasks((x, y), (x, y))), listed) == 0
-    collected = Task(lambda model: (x[0], y[0]), lambda model: (x[0], y[0]))
+    collected = Task(Collector(lambda model: (x[0], y[0])), Collector(lambda model: (x[0], y[0])))
     whole = FOML(learner.model, CrossEntropy(), rule=SGD(0.1), steps=2)
     want = pseudo_gradient(whole, Task((x[0], y[0]), (x[0], y[0])))
     assert difference(pseudo_gradient(learner, collected), want) < 1e-12

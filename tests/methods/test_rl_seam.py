@@ -6,7 +6,7 @@ from torch import nn
 from torch.distributions import Normal
 
 from fastadapt import MAML, MLP, SGD, Task
-from fastadapt.tasks import draw
+from fastadapt.tasks import Collector, draw
 from fastadapt.training.settings import Training
 from fastadapt.training.train import meta_train
 
@@ -45,7 +45,7 @@ class Navigation:
             place, action, reward, alive = (torch.stack(each) for each in zip(*steps, strict=True))
             return {"place": place, "action": action, "reward": reward, "alive": alive}
 
-        return Task(collect, collect)
+        return Task(Collector(collect), Collector(collect))
 
 
 class PolicyGradient:
@@ -87,10 +87,10 @@ def test_every_inner_step_gathers_new_trajectories_with_the_policy_as_adapted_so
     seen = []
 
     def watched(policy):
-        seen.append(policy.params["log_std"].clone())
-        return task.support(policy)
+        seen.append(policy.log_std.detach().clone())
+        return task.support.collect(policy)
 
     learner = MAML(Policy(), PolicyGradient(), rule=SGD(0.5), steps=3)
-    learner(Task(watched, task.query)).loss.backward()
+    learner(Task(Collector(watched), task.query)).loss.backward()
     assert len({tuple(v.tolist()) for v in seen}) == 3
     assert all(p.grad.abs().max() > 0 for p in learner.parameters())

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+from fastadapt import MAML, SGD, Sinusoid, Training, meta_train
 from fastadapt.errors import CheckpointError
 from fastadapt.training.checkpoint import (
     Checkpoint,
@@ -163,3 +165,39 @@ def test_a_failed_write_names_the_folder_and_leaves_the_old_one(tmp_path: Path) 
         save_checkpoint(tmp_path, make(2))
     found = latest_checkpoint(tmp_path)
     assert found is not None and found.step == 1
+
+
+class Counted(nn.Module):
+    """Complex weights, and a state of its own beside them."""
+
+    def __init__(self):
+        super().__init__()
+        self.w, self.seen = nn.Parameter(torch.randn(2, 1, dtype=torch.complex128)), {"batches": 0, "last": None}
+
+    def forward(self, x):
+        self.seen = {"batches": self.seen["batches"] + 1, "last": x.detach().mean()}
+        return (x.to(self.w.dtype) @ self.w.mT).abs().sum(1, keepdim=True).to(x.dtype)
+
+    def get_extra_state(self):
+        return self.seen
+
+    def set_extra_state(self, state):
+        self.seen = state
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_complex_weights_and_states_of_modules_are_kept_and_resumed_exactly(tmp_path, optimizer):
+    def trained(folder, steps, seed=0):
+        torch.manual_seed(seed)
+        learner = MAML(Counted(), rule=SGD(0.01), route="loop")
+        settings = Training(steps=steps, meta_batch=2, optimizer=optimizer, lr=0.01)
+        meta_train(learner, Sinusoid(), settings, folder=folder, quiet=True)
+        return learner
+
+    whole = trained(tmp_path / "whole", 4)
+    trained(tmp_path / "parts", 2)
+    resumed = trained(tmp_path / "parts", 4, seed=1)
+    assert torch.equal(whole.model.w, resumed.model.w)
+    held = latest_checkpoint(tmp_path / "parts" / "checkpoints").learner
+    assert held["model.w"].dtype == torch.complex128 and torch.equal(held["model.w"], resumed.model.w)
+    assert held["model._extra_state"]["batches"] == resumed.model.seen["batches"] > 0

@@ -24,7 +24,7 @@ def widened(state: Any, tasks: Tasks, extra: Any) -> tuple[Any, Tasks, Any]:
 
 def cuda_devices(tasks: Tasks) -> list[torch.device]:
     """Return the GPUs that hold the tasks."""
-    devices = {leaf.device for leaf in pytree.tree_leaves(tasks.support)}
+    devices = {leaf.device for leaf in pytree.tree_leaves(tasks.support) if isinstance(leaf, Tensor)}
     return [d for d in devices if d.type == "cuda"]
 
 

@@ -85,6 +85,7 @@ class Engine:
         self._compiled: dict[Any, Compiled] = {}
         self._whole: dict[Any, Whole] = {}
         self._counts: dict[Any, set[int]] = {}
+        self._forms: set[Any] = set()
         self._explained = False
         self._seen: Captured | None = None  # what a look at the loop finds, while a plan is made
 
@@ -127,7 +128,7 @@ class Engine:
         Args:
             f: the function of one task.
             state: everything it depends on besides the task: a pytree of tensors.
-            tasks: stacked tasks (or collectors, which always run in the loop).
+            tasks: stacked tasks (or collectors and objects of data, which always run in the loop).
             extra: a pytree of tensors with a leading task axis; `()` if there is none.
             model: the module inside, to choose the route by.
             key: what else distinguishes this function, for remembering how it runs; its first item is its name.
@@ -138,11 +139,14 @@ class Engine:
             with able_to_differentiate():
                 support, query, state, extra = differentiable((tasks.support, tasks.query, state, extra))
                 return self(f, state, replace(tasks, support=support, query=query), extra, model, key, pieces, captured)
-        with precision(self.execution.precision, tasks):
-            if not tasks.stacked:
+        home = next((p.device for p in model.parameters()), torch.device("cpu"))
+        with precision(self.execution.precision, tasks, home):
+            if not tasks.stacked or self._in_many_forms(tasks):
                 return self._looped(f, state, tasks, extra, captured)
-            leaves = pytree.tree_leaves((tasks.support, tasks.query))
+            leaves = [leaf for leaf in pytree.tree_leaves((tasks.support, tasks.query)) if isinstance(leaf, Tensor)]
             key = (key, tuple((tuple(leaf.shape[1:]), leaf.dtype) for leaf in leaves))
+            if tasks.constants:  # a program would freeze them, and each may lead to another computation
+                key, pieces = (*key, tasks.constants), False
             plan = self.plans.get(key)
             if plan is None or (plan.why == ALONE and self._looks(tasks, key)):
                 plan = self.plans[key] = self._choose(f, state, tasks, extra, model, key, pieces)
@@ -183,6 +187,12 @@ class Engine:
             segment = self.execution.segment
             return in_chunks(plan.chunk, tasks, extra, lambda few, rest: vmapped(f, state, few, rest, segment))
         return self._looped(f, state, tasks, extra, captured)
+
+    def _in_many_forms(self, tasks: Tasks) -> bool:
+        """Return whether what rides along differs so often (a name for each task) that looking at routes can't pay."""
+        if any(constant != (type(None), "None") for constant in tasks.constants):
+            self._forms.add(tasks.constants)
+        return bool(tasks.constants) and len(self._forms) > MOST_SHAPES and self.route != "vmap"
 
     def _looks(self, tasks: Tasks, key: Any) -> bool:
         """Return whether a plan is to be made by looking at the routes, or recalled."""
@@ -298,7 +308,7 @@ class Engine:
     def _chunk(self, bytes_per_task: float, tasks: Tasks) -> int:
         if self.execution.task_chunk is not None:
             return self.execution.task_chunk
-        device = pytree.tree_leaves(tasks.support)[0].device
+        device = tasks.device or torch.device("cpu")
         # kept although this meta-batch may fit: a later one of the same shape can have more tasks
         return max(1, int(budget(device, self.execution.memory) / max(bytes_per_task, 1)))
 
@@ -425,9 +435,10 @@ def _depends_on_others(result: tuple[Any, Any]) -> bool:
 
 def _convolves_on_cpu(model: nn.Module, tasks: Tasks) -> bool:
     convolves = any(isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) for m in model.modules())
-    return convolves and pytree.tree_leaves(tasks.support)[0].device.type == "cpu"
+    return convolves and tasks.device == torch.device("cpu")
 
 
 def _loop_is_usual(model: nn.Module, tasks: Tasks) -> bool:
-    elements = sum(leaf[0].numel() for leaf in pytree.tree_leaves((tasks.support, tasks.query)))
+    leaves = pytree.tree_leaves((tasks.support, tasks.query))
+    elements = sum(leaf[0].numel() for leaf in leaves if isinstance(leaf, Tensor))
     return _convolves_on_cpu(model, tasks) and elements > LOOP_ABOVE_ELEMENTS

@@ -24,8 +24,10 @@ class Plan:
 
 def described(key: Any) -> str:
     """Return an engine's key in words: the function's name and the shapes of a task."""
-    (name, *_), shapes = key
-    return f"{name} {' '.join('x'.join(map(str, shape)) or 'scalar' for shape, _ in shapes)}"
+    (name, *_), shapes, *beside = key
+    words = ["x".join(map(str, shape)) or "scalar" for shape, _ in shapes]
+    words += [value if isinstance(value, str) else kind.__name__ for kind, value in (beside[0] if beside else ())]
+    return f"{name} {' '.join(words)}"
 
 
 def milliseconds(seconds: float) -> str:

@@ -4,19 +4,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch.utils import _pytree as pytree
 
 from fastadapt.engine.execution import Precision
 from fastadapt.tasks import Tasks
 
 
 @contextmanager
-def precision(kind: Precision, tasks: Tasks) -> Iterator[None]:
-    """Compute in the given precision: "tf32" rounds the factors of a GPU's matrix products, "bf16" is autocast."""
+def precision(kind: Precision, tasks: Tasks, parameters: torch.device) -> Iterator[None]:
+    """Compute in the given precision: "tf32" rounds the factors of a GPU's matrix products, "bf16" is autocast.
+
+    Args:
+        kind: the precision.
+        tasks: on whose device it holds.
+        parameters: the device of the network, for tasks that show no tensor.
+    """
     if kind == "float32":
         yield
         return
-    device = pytree.tree_leaves(tasks.support)[0].device.type if tasks.stacked else "cpu"
+    device = (tasks.device or parameters).type
     if kind == "bf16":
         with torch.autocast(device, dtype=torch.bfloat16):
             yield

@@ -13,6 +13,7 @@ from fastadapt.inner.calculus import Autograd, Captured, Functional
 from fastadapt.inner.runner import Inline, Runner
 from fastadapt.layers.kernels import on_kernels_that_differentiate
 from fastadapt.layers.tracing import written_for
+from fastadapt.leaves import map_tensors, task_axes
 from fastadapt.tasks import Tasks
 
 TaskFunction = Callable[[Any, Any, Any, Any, Runner], tuple[Any, Any]]
@@ -69,7 +70,8 @@ def vmapped(f: TaskFunction, state: Any, tasks: Tasks, extra: Any, segment: int 
     def one(support: Any, query: Any, rest: Any) -> tuple[Any, Any]:
         return f(state, support, query, rest, Inline(Functional(), segment))
 
-    averaged, stacked = vmap(one, randomness="different")(tasks.support, tasks.query, extra)
+    axes = (task_axes(tasks.support), task_axes(tasks.query), 0)
+    averaged, stacked = vmap(one, in_dims=axes, randomness="different")(tasks.support, tasks.query, extra)
     return pytree.tree_map(lambda leaf: leaf.mean(0), averaged), stacked
 
 
@@ -89,7 +91,7 @@ def in_chunks(
     parts = []
     for start in range(0, len(tasks), chunk):
         part = slice(start, start + chunk)
-        support, query, rest = pytree.tree_map(lambda leaf, p=part: leaf[p], (tasks.support, tasks.query, extra))
+        support, query, rest = map_tensors(lambda leaf, p=part: leaf[p], (tasks.support, tasks.query, extra))
         few = Tasks(support, query)
         averaged, stacked = run(few, rest)
         share = len(few) / len(tasks)
@@ -115,11 +117,11 @@ def _stack(*leaves: Tensor) -> Tensor | list[Tensor]:
 
 def first(count: int, tasks: Tasks, extra: Any) -> tuple[Tasks, Any]:
     """Return the first tasks."""
-    few = Tasks(*pytree.tree_map(lambda leaf: leaf[:count], (tasks.support, tasks.query)))
+    few = Tasks(*map_tensors(lambda leaf: leaf[:count], (tasks.support, tasks.query)))
     return few, pytree.tree_map(lambda leaf: leaf[:count], extra)
 
 
 def one_of(tasks: Tasks, extra: Any, t: int) -> tuple[Tasks, Any]:
     """Return task `t` alone."""
-    few = Tasks(*pytree.tree_map(lambda leaf: leaf[t : t + 1], (tasks.support, tasks.query)))
+    few = Tasks(*map_tensors(lambda leaf: leaf[t : t + 1], (tasks.support, tasks.query)))
     return few, pytree.tree_map(lambda leaf: leaf[t : t + 1], extra)

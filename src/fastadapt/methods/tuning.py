@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from itertools import product
 
 import torch
-from torch.utils import _pytree as pytree
 
 from fastadapt.errors import ConfigError
 from fastadapt.losses import CrossEntropy
@@ -88,7 +87,7 @@ def tune_transfer(
     device = next(learner.parameters()).device
     for index in range(tasks):
         [task] = draw(source, seed=seed, split="val", indices=[index])
-        task = Task(*pytree.tree_map(lambda leaf: leaf.to(device), (task.support, task.query)))
+        task = task.to(device)
         for pair in pairs:
             right[pair] += _accuracy(learner, DecayedSGD(*pair), task, index)
     accuracy = {pair: total / tasks for pair, total in right.items()}

@@ -12,7 +12,7 @@ runs/<name>/report/              pictures and a table
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -30,6 +30,23 @@ from fastadapt.training.checkpoint import best_checkpoint, latest_checkpoint, sa
 MODEL_FILES = ("learner.safetensors", "model.json")
 SHIPPED = Path(__file__).parents[1] / "shipped"
 """The models that come with fastadapt; each can be named where a run is asked for."""
+
+
+@dataclass(frozen=True)
+class LoadedLearner:
+    """Hold a learner with the weights of a run that `meta_train(folder=...)` wrote from Python.
+
+    Args:
+        learner: the learner that was given, in evaluation mode.
+        name: the run's name.
+        step: outer steps of the weights.
+        score: what validation said of them, higher is better; None if nothing was validated.
+    """
+
+    learner: Learner
+    name: str
+    step: int
+    score: float | None
 
 
 @dataclass(frozen=True)
@@ -196,32 +213,80 @@ def run_folder(run: Path | str) -> Path:
         'drawing'
     """
     path = Path(run)
-    is_run = any((path / name).exists() for name in ("config.json", "model", "model.json"))
+    is_run = any((path / name).exists() for name in ("config.json", "model", "model.json", "checkpoints"))
     return SHIPPED / path if not is_run and str(path) in shipped_models() else path
 
 
-def load_run(folder: Path | str) -> LoadedRun:
+@overload
+def load_run(folder: Path | str, model: None = None) -> LoadedRun: ...
+@overload
+def load_run(folder: Path | str, model: Learner) -> LoadedLearner: ...
+def load_run(folder: Path | str, model: Learner | None = None) -> LoadedRun | LoadedLearner:
     """Load the trained learner of a run, of its `model/` folder alone, or a shipped model by its name.
 
+    Args:
+        folder: the run, its `model/` folder, or the name of a shipped model.
+        model: for a folder that `meta_train(folder=...)` wrote from Python, which holds weights but no network: a
+            learner built as the trained one was. It takes the weights of the best validated checkpoint, or of the
+            newest where nothing was validated, and is put into evaluation mode.
+
+    Returns:
+        The run, or with `model` the learner and of which step its weights are.
+
     Raises:
-        CheckpointError: if there is none, or it is damaged.
+        CheckpointError: if there is none, or it is damaged, or it does not fit `model`.
+        ConfigError: if `model` is no learner.
     """
     folder = run_folder(folder)
-    model = folder if (folder / "model.json").is_file() else folder / "model"
-    if not model.is_dir():
-        hint = (
-            "it has no model/ yet: let its training finish or stop"
-            if (folder / "config.json").is_file()
-            else f"not a run, nor a model that is shipped ({', '.join(shipped_models())})"
-        )
-        raise CheckpointError(f"can't load {folder}: {hint}")
-    verify(model, MODEL_FILES)
+    if model is not None:
+        return _into(model, folder)
+    exported = folder if (folder / "model.json").is_file() else folder / "model"
+    if not exported.is_dir():
+        raise CheckpointError(f"can't load {folder}: {_hint(folder)}")
+    verify(exported, MODEL_FILES)
     try:
-        facts = json.loads((model / "model.json").read_text(encoding="utf-8"))
+        facts = json.loads((exported / "model.json").read_text(encoding="utf-8"))
         config = RunConfig.from_json(json.dumps(facts["config"]))
         learner = config.build()
-        learner.load_state_dict(load_file(model / "learner.safetensors"))
+        learner.load_state_dict(load_file(exported / "learner.safetensors"))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"{model} can't be read: {str(error).splitlines()[0]}") from None
-    name = model.parent.resolve().name if model.name == "model" else model.resolve().name
+        raise CheckpointError(f"{exported} can't be read: {str(error).splitlines()[0]}") from None
+    name = exported.parent.resolve().name if exported.name == "model" else exported.resolve().name
     return LoadedRun(learner.eval(), config, name, int(facts["step"]))
+
+
+def _hint(folder: Path) -> str:
+    """Return why a folder can't be loaded, and what to do."""
+    if (folder / "config.json").is_file():
+        return "it has no model/ yet: let its training finish or stop"
+    if not saved_steps(folder / "checkpoints"):
+        return f"not a run, nor a model that is shipped ({', '.join(shipped_models())})"
+    checkpoint = latest_checkpoint(folder / "checkpoints")
+    kind = "" if checkpoint is None else checkpoint.state.get("learner", {}).get("learner", "")
+    return (
+        "meta_train(folder=...) wrote it from Python, with weights and no network; "
+        f"write load_run(folder, model=learner) with {'the' if not kind else f'a {kind}'} learner built as it was then"
+    )
+
+
+def _into(learner: Any, folder: Path) -> LoadedLearner:
+    """Load the weights of a run from Python into the learner that was given."""
+    if not isinstance(learner, Learner):
+        name = type(learner).__name__
+        raise ConfigError(
+            f"model is a {name}, and the weights of a run are those of a learner, of which the network is a part; "
+            "write model=fastadapt.MAML(network, ...) with the method and the settings that it was trained with"
+        )
+    checkpoint = best_checkpoint(folder / "checkpoints")
+    if checkpoint is None:
+        raise CheckpointError(f"can't load {folder}: it has no valid checkpoint that meta_train(folder=...) wrote")
+    then = checkpoint.state.get("learner", {}).get("learner")
+    try:
+        learner.load_state_dict(checkpoint.learner)
+    except RuntimeError as error:
+        first = " ".join(line.strip() for line in str(error).splitlines()[1:2]) or str(error)
+        raise CheckpointError(
+            f"the checkpoint of step {checkpoint.step} in {folder}, of a {then or 'learner'}, does not fit this "
+            f"{type(learner).__name__}: {first}"
+        ) from None
+    return LoadedLearner(learner.eval(), folder.resolve().name, checkpoint.step, checkpoint.state.get("score"))

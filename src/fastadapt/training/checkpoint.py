@@ -33,13 +33,13 @@ class Checkpoint:
 
     Args:
         step: outer steps done.
-        learner: the learner's `state_dict`.
+        learner: the learner's `state_dict`, with what `get_extra_state` of its modules gave.
         optimizer: the optimizer's `state_dict`.
         state: counters and anything else made of JSON values.
     """
 
     step: int
-    learner: dict[str, Tensor]
+    learner: dict[str, Any]
     optimizer: dict[str, Any]
     state: dict[str, Any]
 
@@ -48,24 +48,28 @@ def separate(tree: Any, tensors: dict[str, Tensor]) -> Any:
     """Return `tree` as JSON values, its tensors moved to `tensors` and replaced by their names."""
     if isinstance(tree, Tensor):
         name = f"t{len(tensors)}"
-        tensors[name] = tree.detach().clone().contiguous()
-        return {"tensor": name}
+        tensors[name] = _stored(tree)
+        return {"complex" if tree.is_complex() else "tensor": name}
     if isinstance(tree, dict):
         return {"dict": [[key, separate(value, tensors)] for key, value in tree.items()]}
     if isinstance(tree, (list, tuple)):
         return {"tuple" if isinstance(tree, tuple) else "list": [separate(value, tensors) for value in tree]}
     if tree is None or isinstance(tree, (bool, int, float, str)):
         return {"value": tree}
-    raise CheckpointError(
-        f"an optimizer state holds a {type(tree).__name__}, which is not a number, text, list, dict or tensor"
-    )
+    raise CheckpointError(f"a state holds a {type(tree).__name__}, which is not a number, text, list, dict or tensor")
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    """Return a tensor as it is written: safetensors knows no complex numbers of every size, so that they are pairs."""
+    tensor = tensor.detach().clone().contiguous()
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 def rejoin(tree: Any, tensors: dict[str, Tensor]) -> Any:
     """Undo `separate`."""
     [(kind, content)] = tree.items()
-    if kind == "tensor":
-        return tensors[content]
+    if kind in ("tensor", "complex"):
+        return torch.view_as_complex(tensors[content]) if kind == "complex" else tensors[content]
     if kind == "dict":
         return {key: rejoin(value, tensors) for key, value in content}
     if kind in ("list", "tuple"):
@@ -90,10 +94,15 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     def fill(temporary: Path) -> None:
         tensors: dict[str, Tensor] = {}
         skeleton = separate(checkpoint.optimizer, tensors)
-        learner = {name: value.detach().clone().contiguous() for name, value in checkpoint.learner.items()}
+        # a module's get_extra_state() may be anything
+        extra = {name: separate(v, tensors) for name, v in checkpoint.learner.items() if not isinstance(v, Tensor)}
+        own = {name: value for name, value in checkpoint.learner.items() if name not in extra}
+        learner = {name: _stored(value) for name, value in own.items()}
+        pairs = [name for name, value in own.items() if value.is_complex()]
         save_file(learner, temporary / "learner.safetensors")
         save_file(tensors, temporary / "optimizer.safetensors")
         state = {"step": checkpoint.step, "optimizer": skeleton, "state": checkpoint.state}
+        state |= ({"complex": pairs} if pairs else {}) | ({"extra": extra} if extra else {})
         (temporary / "state.json").write_text(json.dumps(state), encoding="utf-8")
         write_manifest(temporary, FILES)
 
@@ -147,7 +156,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         optimizer = rejoin(state["optimizer"], tensors)
         if folder.name != step_folder(folder.parent, int(state["step"])).name:
             raise CheckpointError(f"{folder} holds step {state['step']}: it was renamed, and its name can't be trusted")
-        return Checkpoint(int(state["step"]), load_file(folder / "learner.safetensors"), optimizer, state["state"])
+        learner: dict[str, Any] = load_file(folder / "learner.safetensors")
+        learner |= {name: torch.view_as_complex(learner[name]) for name in state.get("complex", ())}
+        learner |= {name: rejoin(value, tensors) for name, value in state.get("extra", {}).items()}
+        return Checkpoint(int(state["step"]), learner, optimizer, state["state"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise CheckpointError(f"{folder} can't be read ({error})") from None
 

@@ -22,7 +22,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from fastadapt.data.images.resident import resident
 from fastadapt.engine.engine import Engine
@@ -311,7 +310,7 @@ def _norm(grads: list[Tensor]) -> Tensor:
 
 def _before(learner: Learner, tasks: list[Tasks]) -> dict[str, float]:
     """Return the metrics of a meta-batch before adaptation; nothing where there are no queries (Reptile)."""
-    judged = [group for group in tasks if group.stacked and pytree.tree_leaves(group.query)[0].shape[1] > 0]
+    judged = [group for group in tasks if group.has_queries and not group.collects]
     if not judged:
         return {}
     with torch.random.fork_rng(devices=[]):
