@@ -1,5 +1,7 @@
 """The contract that every method meets: one trainer, one evaluator and one server serve them all."""
 
+import difflib
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from fastadapt.errors import TaskError
+from fastadapt.errors import ConfigError, TaskError
 from fastadapt.layers.norm import Norm
 from fastadapt.predictor import Predictor
 from fastadapt.rules import Params
@@ -53,6 +55,19 @@ class Trace:
     outputs: list[Tensor]
 
 
+_RATE = "the inner rate belongs to the rule: write rule=fa.SGD(lr=...)"
+_MEANT = {
+    **dict.fromkeys(("lr", "inner_lr", "alpha", "fast_lr", "learning_rate"), _RATE),
+    **dict.fromkeys(("k", "num_steps", "inner_steps", "adaptation_steps", "n_steps"), "write steps=..."),
+    **dict.fromkeys(("first_order", "fomaml"), "write meta_gradient=fa.FirstOrder()"),
+    **dict.fromkeys(
+        ("optimizer", "inner_optimizer", "optim"), "write rule=fa.SGD(...), fa.Momentum(...) or fa.Adam(...)"
+    ),
+    **dict.fromkeys(("loss_fn", "criterion", "loss_function"), "write loss=..."),
+}
+"""What other libraries call it, and what to write here."""
+
+
 class Learner(nn.Module, ABC):
     """Learn to learn: its parameters are the meta-parameters, its forward holds the inner adaptation.
 
@@ -66,6 +81,21 @@ class Learner(nn.Module, ABC):
 
     norm: Norm
     test_steps: int
+
+    def __new__(cls, *args: Any, **settings: Any) -> "Learner":
+        """Refuse a setting that the method does not have, with what to write in its place."""
+        known, open_ended = set(), True
+        for kind in cls.__mro__:
+            if open_ended and "__init__" in vars(kind):
+                parameters = inspect.signature(kind.__init__).parameters
+                known |= set(parameters)
+                open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        unknown = [name for name in settings if name not in known]
+        if unknown and not open_ended:
+            near = difflib.get_close_matches(unknown[0], sorted(known), n=1)
+            hint = _MEANT.get(unknown[0]) or (f"perhaps {near[0]}= is meant" if near else "see its documentation")
+            raise ConfigError(f"{cls.__name__} has no argument {unknown[0]!r}; {hint}")
+        return super().__new__(cls)
 
     def signature(self) -> dict[str, Any]:
         """Return, as JSON values, what makes this another learner than one with the same weights.

@@ -242,7 +242,7 @@ def test_ordinary_optimizers_train_it(entry, learner, tasks, optimizer):
         outcome = learner(tasks)
         outcome.loss.backward()
         step.step()
-        losses.append(float(outcome.losses.mean()))
+        losses.append(float(outcome.losses.detach().mean()))
     assert (min(losses[1:]) if entry.shuffles else losses[-1]) < losses[0]
     assert torch.equal(learner.model.scale, frozen)
 

@@ -62,13 +62,13 @@ class Recorded:
         return self.images.sample(rng)
 
 
-@pytest.mark.parametrize("module", ["train", "evaluate"])
+@pytest.mark.parametrize("module", ["training.train", "evaluate"])
 def test_training_and_evaluation_draw_from_the_resident_images(module, monkeypatch):
     asked, there = [], Recorded()
     place = sys.modules[f"fastadapt.{module}"]  # fastadapt.evaluate is the function
     monkeypatch.setattr(place, "resident", lambda source, device: asked.append(device.type) or there)
     learner = MAML(Conv4(1, 4, 3, size=16), CrossEntropy(), rule=SGD(0.1))
-    if module == "train":
+    if module == "training.train":
         meta_train(learner, images(), Training(steps=1, meta_batch=2), quiet=True)
     else:
         evaluate(learner, images(), Protocol(tasks=2, steps=1))

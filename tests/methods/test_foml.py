@@ -9,7 +9,7 @@ from fastadapt import MLP, MSE, SGD, Adam, CrossEntropy, Execution, Momentum, Re
 from fastadapt.errors import ConfigError, TaskError
 from fastadapt.methods import FOML
 from fastadapt.methods.foml import separate_tail
-from fastadapt.methods.reptile import minibatch_order
+from fastadapt.methods.minibatches import minibatch_order
 from fastadapt.methods.settings import FOMLMethod, ReptileMethod
 from fastadapt.runs.config import RunConfig
 from fastadapt.tasks import Collector

@@ -4,7 +4,7 @@ from torch import nn
 
 from fastadapt import MLP, MSE, SGD, Adam, Execution, Momentum, Pretrain, Reptile, Task
 from fastadapt.errors import ConfigError
-from fastadapt.methods.reptile import minibatch_order
+from fastadapt.methods.minibatches import minibatch_order
 from reference import adam, adapted, difference, grads_of, sgd
 
 pytestmark = pytest.mark.usefixtures("double")

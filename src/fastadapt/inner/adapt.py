@@ -1,6 +1,6 @@
 """The inner loop in the user's hands: adapt a module, or a dictionary of tensors, by gradient steps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,8 +17,10 @@ from fastadapt.layers.kernels import on_kernels_that_differentiate
 from fastadapt.layers.layout import Layout
 from fastadapt.layers.norm import Norm, NormPlan, batch_norm_layers, check_norm
 from fastadapt.layers.scope import held
+from fastadapt.layers.settled import inside_a_transform
 from fastadapt.layers.turns import turn
-from fastadapt.losses import as_loss, value_of
+from fastadapt.loss_values import value_of
+from fastadapt.losses import as_loss
 from fastadapt.rules import Rule, as_rule
 from fastadapt.selection import Selection, select
 
@@ -75,7 +77,7 @@ class Adapted(dict[str, Tensor]):
 pytree.register_pytree_node(
     Adapted,
     lambda phi: ([dict(phi), phi.state, phi.losses, phi.aux], phi.model),
-    lambda parts, model: Adapted(*parts, model),
+    lambda parts, model: Adapted(*parts, model=model),  # type: ignore[arg-type]
 )
 
 
@@ -146,13 +148,13 @@ def adapt(
     rule = as_rule(rule)
     batch_at = _at_each_step(batches, support, steps, "batches")
     loss_at = _at_each_step(losses, loss, steps, "losses")
-    calculus: Calculus = Functional() if torch._C._functorch.peek_interpreter_stack() is not None else Autograd()
+    calculus: Calculus = Functional() if inside_a_transform() else Autograd()
     if not isinstance(params, nn.Module):
         with able_to_differentiate():
-            params = differentiable(params)
+            given: Params = differentiable(params)
             return _descended(
-                lambda theta, batch, j: value_of(loss_at(j)(theta, batch)),
-                params,
+                lambda theta, batch, j: _with_aux(loss_at(j)(theta, batch), loss_at(j)),
+                given,
                 lambda j: differentiable(batch_at(j)),
                 rule,
                 steps,
@@ -172,11 +174,12 @@ def adapt(
         return Bound(module, everything, dict(module.named_buffers()), plan.support(), layout=layout)
 
     def objective(theta: Params, batch: Any, j: int) -> tuple[Tensor, Any]:
-        return value_of(outcome(bound(theta), as_loss(loss_at(j)), batch)[0])
+        loss = as_loss(loss_at(j))
+        return _with_aux(outcome(bound(theta), loss, batch)[0], loss)
 
     with turn(module), able_to_differentiate(), held():
         layout = Layout(module)
-        own = dict(module.named_parameters())
+        own: Params = dict(module.named_parameters())
         theta = {name: own[name] for name in select(module, select_params)}
         phi = on_kernels_that_differentiate(
             lambda: _descended(
@@ -187,6 +190,16 @@ def adapt(
             Kept(as_then).by((dict(phi), phi.state, phi.losses, phi.aux))
     phi.model = bound(dict(phi))
     return phi
+
+
+def _with_aux(returned: Any, loss: Any) -> tuple[Tensor, Any]:
+    """Return the scalar loss, and what else the loss returned."""
+    value, metrics = value_of(returned, loss)
+    if isinstance(returned, (tuple, list)):
+        return value, returned[1] if len(returned) == 2 else tuple(returned[1:])
+    return value, {name: item for name, item in returned.items() if name != "loss"} if isinstance(
+        returned, Mapping
+    ) else metrics
 
 
 def _descended(

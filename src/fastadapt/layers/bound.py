@@ -65,7 +65,7 @@ class Bound:
         return object.__getattribute__(self, "_bound")(*args, **kwargs)
 
     @property
-    def __class__(self) -> Any:  # so that isinstance answers as for the module
+    def __class__(self) -> Any:  # type: ignore[override]  # so that isinstance answers as for the module
         return type(inside(self).module)
 
     def __getattr__(self, name: str) -> Any:

@@ -102,7 +102,8 @@ class Kept:
         """Keep it as long as the graph of any tensor of a pytree."""
         for leaf in pytree.tree_leaves(tree):
             if isinstance(leaf, Tensor) and leaf.grad_fn is not None:
-                leaf.grad_fn.metadata.setdefault("fastadapt", []).append(self)
+                metadata: Any = leaf.grad_fn.metadata
+                metadata.setdefault("fastadapt", []).append(self)
 
 
 def _let_go(

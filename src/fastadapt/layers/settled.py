@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_functorch: Any = torch._C._functorch  # type: ignore[attr-defined]
+
 DEPTH = 3  # containers in containers that are looked through
 ABSENT: Any = object()
 
@@ -12,7 +14,7 @@ ABSENT: Any = object()
 def settle(value: Any, depth: int = DEPTH) -> Any:
     """Return what a module has kept on itself without its graph; `ABSENT` for what a vmap leaves behind."""
     if isinstance(value, Tensor):
-        if torch._C._functorch.is_functorch_wrapped_tensor(value):
+        if _functorch.is_functorch_wrapped_tensor(value):
             return ABSENT
         return value.detach() if value.grad_fn is not None else value
     if not depth or type(value) not in (list, tuple, dict):
@@ -32,3 +34,8 @@ def settle(value: Any, depth: int = DEPTH) -> Any:
         value[:] = items
         return value
     return tuple(items)
+
+
+def inside_a_transform() -> bool:
+    """Whether this runs in a function that `torch.func` transforms (vmap, grad)."""
+    return _functorch.peek_interpreter_stack() is not None

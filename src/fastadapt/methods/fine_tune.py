@@ -11,7 +11,8 @@ from fastadapt.inner.calculus import Calculus, Params
 from fastadapt.inner.trajectory import Carry
 from fastadapt.layers.bound import Bound, outcome
 from fastadapt.layers.norm import Norm, NormPlan, Statistics
-from fastadapt.losses import Loss, value_of
+from fastadapt.loss_values import value_of
+from fastadapt.losses import Loss
 from fastadapt.methods.loop import InnerLoop, State
 from fastadapt.methods.transfer import Transfer
 from fastadapt.rules import DecayedSGD, Rule
@@ -132,7 +133,7 @@ class FineTuneLoop(InnerLoop):
             return super().support_loss(fixed, constants, theta, batch)
         statistics = Statistics(feeds=True)
         model = self.bound(fixed, constants, theta, statistics)
-        loss, _ = value_of(outcome(model, self.learner.inner_objective, batch)[0])
+        loss, _ = value_of(outcome(model, self.learner.inner_objective, batch)[0], self.learner.inner_loss)
         return loss, statistics.fed
 
     def advance(

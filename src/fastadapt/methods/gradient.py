@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import is_dataclass
 from functools import partial
 from typing import Any
 
@@ -14,25 +13,27 @@ from torch.utils import _pytree as pytree
 from fastadapt.engine.engine import Engine, Route, TaskFunction
 from fastadapt.engine.execution import Execution
 from fastadapt.errors import TaskError
-from fastadapt.inner.calculus import Autograd, Captured, Params, able_to_differentiate, detached, differentiable
+from fastadapt.inner.calculus import Autograd, Params, able_to_differentiate, detached, differentiable
 from fastadapt.inner.loop import check_after, check_steps
 from fastadapt.inner.runner import Inline, Runner
-from fastadapt.inner.trajectory import random_state, set_random_state, walk
+from fastadapt.inner.trajectory import walk
 from fastadapt.layers.bound import Bound, outcome
 from fastadapt.layers.kernels import on_kernels_that_differentiate
 from fastadapt.layers.layout import Layout
 from fastadapt.layers.norm import Moments, Norm, NormPlan, RunningMoments, Statistics, batch_norm_layers, check_norm
-from fastadapt.layers.supported import check_module
+from fastadapt.layers.supported import as_module
 from fastadapt.layers.turns import turn
 from fastadapt.learner import Learner, MetaBatch, Outcome, Trace, with_gradient, with_task_gradients
+from fastadapt.loss_values import called
 from fastadapt.losses import Loss, as_loss
 from fastadapt.methods.loop import InnerLoop, State
-from fastadapt.methods.results import Leaves, Ran, gathered, in_order, without_graph
+from fastadapt.methods.results import Ran, gathered, in_order, unchanged
+from fastadapt.methods.running import Running
 from fastadapt.predictor import Predictor, frozen_copy
 from fastadapt.rates import learned_tensors
-from fastadapt.rules import Rule, as_rule, rule_tensors, with_lr
+from fastadapt.rules import Rule, as_rule, rule_name, rule_tensors, with_lr
 from fastadapt.selection import Selection, select
-from fastadapt.tasks import Task, Tasks, as_groups, is_collector
+from fastadapt.tasks import Task, Tasks, as_groups, as_support, is_collector
 
 
 class GradientLearner(Learner):
@@ -67,11 +68,10 @@ class GradientLearner(Learner):
         route: Route | Execution = "auto",
     ) -> None:
         super().__init__()
-        check_module(model)
         check_steps(steps)
         check_steps(steps if test_steps is None else test_steps, "test_steps")
         check_norm(norm)
-        self.model = model
+        self.model = as_module(model)
         self.loss = as_loss(loss)
         self.inner_loss = self.loss if inner_loss is None else as_loss(inner_loss)
         self.rule = as_rule(rule)
@@ -93,7 +93,7 @@ class GradientLearner(Learner):
     def signature(self) -> dict[str, Any]:
         """Return the facts of `Learner.signature`, with the inner loop's."""
         inner = {"rule": self._rule_name(), "steps": self.steps, "adapted": list(self.adapted)}
-        return {**super().signature(), **inner, "losses": [_name(self.loss), _name(self.inner_loss)]}
+        return {**super().signature(), **inner, "losses": [called(self.loss), called(self.inner_loss)]}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what `forward` returns, while no other thread runs the model."""
@@ -181,7 +181,7 @@ class GradientLearner(Learner):
 
     def _rule_name(self) -> str:
         constant = isinstance(self.rule.lr, (int, float))
-        return repr(self.rule if constant else with_lr(self.rule, "learned"))  # type: ignore[arg-type]
+        return rule_name(self.rule if constant else with_lr(self.rule, "learned"))  # type: ignore[arg-type]
 
     # ---- many tasks ----------------------------------------------------------------------------
 
@@ -194,64 +194,9 @@ class GradientLearner(Learner):
         key: Any,
         pieces: bool = False,
     ) -> Ran:
-        """Run `f` over every group of tasks.
-
-        `pieces` says that `f` does nothing but call pieces through its runner, so that they can be compiled.
-        """
-        groups = [without_graph(group) for group in as_groups(tasks)]
-        began = random_state(state["params"])
-        ran = self._once(f, state, groups, extra, key, pieces)
-
-        def again(weights: Tensor) -> Ran:
-            def weighed(state: State, support: Any, query: Any, extra: Any, run: Runner) -> tuple[Any, Any]:
-                weight, rest = extra["weight"], {name: value for name, value in extra.items() if name != "weight"}
-                averaged, stacked = f(state, support, query, rest, run)
-                return pytree.tree_map(lambda leaf: weight * leaf, averaged), stacked
-
-            before = random_state(state["params"])
-            set_random_state(began)
-            try:
-                with turn(self.model), torch.enable_grad():
-                    return self._once(weighed, state, groups, {**extra, "weight": weights}, (*key, "weighed"), False)
-            finally:
-                set_random_state(before)
-
-        ran.again = again
-        return ran
-
-    def _once(
-        self,
-        f: TaskFunction,
-        state: State,
-        groups: list[Leaves],
-        extra: Mapping[str, Sequence[Tensor] | Tensor],
-        key: Any,
-        pieces: bool,
-    ) -> Ran:
-        count = sum(len(group.tasks) for group in groups)
-        total: Any = None
-        stacked = []
-        captured = Captured() if torch.is_grad_enabled() else None
-        for group in groups:
-            rest = {name: torch.stack([value[p] for p in group.tasks.positions]) for name, value in extra.items()}
-            rest |= group.asked
-            mean, each = self.engine(
-                f,
-                state,
-                group.tasks,
-                rest,
-                self.model,
-                (*key, *group.asked, self._key()),
-                pieces=pieces and not group.asked,
-                captured=captured,
-            )
-            share = len(group.tasks) / count
-            mean = pytree.tree_map(lambda leaf, s=share: leaf * s, mean) if len(groups) > 1 else mean
-            total = mean if total is None else pytree.tree_map(torch.add, total, mean)
-            stacked.append((group.tasks, each))
-        if captured is not None:
-            captured.check(self.model)
-        return Ran(total, stacked, captured, groups)
+        """Run `f` over every group of tasks, see `fastadapt.methods.running`."""
+        engine = Running(self.engine, self.model, (key, self._key()))
+        return engine.run(f, state, as_groups(tasks), extra, pieces)
 
     def _outcome(self, ran: Ran, pick: Callable[[Any], Params]) -> Outcome:
         """Put the groups' results back into the order in which the tasks were given.
@@ -328,8 +273,11 @@ class GradientLearner(Learner):
     def adapt(self, support: Any, steps: int | None = None, norm: Norm | None = None) -> Predictor:
         """Return a module adapted to a new task, see `Learner.adapt`."""
         k = self.test_steps if steps is None else steps
+        if isinstance(k, Tensor):
+            raise TaskError("adapt takes the support set as one pair, and this is a second tensor; write adapt((x, y))")
         check_steps(k)
-        with turn(self.model), evaluating(self), able_to_differentiate():
+        support = as_support(support)
+        with turn(self.model), evaluating(self), able_to_differentiate(), unchanged(support, self.model):
             return self._adapt(differentiable(support), k, norm)
 
     def adapting(
@@ -397,11 +345,6 @@ class GradientLearner(Learner):
 def _advanced(loop: InnerLoop, carry: Any, task: dict[str, Any], j: int) -> Any:
     """Return the carry after inner step `j`, computed as `walk` does."""
     return loop.advance(Autograd(), loop.fixed, loop.constants(j), carry, loop.task_at(task, j), through=False)[0]
-
-
-def _name(loss: Any) -> str:
-    """Return what a loss is called: a dataclass with its settings, otherwise its name."""
-    return repr(loss) if is_dataclass(loss) else getattr(loss, "__qualname__", type(loss).__qualname__)
 
 
 @contextmanager

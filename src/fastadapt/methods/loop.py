@@ -15,7 +15,7 @@ from fastadapt.layers.bound import Bound, inside, outcome
 from fastadapt.layers.layout import Layout
 from fastadapt.layers.norm import NormPlan, RunningMoments, Statistics
 from fastadapt.layers.scope import held
-from fastadapt.losses import value_of
+from fastadapt.loss_values import value_of
 from fastadapt.rules import Rule, with_lr, with_tensors
 from fastadapt.tasks import Task, is_collector
 
@@ -27,6 +27,7 @@ class Adapting(Protocol):
 
     model: nn.Module
     loss: Any
+    inner_loss: Any
     rule: Any
     running: RunningMoments | None
 
@@ -118,7 +119,7 @@ class InnerLoop:
         """Return the inner objective, and the moments to feed to the running averages."""
         statistics = self.plan.support()
         model = self.bound(fixed, constants, theta, statistics)
-        value, _ = value_of(outcome(model, self.learner.inner_objective, batch)[0])
+        value, _ = value_of(outcome(model, self.learner.inner_objective, batch)[0], self.learner.inner_loss)
         extra = self.learner.proximal(theta, self.state["params"])
         return value if extra is None else value + extra, statistics.fed if self.plan.feeds_running else {}
 
@@ -164,9 +165,10 @@ class InnerLoop:
 
     def measure(self, fixed: Any, constants: Any, theta: Params, task: Any) -> tuple[Tensor, dict[str, Any]]:
         """Return the query loss of adapted parameters, whatever the outer loop minimises, and the report."""
-        return self._judged(
-            lambda model, task: self.learner.loss(model, task.query), fixed, constants, theta, task, True
-        )
+        with torch.enable_grad():  # nothing here requires a gradient, but a loss may take one of its own
+            return self._judged(
+                lambda model, task: self.learner.loss(model, task.query), fixed, constants, theta, task, True
+            )
 
     def _judged(
         self, objective: Callable[[Any, Task], Any], fixed: Any, constants: Any, theta: Params, task: Any, rows: bool
@@ -185,12 +187,12 @@ class InnerLoop:
             beside = pytree.tree_leaves(support)[0] if self.plan.beside_support else None
             model = self.bound(fixed, constants, theta, statistics, beside=beside, batched_rows=rows)
             returned, output = outcome(model, objective, Task(support, query))
-            loss, metrics = value_of(returned)
+            loss, metrics = value_of(returned, self.learner.loss)
             report: dict[str, Any] = {"fed": statistics.fed if self.plan.feeds_running else {}}
             if isinstance(output, Tensor):
                 report["output"] = output = output.detach()
-            measure = getattr(self.learner.loss, "metrics", None)
+            measure: Any = getattr(self.learner.loss, "metrics", None)
             if callable(measure):
-                metrics = {**measure(output, query), **metrics}
+                metrics = {**measure(output, query), **metrics}  # type: ignore[dict-item]
         report["metrics"] = {name: value.detach() for name, value in metrics.items()}
         return loss, report
