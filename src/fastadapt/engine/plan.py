@@ -3,6 +3,14 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from fastadapt.tasks import Tasks
+
+LOOP_ABOVE_ELEMENTS = 30_000
+"""Input elements of one task above which convolutions on a CPU usually run faster in a loop."""
+
 
 @dataclass
 class Plan:
@@ -24,10 +32,22 @@ class Plan:
 
 def described(key: Any) -> str:
     """Return an engine's key in words: the function's name and the shapes of a task."""
-    (name, *_), shapes = key
+    (name, *_), shapes = key[:2]
     return f"{name} {' '.join('x'.join(map(str, shape)) or 'scalar' for shape, _ in shapes)}"
 
 
 def milliseconds(seconds: float) -> str:
     """Return a time in words."""
     return f"{1e3 * seconds:.3g} ms"
+
+
+def convolves_on_cpu(model: nn.Module, tasks: Tasks) -> bool:
+    """Return whether a network convolves, on a CPU."""
+    convolves = any(isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) for m in model.modules())
+    return convolves and pytree.tree_leaves(tasks.support)[0].device.type == "cpu"
+
+
+def loop_is_usual(model: nn.Module, tasks: Tasks) -> bool:
+    """Return whether the loop is taken unless vmap is clearly faster."""
+    elements = sum(leaf[0].numel() for leaf in pytree.tree_leaves((tasks.support, tasks.query)))
+    return convolves_on_cpu(model, tasks) and elements > LOOP_ABOVE_ELEMENTS

@@ -161,7 +161,7 @@ class GradientLearner(Learner):
         stacked = []
         for group in groups:
             rest = {name: torch.stack([value[p] for p in group.positions]) for name, value in extra.items()}
-            mean, each = self.engine(f, state, group, rest, self.model, (*key, self._key()), pieces=pieces)
+            mean, each = self.engine(f, state, group, rest, self.model, (*key, self._key()), pieces, owner=self)
             if len(groups) == 1:
                 return mean, [(group, each)]
             share = len(group) / count

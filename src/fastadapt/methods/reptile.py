@@ -244,6 +244,7 @@ class Reptile(GradientLearner):
                 self.model,
                 ("serial", self._key()),
                 pieces=True,
+                owner=self,
             )
             self.rule_state.keep(mean["state"])
             share = pytree.tree_map(lambda leaf: leaf / len(places), mean)
