@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from fastadapt.engine import programs
+
 torch.set_num_threads(1)
 
 
@@ -29,3 +31,11 @@ def told(monkeypatch, caplog):
     monkeypatch.setattr("fastadapt.layers.rewrites._told", set())
     caplog.set_level("INFO", logger="fastadapt")
     return lambda: [record.getMessage() for record in caplog.records if record.name == "fastadapt"]
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """Count the programs that are made."""
+    made, finished = [], programs.finished
+    monkeypatch.setattr(programs, "finished", lambda *a: made.append(1) or finished(*a))
+    return made

@@ -110,7 +110,10 @@ RUNS = {
         lambda: MAML(convolutions(), CROSS_ENTROPY, rule=SGD(0.1), steps=1, route=RECORDED),
         pictures,
     ),
-    "conv reptile": (lambda: Reptile(convolutions(), CROSS_ENTROPY, steps=3, batch=2, norm="support+query", route=VMAP), pictures),
+    "conv reptile": (
+        lambda: Reptile(convolutions(), CROSS_ENTROPY, steps=3, batch=2, norm="support+query", route=VMAP),
+        pictures,
+    ),
     **{
         f"conv {norm}": (
             lambda norm=norm: MAML(convolutions(), CROSS_ENTROPY, rule=SGD(0.1), steps=2, norm=norm, route=LOOP),

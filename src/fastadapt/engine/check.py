@@ -1,15 +1,28 @@
 """How far two executions of the same computation are apart, and how long they take."""
 
 import math
+import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from fastadapt.errors import FastadaptError
+from fastadapt.layers.bound import first_line
+from fastadapt.layers.rewrites import tell_once
 from fastadapt.tasks import Tasks
+
+AGREEMENT = 1e-6
+"""Largest relative difference, in float64, between the two routes' gradients."""
+ROUGH_AGREEMENT = 1e-2
+"""The same for a module that runs in its own lower precision only, where rounding flips maxima."""
+Run = Callable[[Any, Tasks, Any], tuple[Any, Any]]
+"""`run(state, tasks, extra)`, one of the ways to run a function."""
 
 
 def widened(state: Any, tasks: Tasks, extra: Any) -> tuple[Any, Tasks, Any]:
@@ -48,9 +61,66 @@ def median(values: list[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
+def disagreement(loop: Run, other: Run, state: Any, tasks: Tasks, extra: Any) -> tuple[float, float]:
+    """Return the relative difference of the routes' results (0 where it can't be told), and the allowed one."""
+    arguments = widened(state, tasks, extra)
+    before, allowed = random_states(tasks), AGREEMENT
+    try:
+        reference = numbers(*loop(*arguments))
+    except FastadaptError:
+        raise
+    except Exception as error:  # a module that insists on its own precision
+        tell_once(f"the vmap route is only checked roughly, because float64 does not run: {first_line(error)}")
+        arguments, allowed = (state, tasks, extra), ROUGH_AGREEMENT
+        reference = numbers(*loop(*arguments))
+    if moved(before, tasks):
+        return 0.0, allowed  # dropout draws other masks on the two routes
+    return distance(numbers(*other(*arguments)), reference), allowed
+
+
+def drift(compiled: Run, eager: Run, loop: Run, state: Any, groups: list[tuple[Tasks, Any]]) -> tuple[float, float]:
+    """Return the compiled result's distance from float64, and the allowed one: ten times that of eager execution.
+
+    Rounding flips a maximum or a ReLU in a task now and then, compiled or not; so where tasks can be told apart the
+    median over groups is compared.
+    """
+    own, plain = [], []
+    for few, some in groups:
+        try:
+            reference = numbers(*loop(*widened(state, few, some)))
+        except Exception:  # a module that insists on its own precision
+            reference = numbers(*loop(state, few, some))
+        plain.append(distance(numbers(*eager(state, few, some)), reference))
+        own.append(distance(numbers(*compiled(state, few, some)), reference))
+    return median(own), 10 * median(plain)
+
+
 def random_states(tasks: Tasks) -> list[Tensor]:
     """Return the states of the random generators that tasks can draw from."""
     return [torch.get_rng_state(), *(torch.cuda.get_rng_state(d) for d in cuda_devices(tasks))]
+
+
+def moved(before: list[Tensor], tasks: Tasks) -> bool:
+    """Return whether torch has drawn random numbers since."""
+    return any(not torch.equal(a, b) for a, b in zip(before, random_states(tasks), strict=True))
+
+
+def python_states() -> list[Any]:
+    """Return the states of Python's and numpy's generators, as values that can be compared."""
+    kind, keys, *rest = np.random.get_state()
+    return [random.getstate(), (kind, keys.tobytes(), *rest)]  # type: ignore[union-attr]
+
+
+@contextmanager
+def undisturbed(tasks: Tasks) -> Iterator[None]:
+    """Leave all random generators as they were."""
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=cuda_devices(tasks)):
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
 
 
 LONG = 2.0

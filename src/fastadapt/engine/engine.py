@@ -11,7 +11,7 @@ loop does, and the reason is logged once. The first time vmap serves a shape its
 the loop's; if they disagree, or vmap can't be run so, the loop serves, and that is logged.
 
 Either route can be compiled (`fastadapt.engine.programs`). A compiled result is compared with the eager one before it
-is used.
+is used, and used only while the Python state that it has frozen is as it was (`fastadapt.engine.watch`).
 """
 
 import logging
@@ -24,13 +24,25 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from fastadapt.engine.check import cuda_devices, distance, median, numbers, random_states, seconds, widened
+from fastadapt.engine.check import disagreement, drift, seconds, undisturbed
 from fastadapt.engine.execution import Execution, Route, as_execution
-from fastadapt.engine.memory import PeakBytes, budget
-from fastadapt.engine.plan import Plan, described, milliseconds
+from fastadapt.engine.faster import faster
+from fastadapt.engine.memory import PeakBytes, fitting
+from fastadapt.engine.plan import Plan, convolves_on_cpu, described, loop_is_usual
 from fastadapt.engine.precision import precision
-from fastadapt.engine.programs import Compiled, Whole, laid_out
-from fastadapt.engine.routes import TaskFunction, batched, first, in_chunks, looped, on_threads, one_of, vmapped
+from fastadapt.engine.programs import Compiled, Kind, Whole, laid_out
+from fastadapt.engine.routes import (
+    TaskFunction,
+    all_at_once,
+    batched,
+    first,
+    in_chunks,
+    looped,
+    on_threads,
+    singly,
+    vmapped,
+)
+from fastadapt.engine.watch import Watch
 from fastadapt.errors import FastadaptError
 from fastadapt.inner.calculus import Captured, able_to_differentiate, differentiable
 from fastadapt.layers.bound import first_line
@@ -39,20 +51,6 @@ from fastadapt.tasks import Tasks
 
 __all__ = ["Engine", "Route", "TaskFunction"]
 
-AGREEMENT = 1e-6
-"""Largest relative difference, in float64, between the two routes' gradients."""
-ROUGH_AGREEMENT = 1e-2
-"""The same for a module that runs in its own lower precision only, where rounding flips maxima."""
-CLEARLY = 1.3
-"""How many times faster than the usual route the other one must be, every time it is measured."""
-SMALL = 0.1
-"""Seconds of a meta-batch below which the usual route is taken: there noise is as large as the difference."""
-FEW = 8
-"""Tasks by which vmap is measured."""
-SLOW = 0.3  # seconds of a task from which two are enough
-ROUNDS = 3  # times that the unusual route has to be clearly faster; the first time that it is not ends it
-LOOP_ABOVE_ELEMENTS = 30_000
-"""Input elements of one task above which convolutions on a CPU usually run faster in a loop."""
 MOST_SHAPES, MOST_COUNTS = 16, 4
 """Shapes of task, and numbers of tasks run at once of one shape, that are compiled; others run eagerly."""
 WORTH_COMPILING = 300.0
@@ -86,6 +84,8 @@ class Engine:
         self._whole: dict[Any, Whole] = {}
         self._counts: dict[Any, set[int]] = {}
         self._forms: set[Any] = set()
+        self._eager, self._in_state = dict[Any, Plan](), dict[Any, Plan]()
+        self._watches: dict[Any, Watch] = {}
         self._explained = False
         self._seen: Captured | None = None  # what a look at the loop finds, while a plan is made
 
@@ -121,6 +121,7 @@ class Engine:
         model: nn.Module,
         key: Any,
         pieces: bool = False,
+        owner: Any = None,
         captured: Captured | None = None,
     ) -> tuple[Any, Any]:
         """Return `(mean over tasks of the first result, stack over tasks of the second)`.
@@ -133,12 +134,14 @@ class Engine:
             model: the module inside, to choose the route by.
             key: what else distinguishes this function, for remembering how it runs; its first item is its name.
             pieces: whether `f` only calls pieces through its runner, so that it can be compiled.
+            owner: the learner, whose code's Python state is watched; without it nothing is compiled.
             captured: gathers the gradients of what `f` depends on beside its arguments, which the loop alone finds.
         """
         if torch.is_inference_mode_enabled():
             with able_to_differentiate():
                 support, query, state, extra = differentiable((tasks.support, tasks.query, state, extra))
-                return self(f, state, replace(tasks, support=support, query=query), extra, model, key, pieces, captured)
+                tasks = replace(tasks, support=support, query=query)
+                return self(f, state, tasks, extra, model, key, pieces, owner, captured)
         home = next((p.device for p in model.parameters()), torch.device("cpu"))
         with precision(self.execution.precision, tasks, home):
             if not tasks.stacked or self._in_many_forms(tasks):
@@ -149,12 +152,28 @@ class Engine:
                 key, pieces = (*key, tasks.constants), False
             plan = self.plans.get(key)
             if plan is None or (plan.why == ALONE and self._looks(tasks, key)):
-                plan = self.plans[key] = self._choose(f, state, tasks, extra, model, key, pieces)
-            result = self._run(plan, f, state, tasks, extra, key, captured)
-            if captured is not None and plan.route == "vmap" and plan.compile == "off" and _depends_on_others(result):
+                plan = self._choose(f, state, tasks, extra, model, key, pieces, self._watch(key, model, owner))
+                self.plans[key] = plan
+            if plan.compile == "off":
+                result = self._run(plan, f, state, tasks, extra, key, captured)
+                if captured is None or plan.route == "loop" or not _depends_on_others(result):
+                    return result
                 self.plans[key] = self._explain(OTHERS)
                 return self._looped(f, state, tasks, extra, captured)
-            return result
+            number = self._watches[key[0]].at(state)
+            if number is None:
+                return self._run(self._plain(key), f, state, tasks, extra, key, captured)
+            place = (*key, number)
+            if place not in self._in_state:
+                with undisturbed(tasks):
+                    self._compile(plan.compile, f, state, tasks, extra, model, key, number)
+            return self._run(self._in_state[place], f, state, tasks, extra, place, captured)
+
+    def _in_many_forms(self, tasks: Tasks) -> bool:
+        """Return whether what rides along differs so often (a name for each task) that looking at routes can't pay."""
+        if any(constant != (type(None), "None") for constant in tasks.constants):
+            self._forms.add(tasks.constants)
+        return bool(tasks.constants) and len(self._forms) > MOST_SHAPES and self.route != "vmap"
 
     def _run(
         self,
@@ -179,7 +198,7 @@ class Engine:
                     tell_once("meta-batches of ever other sizes run eagerly, as each size needs a program of its own")
                     return vmapped(f, state, few, rest, self.execution.segment)
                 counts.add(len(few))
-                done = whole(partial(_all, f, self.execution.segment), state, few.support, few.query, rest)
+                done = whole(partial(all_at_once, f, self.execution.segment), state, few.support, few.query, rest)
                 return batched(compiled, f, state, few, rest) if done is None else done
 
             return in_chunks(plan.chunk, tasks, extra, at_once)
@@ -188,61 +207,90 @@ class Engine:
             return in_chunks(plan.chunk, tasks, extra, lambda few, rest: vmapped(f, state, few, rest, segment))
         return self._looped(f, state, tasks, extra, captured)
 
-    def _in_many_forms(self, tasks: Tasks) -> bool:
-        """Return whether what rides along differs so often (a name for each task) that looking at routes can't pay."""
-        if any(constant != (type(None), "None") for constant in tasks.constants):
-            self._forms.add(tasks.constants)
-        return bool(tasks.constants) and len(self._forms) > MOST_SHAPES and self.route != "vmap"
-
     def _looks(self, tasks: Tasks, key: Any) -> bool:
         """Return whether a plan is to be made by looking at the routes, or recalled."""
         return len(tasks) > 1 or self.calls_ahead > 0 or described(key) in self._recorded
 
     def _programs(self, plan: Plan, key: Any) -> Compiled:
         if key not in self._compiled:
-            threads = 1 if plan.route == "loop" else torch.get_num_threads()
-            kind: Literal["trace", "on"] = "trace" if plan.compile == "trace" else "on"
+            threads, kind = 1 if plan.route == "loop" else torch.get_num_threads(), plan.compile
+            assert kind != "off"
             self._compiled[key] = Compiled(kind, plan.route == "vmap", threads, self.execution.segment)
         return self._compiled[key]
+
+    def _watch(self, key: Any, model: nn.Module, owner: Any) -> Watch | None:
+        """Return what follows the Python state of this function, whatever the shape of a task."""
+        if owner is not None and key[0] not in self._watches:
+            self._watches[key[0]] = Watch(owner, model, self.execution.compile != "auto", skipped=(self,))
+        return self._watches.get(key[0])
+
+    def _plain(self, key: Any) -> Plan:
+        """Return how tasks run where there are no programs for the present state of Python."""
+        return self._eager[key] if self._watches[key[0]].alone is None else Plan("loop")
 
     # ---- choosing ------------------------------------------------------------------------------
 
     def _choose(
-        self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, model: nn.Module, key: Any, pieces: bool
+        self,
+        f: TaskFunction,
+        state: Any,
+        tasks: Tasks,
+        extra: Any,
+        model: nn.Module,
+        key: Any,
+        pieces: bool,
+        watch: Watch | None,
     ) -> Plan:
         recorded = self._recorded.get(described(key))
-        began = random_states(tasks)
         self._seen = Captured() if torch.is_grad_enabled() else None
-        with torch.random.fork_rng(devices=cuda_devices(tasks)):
-            if recorded is not None:
+        with undisturbed(tasks):
+            pieces = pieces and watch is not None
+            compiles = pieces and self.execution.compile in ("on", "trace")
+            single = self.route == "loop" or (self.route == "auto" and len(tasks) == 1)
+            if watch is not None and (compiles or self.calls_ahead or not single):
+                watch.look(state, tasks, lambda: self._looped(f, state, *first(1, tasks, extra)))
+            if watch is not None and watch.alone is not None and self.route != "loop":
+                plan = self._explain(f"{type(model).__name__} is not the same for each: {watch.alone}")
+            elif recorded is not None:
                 plan = Plan(**{**recorded, "compile": "off"})
             else:
-                compiles = pieces and self.execution.compile in ("on", "trace")
                 plan = self._choose_route(f, state, tasks, extra, model, measure=not compiles)
             if self._seen is not None:
                 self._seen.check(model)
                 if self._seen.tensors:
                     plan, pieces = self._explain(OTHERS), False
-            drew = any(not torch.equal(a, b) for a, b in zip(began, random_states(tasks), strict=True))
             want = (recorded or {}).get("compile") or self._wanted(plan, f, state, tasks, extra, key, pieces)
-            if want != "off" and drew:
-                want = self._uncompiled(model, "it draws random numbers (dropout?), and a program would draw others")
-            if want != "off":
-                plan = self._choose_compiled(want, plan, f, state, tasks, extra, model, key)
+            if want != "off" and watch is not None and watch.refused is not None:
+                want = self._uncompiled(model, watch.refused)
+            if want != "off" and watch is not None:
+                self._eager[key], number = plan, watch.at(state)
+                plan = replace(plan, compile=want)  # if this state is one that passes
+                if number is not None:
+                    plan = self._compile(want, f, state, tasks, extra, model, key, number)
         self._seen = None
         if len(tasks) > 1 and recorded is None:
             logger.info("%s: %s", described(key), plan.in_words(len(tasks)))
+        return plan
+
+    def _compile(
+        self, want: Kind, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, model: nn.Module, key: Any, number: int
+    ) -> Plan:
+        """Choose how tasks run in this state of Python, and remember it."""
+        place, watch = (*key, number), self._watches[key[0]]
+        watch.look(state, tasks, lambda: self._looped(f, state, *first(1, tasks, extra)))
+        plan = self._in_state[place] = self._plain(key)
+        if watch.refused is not None:
+            self._uncompiled(model, watch.refused)
+        else:
+            plan = self._in_state[place] = self._choose_compiled(want, plan, f, state, tasks, extra, model, place)
         return plan
 
     def _choose_route(
         self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, model: nn.Module, measure: bool
     ) -> Plan:
         if self.route == "loop":
-            # one task, so that whether random numbers are drawn shows here as well
-            _ = self._looped(f, state, *first(1, tasks, extra)) if not measure or self.calls_ahead else None
             return Plan("loop", why="asked for")
-        if self.route == "auto" and not measure and _convolves_on_cpu(model, tasks):
-            self._looped(f, state, *first(1, tasks, extra))
+        if self.route == "auto" and not measure and convolves_on_cpu(model, tasks):
             return Plan("loop", why="convolutions on a CPU")  # what a vmap of them would take needn't be tried
         if self.route == "auto" and measure and len(tasks) == 1 and not self.calls_ahead:
             return Plan("loop", why=ALONE)
@@ -252,65 +300,26 @@ class Engine:
             vmapped(f, state, few, some, self.execution.segment)
             with memory:
                 vmapped(f, state, few, some, self.execution.segment)
-            difference, allowed = self._disagreement(f, state, few, some)
+            routes = partial(self._looped, f), partial(vmapped, f, segment=self.execution.segment)
+            difference, allowed = disagreement(*routes, state, few, some)
         except FastadaptError:
             raise
         except Exception as error:  # whatever torch can't batch, the loop may run
             self._looped(f, state, few, some)  # an error of the module itself surfaces here, unchanged
             return self._explain(f"vmap can't run {type(model).__name__}: {first_line(error)}")
         if difference > allowed:
-            return self._explain(
-                f"vmap gave {type(model).__name__} another result (relative difference {difference:.1e})"
-            )
-        chunk = self._chunk(memory.peak / len(few), tasks)
+            name = type(model).__name__
+            return self._explain(f"vmap gave {name} another result (relative difference {difference:.1e})")
+        # kept although this meta-batch may fit: a later one of the same shape can have more tasks
+        chunk = self.execution.task_chunk or fitting(memory.peak / len(few), tasks, self.execution.memory)
         if self.route == "vmap":
             return Plan("vmap", chunk, why="asked for")
-        if len(tasks) == 1 and _loop_is_usual(model, tasks):
+        if len(tasks) == 1 and loop_is_usual(model, tasks):
             return Plan("loop", why="usual for one task")
         if len(tasks) == 1 or not measure:
             return Plan("vmap", chunk, why="not measured")
-        return self._faster(f, state, tasks, extra, model, chunk)
-
-    def _faster(
-        self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, model: nn.Module, chunk: int | None
-    ) -> Plan:
-        """Measure both routes; take the one that is usually faster unless the other is so clearly and every time.
-
-        A choice that flickered with the noise of a machine would make two runs of one seed differ in their last bits.
-        """
-        one, of_one = first(1, tasks, extra)
-        whole = min(len(tasks), chunk or len(tasks))
-
-        def together(count: int) -> float:
-            many, of_many = first(count, tasks, extra)
-            took = seconds(lambda: vmapped(f, state, many, of_many, self.execution.segment), tasks)
-            return took * len(tasks) / count
-
-        def both() -> dict[str, float]:
-            looping = seconds(lambda: self._looped(f, state, one, of_one), tasks) * len(tasks)
-            return {"vmap": together(min(whole, FEW if looping < SLOW * len(tasks) else 2)), "loop": looping}
-
-        usual: Literal["vmap", "loop"] = "loop" if _loop_is_usual(model, tasks) else "vmap"
-        plans = {"vmap": Plan("vmap", chunk), "loop": Plan("loop")}
-        times = both()
-        if min(times.values()) < SMALL:
-            plan, why = plans[usual], f"usual for work of {milliseconds(times[usual])}"
-        else:
-            other: Literal["vmap", "loop"] = "vmap" if usual == "loop" else "loop"
-            rounds = [times]
-            while len(rounds) < ROUNDS and CLEARLY * rounds[-1][other] < rounds[-1][usual]:
-                rounds.append(both())
-            plan = plans[other if CLEARLY * rounds[-1][other] < rounds[-1][usual] else usual]
-            best = {route: min(t[route] for t in rounds) for route in times}
-            why = f"measured: vmap {milliseconds(best['vmap'])}, loop {milliseconds(best['loop'])}"
-        return replace(plan, why=f"{why} for {len(tasks)} tasks")
-
-    def _chunk(self, bytes_per_task: float, tasks: Tasks) -> int:
-        if self.execution.task_chunk is not None:
-            return self.execution.task_chunk
-        device = tasks.device or torch.device("cpu")
-        # kept although this meta-batch may fit: a later one of the same shape can have more tasks
-        return max(1, int(budget(device, self.execution.memory) / max(bytes_per_task, 1)))
+        together = partial(vmapped, f, state, segment=self.execution.segment)
+        return faster(partial(self._looped, f, state), together, tasks, extra, model, chunk)
 
     def _wanted(
         self, plan: Plan, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, key: Any, pieces: bool
@@ -323,16 +332,14 @@ class Engine:
             return "off"
         if wanted != "auto":
             return wanted
-        if not self.calls_ahead:
-            return "off"
-        if self._short_of_time():
+        if not self.calls_ahead or self._short_of_time():
             return "off"  # a compilation would eat what a short budget has
         took = seconds(lambda: self._run(plan, f, state, tasks, extra, key), tasks)
         return "on" if took * self.calls_ahead > WORTH_COMPILING else "off"
 
     def _choose_compiled(
         self,
-        want: Literal["trace", "on"],
+        want: Kind,
         eager: Plan,
         f: TaskFunction,
         state: Any,
@@ -342,16 +349,17 @@ class Engine:
         key: Any,
     ) -> Plan:
         one_by_one = self.route == "loop" or (
-            self.route == "auto" and (not eager.vmap_runs or _convolves_on_cpu(model, tasks))
+            self.route == "auto" and (not eager.vmap_runs or convolves_on_cpu(model, tasks))
         )
         route: Literal["vmap", "loop"] = "loop" if one_by_one else "vmap"
         plan = Plan(route, eager.chunk if route == "vmap" else None, want, eager.why)
         recorded = self._recorded.get(described(key))
-        if recorded is not None:
-            plan = Plan(**{**recorded, "compile": want})
-        few, some = (tasks, extra) if route == "vmap" else first(5, tasks, extra)
+        plan = plan if recorded is None else Plan(**{**recorded, "compile": want})
+        groups = [(tasks, extra)] if plan.route == "vmap" else singly(*first(5, tasks, extra))
+        compiled, plain = (partial(self._run, how, f, key=key) for how in (plan, eager))
         try:
-            error, allowed = self._drift(plan, eager, f, state, few, some, key)
+            error, allowed = drift(compiled, plain, partial(self._looped, f), state, groups)
+            allowed = max(allowed, 1e-3 if self.execution.precision == "float32" else 5e-2)
         except FastadaptError:
             raise
         except Exception as error:  # no compiler, or an operation it doesn't know
@@ -367,26 +375,6 @@ class Engine:
             self._uncompiled(model, f"its compiled gradient is off by {error:.1e}, and {allowed:.1e} is allowed")
             return eager
         return plan
-
-    def _drift(
-        self, plan: Plan, eager: Plan, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, key: Any
-    ) -> tuple[float, float]:
-        """Return the compiled result's distance from float64, and the allowed one: ten times that of eager execution.
-
-        Rounding flips a maximum or a ReLU in a task now and then, compiled or not; so where tasks can be told apart
-        the median over tasks is compared.
-        """
-        groups = [one_of(tasks, extra, t) for t in range(len(tasks))] if plan.route == "loop" else [(tasks, extra)]
-        compiled, plain = [], []
-        for few, some in groups:
-            try:
-                reference = numbers(*self._looped(f, *widened(state, few, some)))
-            except Exception:  # a module that insists on its own precision
-                reference = numbers(*self._looped(f, state, few, some))
-            plain.append(distance(numbers(*self._run(eager, f, state, few, some, key)), reference))
-            compiled.append(distance(numbers(*self._run(plan, f, state, few, some, key)), reference))
-        floor = 1e-3 if self.execution.precision == "float32" else 5e-2
-        return median(compiled), max(10 * median(plain), floor)
 
     def _forget(self, key: Any) -> None:
         self._compiled.pop(key, None)
@@ -407,38 +395,7 @@ class Engine:
     ) -> tuple[Any, Any]:
         return looped(f, state, tasks, extra, self.execution.segment, captured if captured is not None else self._seen)
 
-    def _disagreement(self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any) -> tuple[float, float]:
-        """Return the relative difference of the routes' results (0 where it can't be told), and the allowed one."""
-        arguments = widened(state, tasks, extra)
-        before, allowed = random_states(tasks), AGREEMENT
-        try:
-            reference = numbers(*self._looped(f, *arguments))
-        except FastadaptError:
-            raise
-        except Exception as error:  # a module that insists on its own precision
-            tell_once(f"the vmap route is only checked roughly, because float64 does not run: {first_line(error)}")
-            arguments, allowed = (state, tasks, extra), ROUGH_AGREEMENT
-            reference = numbers(*self._looped(f, *arguments))
-        if any(not torch.equal(a, b) for a, b in zip(before, random_states(tasks), strict=True)):
-            return 0.0, allowed  # dropout draws other masks on the two routes
-        return distance(numbers(*vmapped(f, *arguments, self.execution.segment)), reference), allowed
-
-
-def _all(f: TaskFunction, segment: int | None, state: Any, support: Any, query: Any, extra: Any) -> tuple[Any, Any]:
-    return vmapped(f, state, Tasks(support, query), extra, segment)
-
 
 def _depends_on_others(result: tuple[Any, Any]) -> bool:
     """Whether a result has a graph: its state was given without one, so that another tensor has brought it in."""
     return any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in pytree.tree_leaves(result))
-
-
-def _convolves_on_cpu(model: nn.Module, tasks: Tasks) -> bool:
-    convolves = any(isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) for m in model.modules())
-    return convolves and tasks.device == torch.device("cpu")
-
-
-def _loop_is_usual(model: nn.Module, tasks: Tasks) -> bool:
-    leaves = pytree.tree_leaves((tasks.support, tasks.query))
-    elements = sum(leaf[0].numel() for leaf in leaves if isinstance(leaf, Tensor))
-    return _convolves_on_cpu(model, tasks) and elements > LOOP_ABOVE_ELEMENTS

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fastadapt.tasks import Tasks
+
 
 class PeakBytes(TorchDispatchMode):
     """Count the bytes of the tensors that are alive at once while this mode is on; the most ever is `peak`.
@@ -60,6 +62,12 @@ def budget(device: torch.device, gigabytes: float | None) -> float:
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory / 2
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 4
+
+
+def fitting(bytes_per_task: float, tasks: Tasks, gigabytes: float | None) -> int:
+    """Return how many tasks may run at once."""
+    device = tasks.device or torch.device("cpu")
+    return max(1, int(budget(device, gigabytes) / max(bytes_per_task, 1)))
 
 
 def give_back() -> None:

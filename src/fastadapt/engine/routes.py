@@ -75,6 +75,13 @@ def vmapped(f: TaskFunction, state: Any, tasks: Tasks, extra: Any, segment: int 
     return pytree.tree_map(lambda leaf: leaf.mean(0), averaged), stacked
 
 
+def all_at_once(
+    f: TaskFunction, segment: int | None, state: Any, support: Any, query: Any, extra: Any
+) -> tuple[Any, Any]:
+    """Run all tasks at once, as a function of tensors alone."""
+    return vmapped(f, state, Tasks(support, query), extra, segment)
+
+
 def batched(run: Runner, f: TaskFunction, state: Any, tasks: Tasks, extra: Any) -> tuple[Any, Any]:
     """Run all tasks at once through a runner whose pieces take a leading task axis."""
     averaged, stacked = f(state, tasks.support, tasks.query, extra, run)
@@ -121,7 +128,10 @@ def first(count: int, tasks: Tasks, extra: Any) -> tuple[Tasks, Any]:
     return few, pytree.tree_map(lambda leaf: leaf[:count], extra)
 
 
-def one_of(tasks: Tasks, extra: Any, t: int) -> tuple[Tasks, Any]:
-    """Return task `t` alone."""
-    few = Tasks(*map_tensors(lambda leaf: leaf[t : t + 1], (tasks.support, tasks.query)))
-    return few, pytree.tree_map(lambda leaf: leaf[t : t + 1], extra)
+def singly(tasks: Tasks, extra: Any) -> list[tuple[Tasks, Any]]:
+    """Return every task alone."""
+
+    def one(tree: Any, t: int) -> Any:
+        return map_tensors(lambda leaf: leaf[t : t + 1], tree)
+
+    return [(Tasks(*one((tasks.support, tasks.query), t)), one(extra, t)) for t in range(len(tasks))]

@@ -195,7 +195,7 @@ class GradientLearner(Learner):
         pieces: bool = False,
     ) -> Ran:
         """Run `f` over every group of tasks, see `fastadapt.methods.running`."""
-        engine = Running(self.engine, self.model, (key, self._key()))
+        engine = Running(self.engine, self, (key, self._key()))
         return engine.run(f, state, as_groups(tasks), extra, pieces)
 
     def _outcome(self, ran: Ran, pick: Callable[[Any], Params]) -> Outcome:

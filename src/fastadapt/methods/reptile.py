@@ -206,6 +206,7 @@ class Reptile(GradientLearner):
                 self.model,
                 ("serial", self._key()),
                 pieces=True,
+                owner=self,
                 captured=captured,
             )
             captured.check(self.model)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from fastadapt.engine.engine import Engine, TaskFunction
@@ -27,12 +27,12 @@ class Running:
 
     Args:
         engine: the engine.
-        model: the network inside, to choose the route by.
+        learner: whose network runs, and whose Python state is watched.
         key: what distinguishes this computation beside its shapes.
     """
 
     engine: Engine
-    model: nn.Module
+    learner: Any
     key: tuple[Any, Any]
 
     def run(self, f: TaskFunction, state: State, groups: list[Tasks], extra: Extra, pieces: bool) -> Ran:
@@ -58,7 +58,7 @@ class Running:
             before = random_state(state["params"])
             set_random_state(began)
             try:
-                with turn(self.model), torch.enable_grad():
+                with turn(self.learner.model), torch.enable_grad():
                     key = (*self.key[0], "weighed")
                     return self._once(weighed, state, cut, {**extra, "weight": weights}, key, False)
             finally:
@@ -78,13 +78,15 @@ class Running:
             rest |= group.asked
             known = (*key, *group.asked, self.key[1])
             pieced = pieces and not group.asked
-            with unchanged((tasks.support, tasks.query), self.model):
-                mean, each = self.engine(f, state, tasks, rest, self.model, known, pieces=pieced, captured=captured)
+            with unchanged((tasks.support, tasks.query), self.learner.model):
+                mean, each = self.engine(
+                    f, state, tasks, rest, self.learner.model, known, pieced, self.learner, captured
+                )
             if len(groups) > 1:
                 share = len(tasks) / count
                 mean = pytree.tree_map(lambda leaf, s=share: leaf * s, mean)
             total = mean if total is None else pytree.tree_map(torch.add, total, mean)
             stacked.append((tasks, each))
         if captured is not None:
-            captured.check(self.model)
+            captured.check(self.learner.model)
         return Ran(total, stacked, captured, groups)
