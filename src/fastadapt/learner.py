@@ -20,7 +20,7 @@ from fastadapt.tasks import Task, Tasks
 MetaBatch = Tasks | Task | Sequence[Task] | Sequence[Tasks]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: Fabric sets the fields of a copy
 class Outcome:
     """Hold what a learner made of a meta-batch of `T` tasks.
 
@@ -40,7 +40,7 @@ class Outcome:
     outputs: list[Tensor] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: Fabric sets the fields of a copy
 class Trace:
     """Hold how `T` tasks fared on their queries after each of 0..k inner steps, or after those that were asked for.
 

@@ -136,6 +136,13 @@ class Tasks:
         return tuple(label(leaf) for leaf in leaves if not isinstance(leaf, Tensor))
 
     @property
+    def samples(self) -> Tensor:
+        """The first tensor of stacked supports, `[T, K, ...]`: its rows are the samples."""
+        first = first_tensor(self.support)
+        assert first is not None  # tasks without one are not stacked
+        return first
+
+    @property
     def device(self) -> torch.device | None:
         """The device of the first tensor, None where there is none to be seen."""
         seen = first_tensor((self.support, self.query))

@@ -111,26 +111,26 @@ def with_tensors(rule: RuleT, tensors: Mapping[str, Tensor]) -> RuleT:
 
 
 def rule_name(rule: Any) -> str:
-    """Return what a rule is, whatever its learned tensors are worth by now.
+    """Return what a rule is, whatever the tensors that it holds are worth by now.
 
     Example:
         >>> rule_name(Momentum(torch.tensor(0.1), momentum=torch.nn.Parameter(torch.tensor(0.9))))
-        'Momentum(lr=tensor(0.1000), momentum=learned, nesterov=False)'
+        'Momentum(lr=tensor(), momentum=learned, nesterov=False)'
     """
-    held = rule_tensors(rule)
-    words = {name: _Learned() for name, tensor in held.items() if tensor.requires_grad}
-    lr = getattr(rule, "lr", None)
-    rates = [rate for rate in (lr.values() if isinstance(lr, Mapping) else [lr]) if isinstance(rate, Tensor)]
-    if any(rate.requires_grad for rate in rates):
-        rule = with_lr(rule, _Learned())  # type: ignore[arg-type]
-    return repr(with_held(rule, words))
+    rate = getattr(rule, "lr", None)
+    if isinstance(rate, Mapping):  # one word for all
+        rule = with_lr(rule, next((t for t in rate.values() if t.requires_grad), next(iter(rate.values()), 0.0)))
+    return repr(with_held(rule, {name: _Word(tensor) for name, tensor in rule_tensors(rule).items()}))
 
 
-class _Learned:
-    """Stand in a rule's name where a learned tensor is."""
+class _Word:
+    """Stand in a rule's name where a tensor is."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.word = "learned" if tensor.requires_grad else f"tensor{tuple(tensor.shape)}"
 
     def __repr__(self) -> str:
-        return "learned"
+        return self.word
 
 
 def check_lr(lr: Rate) -> None:

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from fastadapt.errors import ConfigError, TaskError
 from fastadapt.inner.calculus import Params
@@ -12,7 +11,7 @@ from fastadapt.learner import MetaBatch, Outcome
 from fastadapt.losses import Loss
 from fastadapt.methods.minibatches import minibatch_order
 from fastadapt.methods.reptile import Reptile
-from fastadapt.tasks import Tasks, as_groups
+from fastadapt.tasks import Tasks, as_groups, map_tensors
 
 
 class FOML(Reptile):
@@ -82,7 +81,7 @@ class FOML(Reptile):
     def _train_batches(self, groups: list[Tasks]) -> dict[str, list[Tensor]]:
         if self.tail is None or self.steps == 0 or not all(group.stacked for group in groups):
             return super()._train_batches(groups)
-        device = pytree.tree_leaves(groups[0].support)[0].device
+        device = groups[0].device
         classes = {p: own for group in groups for p, own in zip(group.positions, _classes(group), strict=True)}
         batches, last = [], []
         for position in sorted(classes):
@@ -136,7 +135,7 @@ def _classes(group: Tasks) -> Tensor:
     labels = support[1] if isinstance(support, (tuple, list)) and len(support) > 1 else None
     if isinstance(labels, Tensor) and labels.dim() == 2 and not labels.is_floating_point():
         return labels.cpu()
-    return torch.zeros(pytree.tree_leaves(support)[0].shape[:2], dtype=torch.long)
+    return torch.zeros(group.samples.shape[:2], dtype=torch.long)
 
 
 def _by_number_of_classes(groups: list[Tasks]) -> list[Tasks]:
@@ -149,6 +148,6 @@ def _by_number_of_classes(groups: list[Tasks]) -> list[Tasks]:
             continue
         for count in sorted(set(counts)):
             members = [i for i, own in enumerate(counts) if own == count]
-            support, query = pytree.tree_map(lambda leaf, m=members: leaf[m], (group.support, group.query))
+            support, query = map_tensors(lambda leaf, m=members: leaf[m], (group.support, group.query))
             split.append(Tasks(support, query, tuple(group.positions[i] for i in members)))
     return split

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from fastadapt.engine.engine import Engine, Route, TaskFunction
 from fastadapt.engine.execution import Execution
@@ -31,9 +30,9 @@ from fastadapt.methods.results import Ran, gathered, in_order, unchanged
 from fastadapt.methods.running import Running
 from fastadapt.predictor import Predictor, frozen_copy
 from fastadapt.rates import learned_tensors
-from fastadapt.rules import Rule, as_rule, rule_name, rule_tensors, with_lr
+from fastadapt.rules import Rule, as_rule, rule_name, rule_tensors
 from fastadapt.selection import Selection, select
-from fastadapt.tasks import Task, Tasks, as_groups, as_support, is_collector
+from fastadapt.tasks import Task, Tasks, as_groups, as_support, first_tensor, group_by_shape, is_collector
 
 
 class GradientLearner(Learner):
@@ -180,8 +179,7 @@ class GradientLearner(Learner):
         return self._rule_name(), self.norm, id(self.inner_loss), id(self.loss), parts, trainable
 
     def _rule_name(self) -> str:
-        constant = isinstance(self.rule.lr, (int, float))
-        return rule_name(self.rule if constant else with_lr(self.rule, "learned"))  # type: ignore[arg-type]
+        return rule_name(self.rule)
 
     # ---- many tasks ----------------------------------------------------------------------------
 
@@ -288,7 +286,7 @@ class GradientLearner(Learner):
         check_steps(k)
         # what holds during a step must not hold while the caller has the word, so each step enters it anew
         with turn(self.model), evaluating(self), able_to_differentiate():
-            support = differentiable(support)
+            support = differentiable(as_support(support))
             state, plan = self.state(), self._plan(self.state(), norm)
             loop, task = self._alone(state, plan, support, k)
             task |= {} if rate is None else {"lr": torch.tensor(rate)}
@@ -317,10 +315,12 @@ class GradientLearner(Learner):
 
     def _alone(self, state: State, plan: NormPlan, support: Any, k: int) -> tuple[InnerLoop, dict[str, Any]]:
         """Return the inner loop of a task that has no queries, and the task."""
-        one = pytree.tree_map(lambda leaf: leaf.unsqueeze(0) if isinstance(leaf, Tensor) else leaf, support)
         extra: dict[str, Any] = {}
         if not is_collector(support):
-            extra = {name: value[0] for name, value in self._test_batches([Tasks(one, one)], k).items()}
+            extra = {
+                name: value[0]
+                for name, value in self._test_batches(group_by_shape([Task(support, support)]), k).items()
+            }
         return self._loop(state, plan, support, None, extra, k), {"support": support, **extra}
 
     def _predictor(self, state: State, plan: NormPlan, params: Params, k: int, support: Any) -> Predictor:
@@ -337,7 +337,7 @@ class GradientLearner(Learner):
                     outcome(Bound(self.model, params, buffers, own, layout=layout), self.inner_objective, support)
 
                 moments = plan.query(forward_support).given or []
-        beside = pytree.tree_leaves(support)[0] if plan.beside_support else None
+        beside = first_tensor(support) if plan.beside_support else None
         own = {name: params[name] for name, _ in self.model.named_parameters()}
         return Predictor(frozen_copy(self.model, own, buffers), plan.mode, moments, beside).eval()
 

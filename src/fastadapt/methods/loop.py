@@ -17,7 +17,7 @@ from fastadapt.layers.norm import NormPlan, RunningMoments, Statistics
 from fastadapt.layers.scope import held
 from fastadapt.loss_values import value_of
 from fastadapt.rules import Rule, with_lr, with_tensors
-from fastadapt.tasks import Task, is_collector
+from fastadapt.tasks import Task, first_tensor, is_collector
 
 State = dict[str, Any]
 
@@ -176,7 +176,8 @@ class InnerLoop:
         support, query = self.data(task["support"], fixed, "support"), self.data(task["query"], fixed, "query")
         if is_collector(query):
             query = self.collect(query, fixed, constants, theta)
-        if any(leaf.dim() and not leaf.shape[0] for leaf in pytree.tree_leaves(query) if isinstance(leaf, Tensor)):
+        leaves = pytree.tree_leaves(query)
+        if query is None or any(leaf.dim() and not leaf.shape[0] for leaf in leaves if isinstance(leaf, Tensor)):
             raise TaskError("a task has no query samples to be judged on; draw at least one")
 
         def forward_support(statistics: Statistics) -> None:
@@ -184,7 +185,7 @@ class InnerLoop:
 
         with held():
             statistics = self.plan.query(forward_support)
-            beside = pytree.tree_leaves(support)[0] if self.plan.beside_support else None
+            beside = first_tensor(support) if self.plan.beside_support else None
             model = self.bound(fixed, constants, theta, statistics, beside=beside, batched_rows=rows)
             returned, output = outcome(model, objective, Task(support, query))
             loss, metrics = value_of(returned, self.learner.loss)

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from fastadapt.errors import ConfigError
 from fastadapt.tasks import Tasks
@@ -50,7 +49,7 @@ def minibatches(
     """
     if batch is None or steps == 0 or not all(group.stacked for group in groups):
         return {}
-    first = {p: pytree.tree_leaves(group.support)[0][i] for group in groups for i, p in enumerate(group.positions)}
+    first = {p: group.samples[i] for group in groups for i, p in enumerate(group.positions)}
     if max(len(samples) for samples in first.values()) <= batch:
         return {}
     order = []
