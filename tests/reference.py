@@ -73,9 +73,20 @@ def batch_norm(x, running_mean, running_var, weight=None, bias=None, training=Fa
     return y if bias is None else y + bias.view(shape)
 
 
+def weight_norm(v, g, dim=0):
+    """By the textbook; the second derivative of torch's own is wrong."""
+    axes = [d for d in range(v.dim()) if d != dim]
+    return g * v / v.square().sum(axes, keepdim=True).sqrt()
+
+
 @contextlib.contextmanager
 def kernels_with_second_derivatives():
-    with sdpa_kernel(SDPBackend.MATH), patch("torch.nn.functional.batch_norm", batch_norm), warnings.catch_warnings():
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        patch("torch.nn.functional.batch_norm", batch_norm),
+        patch("torch._weight_norm", weight_norm),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")  # torch warns of its own default for another device
         with torch.backends.mkldnn.flags(enabled=False):
             yield

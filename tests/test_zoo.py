@@ -201,7 +201,7 @@ def assert_it_learns(learner, batch, steps):
         outcome = learner(batch)
         outcome.loss.backward()
         optimizer.step()
-        losses.append(float(outcome.losses.mean()))
+        losses.append(float(outcome.losses.detach().mean()))
     assert losses[-1] < losses[0]
 
 

@@ -35,6 +35,7 @@ from fastadapt.runs.predictor_file import load_predictor as load_predictor
 from fastadapt.runs.predictor_file import save_predictor as save_predictor
 from fastadapt.runs.run_files import load_run as load_run
 from fastadapt.selection import select as select
+from fastadapt.tasks import Collector as Collector
 from fastadapt.tasks import Task as Task
 from fastadapt.tasks import Tasks as Tasks
 from fastadapt.tasks import TaskSource as TaskSource

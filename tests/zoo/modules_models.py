@@ -304,8 +304,8 @@ def kernel(p, x):
 class Complex(nn.Module):
     def __init__(self):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(4, 3, dtype=torch.complex128))
-        self.shift = nn.Parameter(torch.randn(4, dtype=torch.complex128))
+        self.weight = nn.Parameter(0.3 * torch.randn(4, 3, dtype=torch.complex128))
+        self.shift = nn.Parameter(0.3 * torch.randn(4, dtype=torch.complex128))
         self.out = nn.Linear(4, 2)
 
     def forward(self, x):

@@ -328,8 +328,7 @@ class Engine:
         if not pieces or wanted == "off":
             return "off"
         if sum(p.compile != "off" for p in self.plans.values()) >= MOST_SHAPES:
-            tell_once(f"tasks of more than {MOST_SHAPES} shapes: further ones are not compiled")
-            return "off"
+            return tell_once(f"tasks of more than {MOST_SHAPES} shapes: further ones are not compiled") or "off"
         if wanted != "auto":
             return wanted
         if not self.calls_ahead or self._short_of_time():
