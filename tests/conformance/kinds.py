@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fastadapt import MAML, SGD, Adam, CrossEntropy, Learner, Momentum, Pretrain, Reptile, Task
+from fastadapt import MAML, SGD, Adam, CrossEntropy, Exact, Implicit, Learner, Momentum, Pretrain, Reptile, Task
 from fastadapt.losses import MSE
 from fastadapt.methods import FOML, FineTune, NearestNeighbour
 
@@ -40,6 +40,9 @@ LEARNERS = {
     "maml": Entry(of(MAML, rule=SGD(0.1), steps=2)),
     "maml_adam": Entry(of(MAML, rule=Adam(0.01, beta1=0.9), steps=2)),
     "fomaml": Entry(of(MAML, rule=SGD(0.1), steps=2, meta_gradient="first_order")),
+    "imaml": Entry(of(MAML, rule=SGD(0.1), steps=3, meta_gradient=Implicit(strength=2.0, cg_steps=3))),
+    "maml_segments": Entry(of(MAML, rule=SGD(0.1), steps=3, meta_gradient=Exact(segment=2))),
+    "maml_minibatch": Entry(of(MAML, rule=SGD(0.1), steps=3, batch=3), shuffles=True),
     "anil": Entry(of(MAML, rule=SGD(0.1), steps=2, adapt="head")),
     "boil": Entry(of(MAML, rule=SGD(0.1), steps=2, adapt="body", test_steps=3)),
     "reptile": Entry(of(Reptile, rule=SGD(0.1), steps=3)),

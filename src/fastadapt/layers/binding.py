@@ -12,6 +12,7 @@ what was bound when the node under way was made; nodes carry a number that tells
 
 from collections.abc import Mapping
 from functools import partial
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -27,17 +28,25 @@ _node = torch._C._current_autograd_node
 
 
 class Held(dict):
-    """Hold bound tensors by name; asked from within a backward pass, answer as at the time of its node."""
+    """Hold bound tensors by name, for the thread that has bound them; the others see the module's own.
 
-    __slots__ = ("place",)
+    Asked from within a backward pass it answers as at the time of its node.
+    """
 
-    def __init__(self, values: Mapping[str, Any], place: tuple[int, str]) -> None:
+    __slots__ = ("own", "place", "plain", "thread")
+
+    def __init__(self, values: Mapping[str, Any], place: tuple[int, str], own: dict[str, Any]) -> None:
         super().__init__(values)
         self.place = place
+        self.own: dict[str, Any] = own
+        self.plain: dict[str, Any] | None = None
+        self.thread = get_ident()
 
     def _then(self) -> dict[str, Any]:
         node = _node()
-        binding = None if node is None else made_under(node)
+        if node is None:
+            return self if get_ident() == self.thread else self.own
+        binding = made_under(node)
         if binding is None:
             return self
         if binding.layout.cells:
@@ -49,6 +58,9 @@ class Held(dict):
 
     def __getitem__(self, name: str) -> Any:
         return dict.__getitem__(self._then(), name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        dict.__setitem__(self if get_ident() == self.thread else self.own, name, value)
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the tensor of that name, or the default."""
@@ -63,7 +75,7 @@ class Held(dict):
         return dict.values(self._then())
 
     def __reduce__(self) -> Any:
-        return dict, (dict(self),)
+        return dict, (dict(dict.items(self._then())),)
 
 
 class Binding:
@@ -85,7 +97,7 @@ class Binding:
                 own = own_of(part, place)
                 if own:
                     key = (id(part), place)
-                    self.held[key] = Held({n: self.new.get(id(t), t) for n, t in own.items()}, key)
+                    self.held[key] = Held({n: self.new.get(id(t), t) for n, t in own.items()}, key, own)
 
     def renew(self, tensors: Mapping[str, Tensor]) -> None:
         """Bind other tensors for some names; those that a module has written in the meantime are dropped."""

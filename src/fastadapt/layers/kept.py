@@ -84,19 +84,16 @@ class Kept:
         scope.record.add(None)  # where the block ends
         record, parts = scope.record, [part for part, _ in scope.before.values()]
         RECORDS[id(record)] = record
-        plain = {key: dict.copy(value) if isinstance(value, Held) else value for key, value in scope.own.items()}
-        for key in scope.own:
-            if scope.own[key]:
-                scope.own[key] = Held(scope.own[key], key)
-        for part in parts:
-            self_before = scope.before[id(part)][1]
+        for part, before in scope.before.values():
             for place in PLACES:
-                self_before[place] = scope.own[id(part), place]
+                own = before[place]
+                if own and not isinstance(own, Held):  # else an earlier graph keeps it already
+                    before[place] = scope.own[id(part), place] = _answering_as_usual(own, (id(part), place))
         scope.record = Record()
         again = running_again(within)
         again.__enter__()
         refs = [weakref.ref(part) for part in parts]
-        weakref.finalize(self, GONE.append, partial(_let_go, record, refs, plain, again))
+        weakref.finalize(self, GONE.append, partial(_let_go, record, refs, again))
 
     def by(self, tree: Any) -> None:
         """Keep it as long as the graph of any tensor of a pytree."""
@@ -106,9 +103,14 @@ class Kept:
                 metadata.setdefault("fastadapt", []).append(self)
 
 
-def _let_go(
-    record: Record, refs: list[Any], plain: dict[tuple[int, str], dict[str, Any]], again: running_again
-) -> None:
+def _answering_as_usual(own: dict[str, Any], place: tuple[int, str]) -> Held:
+    """Return a dictionary that holds a module's own tensors, and goes back in time for backward passes."""
+    kept = Held(own, place, own)
+    kept.plain, kept.own = own, kept
+    return kept
+
+
+def _let_go(record: Record, refs: list[Any], again: running_again) -> None:
     """Give back what was kept for a graph that is gone."""
     RECORDS.pop(id(record), None)
     again.__exit__(None, None, None)
@@ -117,8 +119,8 @@ def _let_go(
     for part in (found for ref in refs if (found := ref()) is not None and id(found) not in still):
         for place in PLACES:
             kept = part.__dict__[place]
-            if isinstance(kept, Held):  # what was set in the meantime stays
-                own, values = plain[id(part), place], dict(dict.items(kept))
-                own.clear()
-                own.update(values)
-                part.__dict__[place] = own
+            if isinstance(kept, Held) and kept.plain is not None:
+                values = dict(dict.items(kept))  # what was set in the meantime stays
+                kept.plain.clear()
+                kept.plain.update(values)
+                part.__dict__[place] = kept.plain
