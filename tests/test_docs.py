@@ -81,6 +81,25 @@ def test_the_first_program_of_the_readme_is_short_and_learns(empty_folder):
     assert float((names["predict"](x).detach() - truth).square().mean()) < 0.3
 
 
+def test_the_documented_change_to_maml_is_one_line_of_one_file(empty_folder, monkeypatch):
+    text = (ROOT / "docs" / "write_a_method.md").read_text(encoding="utf-8")
+    [before], [after] = (re.findall(rf"^\{sign} {{8}}(\S.*)$", text, re.MULTILINE) for sign in "-+")
+    source = (ROOT / "src" / "fastadapt" / "methods" / "maml.py").read_text(encoding="utf-8")
+    assert source.count(before) == 1
+    changed = ModuleType("changed_maml")
+    monkeypatch.setitem(sys.modules, "changed_maml", changed)
+    exec(compile(source.replace(before, after), "maml.py", "exec"), changed.__dict__)
+    both = run_page(ROOT / "docs" / "write_a_method.md")["BothSets"]
+    tasks = KINDS["regression"].tasks()
+    grads = []
+    for kind in (changed.MAML, both, fastadapt.MAML):
+        torch.manual_seed(0)
+        learner = kind(KINDS["regression"].model(), rule=SGD(0.1), steps=2)
+        learner(tasks).loss.backward()
+        grads.append(torch.cat([p.grad.flatten() for p in learner.parameters() if p.requires_grad]))
+    assert torch.equal(grads[0], grads[1]) and not torch.allclose(grads[0], grads[2])
+
+
 @pytest.mark.parametrize("kind", ["regression", "ragged"])
 def test_the_documented_learner_passes_the_conformance_suite(kind, empty_folder, double):
     torch.set_default_dtype(torch.float32)

@@ -29,7 +29,7 @@ class Outcome:
             parameters their meta-gradient (for Reptile `phi - mean(phi_i)`).
         losses: `[T]`, the loss of each task in the order the tasks were given. They can be differentiated as well, for
             example weighted, `(w * losses).sum().backward()`; the tasks are then run a second time.
-        metrics: what the loss reports, after adaptation, each `[T]`; empty for a plain function.
+        metrics: what the loss reports, after adaptation, each `[T]`; empty where it reports nothing.
         outputs: the model's output on each task's query after adaptation, `T` tensors; empty where
             there is none.
     """
