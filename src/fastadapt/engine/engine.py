@@ -242,7 +242,7 @@ class Engine:
         watch: Watch | None,
     ) -> Plan:
         recorded = self._recorded.get(described(key))
-        self._seen = Captured() if torch.is_grad_enabled() else None
+        self._seen = Captured()
         with undisturbed(tasks):
             pieces = pieces and watch is not None
             compiles = pieces and self.execution.compile in ("on", "trace")
@@ -255,10 +255,10 @@ class Engine:
                 plan = Plan(**{**recorded, "compile": "off"})
             else:
                 plan = self._choose_route(f, state, tasks, extra, model, measure=not compiles)
-            if self._seen is not None:
+            if torch.is_grad_enabled():
                 self._seen.check(model)
-                if self._seen.tensors:
-                    plan, pieces = self._explain(OTHERS), False
+            if self._seen.tensors:
+                plan, pieces = self._explain(OTHERS), False
             want = (recorded or {}).get("compile") or self._wanted(plan, f, state, tasks, extra, key, pieces)
             if want != "off" and watch is not None and watch.refused is not None:
                 want = self._uncompiled(model, watch.refused)

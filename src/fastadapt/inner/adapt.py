@@ -8,9 +8,18 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from fastadapt.errors import ConfigError
-from fastadapt.inner.calculus import Autograd, Calculus, Functional, Params, able_to_differentiate, differentiable
+from fastadapt.inner.calculus import (
+    Autograd,
+    Calculus,
+    Captured,
+    Functional,
+    Params,
+    able_to_differentiate,
+    differentiable,
+)
 from fastadapt.inner.differentiation import Differentiation, MetaGradient, as_differentiation
 from fastadapt.inner.loop import check_steps, descend
+from fastadapt.inner.unchanged import unchanged
 from fastadapt.layers.bound import Bound, as_then, inside, outcome
 from fastadapt.layers.kept import Kept
 from fastadapt.layers.kernels import on_kernels_that_differentiate
@@ -148,11 +157,12 @@ def adapt(
     rule = as_rule(rule)
     batch_at = _at_each_step(batches, support, steps, "batches")
     loss_at = _at_each_step(losses, loss, steps, "losses")
-    calculus: Calculus = Functional() if inside_a_transform() else Autograd()
+    captured = Captured()
+    calculus: Calculus = Functional() if inside_a_transform() else Autograd(captured)
     if not isinstance(params, nn.Module):
         with able_to_differentiate():
             given: Params = differentiable(params)
-            return _descended(
+            phi = _descended(
                 lambda theta, batch, j: _with_aux(loss_at(j)(theta, batch), loss_at(j)),
                 given,
                 lambda j: differentiable(batch_at(j)),
@@ -162,6 +172,9 @@ def adapt(
                 through,
                 calculus,
             )
+        if torch.is_grad_enabled():
+            captured.check_dropped({id(p): name for name, p in given.items()})
+        return phi
     check_norm(norm)
     if norm not in ("transductive", "running"):
         raise ConfigError(
@@ -177,16 +190,20 @@ def adapt(
         loss = as_loss(loss_at(j))
         return _with_aux(outcome(bound(theta), loss, batch)[0], loss)
 
-    with turn(module), able_to_differentiate(), held():
+    watched = support if batches is None else None
+    with turn(module), able_to_differentiate(), held(), unchanged(watched, module):
         layout = Layout(module)
         own: Params = dict(module.named_parameters())
-        theta = {name: own[name] for name in select(module, select_params)}
+        # views, so that a parameter that is reached in another way can be told from its adapted values
+        theta = {name: own[name].view_as(own[name]) for name in select(module, select_params)}
         phi = on_kernels_that_differentiate(
             lambda: _descended(
                 objective, theta, lambda j: differentiable(batch_at(j)), rule, steps, state, through, calculus
             )
         )
+        captured.check_bound(module, theta)
         if torch.is_grad_enabled():
+            captured.check_dropped({id(p): name for name, p in own.items()})
             Kept(as_then).by((dict(phi), phi.state, phi.losses, phi.aux))
     phi.model = bound(dict(phi))
     return phi

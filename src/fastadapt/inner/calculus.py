@@ -6,7 +6,7 @@ engine uses that to check one against the other.
 """
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from fastadapt.errors import TaskError
 from fastadapt.inner.graph import no_graph_dropped, other_leaves
+from fastadapt.inner.unchanged import changes_its_input
 from fastadapt.layers.bound import as_then
 from fastadapt.layers.kept import running_again
 from fastadapt.layers.scope import held
@@ -115,8 +116,8 @@ class Autograd:
             )
             with no_graph_dropped(value, began) if looks and through else nullcontext():
                 grads = _grad(value, list(at.values()), "inner", create_graph=through)
-            if others and self.captured is not None:
-                self.captured.drop(others)
+            if self.captured is not None:
+                self.captured.see(others, dropped=not through)
             self._looked = True
         grads = dict(zip(at, grads, strict=True))
         return grads, value if through else value.detach(), aux if through else detached(aux)
@@ -144,6 +145,7 @@ class Captured:
     def __init__(self) -> None:
         self._tensors: dict[int, weakref.ref[Tensor]] = {}
         self._dropped: dict[int, weakref.ref[Tensor]] = {}
+        self._seen: dict[int, weakref.ref[Tensor]] = {}
         self._grads: dict[int, Tensor] = {}
         self._of_task: dict[int, Tensor] = {}
 
@@ -168,9 +170,10 @@ class Captured:
             self._grads[key] = self._grads[key] + grad if key in self._grads else grad
         self._of_task.clear()
 
-    def drop(self, tensors: list[Tensor]) -> None:
-        """Note what an inner objective depends on where inner gradients are taken as constants."""
-        self._dropped |= {id(tensor): weakref.ref(tensor) for tensor in tensors}
+    def see(self, tensors: list[Tensor], dropped: bool) -> None:
+        """Note what an inner objective depends on, and whether inner gradients are taken as constants."""
+        kept = self._dropped if dropped else self._seen
+        kept |= {id(tensor): weakref.ref(tensor) for tensor in tensors}
 
     @property
     def tensors(self) -> dict[int, Tensor]:
@@ -189,21 +192,29 @@ class Captured:
             TaskError: if the model reaches a parameter of its own by a way on which it can't be bound, or inner
                 gradients depend on a learned tensor and are taken as constants.
         """
+        self.check_bound(model, [name for name, _ in model.named_parameters()])
+        self.check_dropped({})
+
+    def check_bound(self, model: nn.Module, names: Iterable[str]) -> None:
+        """Refuse a model that reaches one of the named parameters by a way on which it can't be bound."""
         own = {id(p): name for name, p in model.named_parameters()}
-        tensors, dropped = self.tensors, _alive(self._dropped)
-        for key in [*tensors, *dropped]:
-            if key in own:
+        wanted = set(names)
+        for key in [*self.tensors, *_alive(self._dropped), *_alive(self._seen)]:
+            if own.get(key) in wanted:
                 raise TaskError(
-                    f"{type(model).__name__} uses its parameter {own[key]!r} by a way on which it can't be replaced (a "
-                    "variable in a closure?), so adapting it would have no effect there; use it as an attribute of a "
-                    "module"
+                    f"{type(model).__name__} uses its parameter {own[key]!r} by a way on which it can't be replaced "
+                    "(an object or a container that keeps it?), so adapting it would have no effect there; use it as "
+                    "an attribute of a module"
                 )
-        for key, tensor in dropped.items():
-            if key not in tensors:
+
+    def check_dropped(self, own: Mapping[int, str]) -> None:
+        """Refuse learned tensors that only inner gradients depend on, but for those that are `own`."""
+        for key, tensor in _alive(self._dropped).items():
+            if key not in self.tensors and key not in own:
                 raise TaskError(
                     f"the inner loss depends on a tensor of shape {tuple(tensor.shape)} that requires a gradient, and "
-                    "here inner gradients are taken as constants, which would drop it; take meta_gradient='exact', or "
-                    "pass tensor.detach()"
+                    "here inner gradients are taken as constants, which would drop it; take the exact meta-gradient "
+                    "(MAML, Exact()), or pass tensor.detach()"
                 )
 
 
@@ -217,10 +228,15 @@ def _grad(
     """Return the gradients, with zeros where the value does not depend on a tensor but on others."""
     if not value.requires_grad:
         raise _no_gradient(which)
-    with running_again(as_then):
-        grads = torch.autograd.grad(
-            value, at, create_graph=create_graph, retain_graph=keep or create_graph, allow_unused=True
-        )
+    try:
+        with running_again(as_then):
+            grads = torch.autograd.grad(
+                value, at, create_graph=create_graph, retain_graph=keep or create_graph, allow_unused=True
+            )
+    except RuntimeError as error:
+        if "modified by an inplace operation" not in str(error):
+            raise
+        raise changes_its_input("the model") from None
     if all(grad is None for grad in grads):
         raise _no_gradient(which)
     # a function of one's own may return a graph that nobody asked for

@@ -11,6 +11,7 @@ from torch import Tensor
 from fastadapt.errors import ConfigError
 from fastadapt.inner.exact import Exact
 from fastadapt.inner.first_order import FirstOrder
+from fastadapt.inner.implicit import Implicit
 from fastadapt.inner.runner import Runner
 from fastadapt.inner.trajectory import Carry, Loop
 
@@ -48,7 +49,7 @@ class Differentiation(Protocol):
 MetaGradient = Literal["exact", "first_order"]
 """Shorthands for `Exact()` and `FirstOrder()`."""
 
-_SHORTHANDS: dict[str, Any] = {"exact": Exact(), "first_order": FirstOrder()}
+_SHORTHANDS: dict[str, Any] = {"exact": Exact(), "first_order": FirstOrder(), "implicit": Implicit()}
 
 
 def as_differentiation(kind: "MetaGradient | Differentiation") -> Differentiation:

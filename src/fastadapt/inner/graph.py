@@ -26,8 +26,10 @@ def nodes_of(value: Tensor, since: int = 0) -> Iterator[Any]:
                 waiting.append(before)
 
 
-def other_leaves(value: Tensor, known: list[Tensor]) -> list[Tensor]:
+def other_leaves(value: Tensor, known: list[Tensor], since: int = 0) -> list[Tensor]:
     """Return the tensors that require a gradient, that `value` depends on, and that are not among `known`.
+
+    With `since` only those that nodes made since then depend on.
 
     Example:
         >>> a, b = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
@@ -37,7 +39,7 @@ def other_leaves(value: Tensor, known: list[Tensor]) -> list[Tensor]:
     mine = {id(tensor) for tensor in known}
     if value.grad_fn is None:
         return [value] if value.requires_grad and id(value) not in mine else []
-    leaves = (getattr(node, "variable", None) for node in nodes_of(value))
+    leaves = (getattr(node, "variable", None) for node in nodes_of(value, since))
     return [leaf for leaf in leaves if isinstance(leaf, Tensor) and id(leaf) not in mine]
 
 

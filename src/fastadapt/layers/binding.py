@@ -10,7 +10,8 @@ then a later step may have bound its own values, so a look into a dictionary fro
 what was bound when the node under way was made; nodes carry a number that tells when.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from threading import get_ident
 from typing import Any
@@ -21,7 +22,7 @@ from torch import Tensor
 from fastadapt.errors import TaskError
 from fastadapt.layers.copied import content_of
 from fastadapt.layers.layout import Layout
-from fastadapt.layers.scope import PLACES, RECORDS, here, made_under, own_of
+from fastadapt.layers.scope import PLACES, RECORDS, here, made_under, own_of, running_again_now
 from fastadapt.layers.settled import DEPTH
 
 _node = torch._C._current_autograd_node
@@ -49,10 +50,11 @@ class Held(dict):
         binding = made_under(node)
         if binding is None:
             return self
-        if binding.layout.cells:
+        if (binding.layout.cells or binding.layout.aliases) and not running_again_now():
             raise TaskError(
-                "a part of the model is run again in the backward pass (checkpointed?), and it keeps a function with a "
-                "parameter in its closure, which can't be replaced then; use it as an attribute of the module"
+                "a function of the model that is no module is run again in the backward pass (checkpointed?), and the "
+                "model refers to its parameters in further ways (a list, a closure), which can't be replaced then; "
+                "checkpoint a module, or use the parameters as attributes"
             )
         return binding.held.get(self.place, self)
 
@@ -61,6 +63,13 @@ class Held(dict):
 
     def __setitem__(self, name: str, value: Any) -> None:
         dict.__setitem__(self if get_ident() == self.thread else self.own, name, value)
+
+    def __iter__(self) -> Any:  # with its own, {**held} goes by the items as well
+        return dict.__iter__(self._then())
+
+    def copy(self) -> dict[str, Any]:
+        """Return the names and tensors as a plain dictionary."""
+        return dict(dict.items(self._then()))
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the tensor of that name, or the default."""
@@ -121,16 +130,35 @@ class Binding:
             for place in PLACES:
                 held = self.held.get((id(part), place))
                 if held is not None:
+                    for name in dict.keys(held) & part.__dict__.keys():
+                        del part.__dict__[name]  # a forward pass has put a tensor in front of its parameter
                     part.__dict__[place] = held
         for part, name, value in self.layout.aliases:
             part.__dict__[name] = self._replaced(value)
             scope.aliased.add((id(part), name))
-        for cell in self.layout.cells:
-            own = scope.cells.setdefault(id(cell), (cell, content_of(cell)))[1]
+        for cell, own in zip(self.layout.cells, self.layout.contents, strict=True):
+            scope.cells.setdefault(id(cell), (cell, own))
             cell.cell_contents = self.new.get(id(own), own)
         scope.now = self
         scope.record.add(self)
         RECORDS[id(scope.record)] = scope.record
+
+    @contextmanager
+    def beside_places(self) -> Iterator[None]:
+        """Have plain attributes and closures refer to these tensors once more, for the length of a block."""
+        before = [(part, name, part.__dict__.get(name)) for part, name, _ in self.layout.aliases]
+        cells = [(cell, content_of(cell)) for cell in self.layout.cells]
+        for part, name, value in self.layout.aliases:
+            part.__dict__[name] = self._replaced(value)
+        for cell, own in zip(self.layout.cells, self.layout.contents, strict=True):
+            cell.cell_contents = self.new.get(id(own), own)
+        try:
+            yield
+        finally:
+            for part, name, value in before:
+                part.__dict__[name] = value
+            for cell, content in cells:
+                cell.cell_contents = content
 
     def _replaced(self, value: Any, depth: int = DEPTH) -> Any:
         if isinstance(value, Tensor):

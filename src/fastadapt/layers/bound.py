@@ -101,9 +101,10 @@ def inside(bound: Bound) -> "_Inside":
     return object.__getattribute__(bound, "_bound")
 
 
-def outcome(bound: Bound, loss: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, Any]:
-    """Return what `loss(model, batch)` returns, and the model's last output."""
+def outcome(bound: Bound, loss: Callable[[Any, Any], Any], batch: Any, of: Any = None) -> tuple[Any, Any]:
+    """Return what `loss(model, batch)` returns, and the model's output for the input `of`, or else its last one."""
     within = inside(bound)
+    within.wanted = of
     with within.in_place():
         return loss(bound, batch), within.output
 
@@ -134,6 +135,8 @@ class _Inside:
         self.beside = beside
         self.batched_rows = batched_rows
         self.output: Any = None
+        self.wanted: Any = None
+        self._found = False
         self._layout = layout
         self._binding: Binding | None = None
         self._open = 0
@@ -141,12 +144,15 @@ class _Inside:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with self.in_place():
             if self.beside is None:
-                self.output = self._forward(*args, **kwargs)
+                output = self._forward(*args, **kwargs)
             else:
                 if len(args) != 1 or kwargs or not isinstance(args[0], Tensor):
                     raise TaskError("norm='support+query' needs a model that takes one tensor [n, ...]")
-                self.output = self._one_by_one(args[0], self.beside)
-        return self.output
+                output = self._one_by_one(args[0], self.beside)
+        wanted = self.wanted is not None and len(args) > 0 and args[0] is self.wanted
+        if wanted or not self._found:
+            self.output, self._found = output, wanted
+        return output
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -159,7 +165,7 @@ class _Inside:
             self.binding.bind()
             self._open += 1
             try:
-                with Rewrites(self.statistics):
+                with Rewrites(self.statistics, self.binding.layout.refers):
                     yield
             finally:
                 self._open -= 1

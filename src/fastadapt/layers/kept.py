@@ -13,7 +13,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils import _pytree as pytree
 
 from fastadapt.layers.binding import Held
-from fastadapt.layers.scope import GONE, PLACES, RECORDS, Record, here, made_under
+from fastadapt.layers.scope import GONE, PLACES, RECORDS, UNDER_WAY, Record, again_block, here, made_under
 
 _node = torch._C._current_autograd_node
 
@@ -27,7 +27,7 @@ class running_again:  # noqa: N801 - used as a function
     _lock = threading.Lock()
     _open = 0
     _hooks: ClassVar[list[Any]] = []
-    _block = threading.local()
+    _block = again_block
 
     def __init__(self, within: Callable[[Any], Any]) -> None:
         self.within = within
@@ -58,6 +58,7 @@ class running_again:  # noqa: N801 - used as a function
                 return
             block.stack = ExitStack()
             block.stack.enter_context(self.within(binding.note))
+            block.stack.enter_context(binding.beside_places())
         block.depth = depth + 1
 
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
@@ -83,7 +84,9 @@ class Kept:
         scope = here
         scope.record.add(None)  # where the block ends
         record, parts = scope.record, [part for part, _ in scope.before.values()]
+        record.kept = True
         RECORDS[id(record)] = record
+        self.record = record
         for part, before in scope.before.values():
             for place in PLACES:
                 own = before[place]
@@ -101,6 +104,17 @@ class Kept:
             if isinstance(leaf, Tensor) and leaf.grad_fn is not None:
                 metadata: Any = leaf.grad_fn.metadata
                 metadata.setdefault("fastadapt", []).append(self)
+                leaf.grad_fn.register_prehook(partial(_come_to, weakref.ref(self)))
+
+
+def _come_to(kept: "weakref.ref[Kept]", grads: Any) -> None:
+    """Note that the backward pass under way has come to a graph that left its block."""
+    found, number = kept(), torch._C._current_graph_task_id()
+    if found is None or found.record in UNDER_WAY.get(number, ()):
+        return
+    for old in [old for old in UNDER_WAY if old < number - 64]:  # passes that have long ended
+        UNDER_WAY.pop(old, None)
+    UNDER_WAY.setdefault(number, []).append(found.record)
 
 
 def _answering_as_usual(own: dict[str, Any], place: tuple[int, str]) -> Held:

@@ -50,7 +50,7 @@ def _is_reentrant(error: RuntimeError) -> bool:
 
 def _lacks_a_derivative(error: RuntimeError) -> bool:
     text = str(error)
-    lacks = "derivative" in text or "double backward" in text or "_backward" in text
+    lacks = "once_differentiable" in text or "derivative" in text or "double backward" in text or "_backward" in text
     return lacks or (isinstance(error, NotImplementedError) and "backward" in text.lower())
 
 

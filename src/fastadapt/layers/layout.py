@@ -40,13 +40,17 @@ class Layout:
             for name, value in here.before.get(id(part), (part, part.__dict__))[1].items()
             if name not in PLACES and self._has(value)
         ]
-        self.cells = [
+        found = [
             cell
             for part in self.parts
             for function in functions_in(here.before.get(id(part), (part, part.__dict__))[1])
             for cell in function.__closure__ or ()
-            if id(content_of(cell)) in self.names
         ]
+        contents = [here.cells.get(id(cell), (cell, content_of(cell)))[1] for cell in found]
+        pairs = [(cell, own) for cell, own in zip(found, contents, strict=True) if id(own) in self.names]
+        # a recurrent layer renews its list of weights when it is called, also in a backward pass
+        self.refers = bool(pairs) or any(not isinstance(part, nn.RNNBase) for part, _, _ in self.aliases)
+        self.cells, self.contents = [cell for cell, _ in pairs], [own for _, own in pairs]
 
     def _has(self, value: Any, depth: int = DEPTH) -> bool:
         """Whether a plain attribute refers to one of the tensors (a recurrent layer keeps a list of its weights)."""

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
+from fastadapt.errors import TaskError
 from fastadapt.layers import convolution, embedding, pooling
 from fastadapt.layers.norm import Statistics
 from fastadapt.layers.tracing import is_for
@@ -44,15 +45,33 @@ _MAX_POOLING = (F.max_pool2d, torch.max_pool2d)
 _ATTENTION = (F.scaled_dot_product_attention, F.multi_head_attention_forward)
 
 
-class Rewrites(TorchFunctionMode):
-    """Replace library functions during one forward pass of a task."""
+def _in_a_checkpoint() -> bool:
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return hooks is not None and "checkpoint" in getattr(hooks[0], "__qualname__", "")
 
-    def __init__(self, statistics: Statistics) -> None:
+
+class Rewrites(TorchFunctionMode):
+    """Replace library functions during one forward pass of a task.
+
+    Args:
+        statistics: with which moments batch normalisation normalises.
+        referred: whether the model refers to its parameters in ways that can't be followed back in time (a closure), so
+            that a checkpoint, which computes once more in the backward pass, has to be refused.
+    """
+
+    def __init__(self, statistics: Statistics, referred: bool = False) -> None:
         super().__init__()
         self.statistics = statistics
+        self.referred = referred
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if self.referred and _in_a_checkpoint():
+            raise TaskError(
+                "the model refers to a parameter in a closure or a list of its own, and computes in a checkpoint, which "
+                "computes once more with what the closure holds by then; use the parameter as an attribute of a module, "
+                "or leave the checkpoint off"
+            )
         if func is F.batch_norm:
             return self.statistics.batch_norm(*args, **kwargs)
         if func is torch.conv2d and not is_for("autograd") and convolution.covers(*args, **kwargs):

@@ -15,6 +15,8 @@ from fastadapt.layers.settled import ABSENT, settle
 
 _number = torch.autograd._get_sequence_nr
 PLACES = ("_parameters", "_buffers")
+_INTERNAL = frozenset(nn.Module().__dict__)
+"""What torch keeps on every module, which is no place for what a forward pass leaves behind."""
 
 
 class _Scope(threading.local):
@@ -39,18 +41,22 @@ class _Scope(threading.local):
     def restore(self) -> None:
         """Put back what the modules had, and settle what they have kept on themselves."""
         for part, before in self.before.values():
-            for name, value in list(part.__dict__.items()):
-                old = before.get(name, ABSENT)
-                if name in PLACES or (id(part), name) in self.aliased:
-                    part.__dict__[name] = old
+            now = part.__dict__
+            for place in PLACES:
+                now[place] = before[place]
+                for name in before[place].keys() & now.keys():  # a tensor in front of its parameter
+                    del now[name]
+            for name in now.keys() - _INTERNAL:
+                value, old = now[name], before.get(name, ABSENT)
+                if (id(part), name) in self.aliased:
+                    now[name] = old
                 elif old is not value or type(value) in (list, dict):
-                    settled = settle(value)
-                    if settled is ABSENT:
-                        settled = old
-                    if settled is ABSENT:
-                        del part.__dict__[name]
-                    elif settled is not value:
-                        part.__dict__[name] = settled
+                    kept = settle(value)
+                    kept = old if kept is ABSENT else kept
+                    if kept is ABSENT:
+                        del now[name]
+                    elif kept is not value:
+                        now[name] = kept
         for cell, own in self.cells.values():
             cell.cell_contents = own
         self.now = None
@@ -63,7 +69,7 @@ class Record:
     """Hold what was bound when: the numbers of nodes at which the binding changed, and what was bound from there on."""
 
     def __init__(self) -> None:
-        self.thread = threading.get_ident()
+        self.kept = False
         self.switches: list[int] = []
         self.bound: list[Any] = []
 
@@ -81,6 +87,8 @@ class Record:
 here = _Scope()
 RECORDS: dict[int, Record] = {}
 """Every record that a backward pass may still ask for."""
+UNDER_WAY: dict[int, list[Record]] = {}
+"""By the number of a backward pass: the records of the graphs that it has come to and that left their block."""
 GONE: deque[Callable[[], None]] = deque()
 """What is to be done for graphs that are gone. The garbage collector may run anywhere, so it only queues here."""
 
@@ -107,13 +115,32 @@ def held() -> Iterator[None]:
 
 
 def made_under(node: Any) -> Any:
-    """Return what was bound when a node of a graph was made; None if nothing was, or it can't be told."""
+    """Return what was bound when a node of a graph was made; None if nothing was, or it can't be told.
+
+    Nodes are numbered thread by thread. A backward pass on a CPU runs on the thread that asked for it, one on a GPU on
+    a thread of torch's own, which serves whoever is differentiating at the moment.
+    """
     number = node._sequence_nr()
     mine = here.record.at(number)
     if mine is not None:
         return mine
-    # kept for later; or a backward pass on a GPU, which runs on a thread of its own
-    thread = threading.get_ident()
-    hits = [(record.thread == thread, binding) for record in list(RECORDS.values()) if (binding := record.at(number))]
-    mine_first = [binding for own, binding in hits if own] or [binding for _, binding in hits]
-    return mine_first[0] if len({id(binding) for binding in mine_first}) == 1 else None
+    kept = UNDER_WAY.get(torch._C._current_graph_task_id(), ())
+    hits = [binding for record in kept if (binding := record.at(number)) is not None]
+    if not hits and not _is_of_python():
+        open_ones = [record for record in list(RECORDS.values()) if not record.kept]
+        hits = [binding for record in open_ones if (binding := record.at(number)) is not None]
+    return hits[0] if len({id(binding) for binding in hits}) == 1 else None
+
+
+again_block = threading.local()
+
+
+def running_again_now() -> bool:
+    """Whether this thread is inside of a module that a backward pass runs again."""
+    return getattr(again_block, "depth", 0) > 0
+
+
+def _is_of_python() -> bool:
+    """Whether Python has started the thread; those of torch's engine only get a dummy."""
+    ident = threading.get_ident()
+    return any(thread.ident == ident and not thread.name.startswith("Dummy-") for thread in threading.enumerate())

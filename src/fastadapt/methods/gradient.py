@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from fastadapt.engine.engine import Engine, Route, TaskFunction
 from fastadapt.engine.execution import Execution
 from fastadapt.errors import TaskError
-from fastadapt.inner.calculus import Autograd, Params, able_to_differentiate, detached, differentiable
+from fastadapt.inner.calculus import Autograd, Captured, Params, able_to_differentiate, detached, differentiable
 from fastadapt.inner.loop import check_after, check_steps
 from fastadapt.inner.runner import Inline, Runner
 from fastadapt.inner.trajectory import walk
+from fastadapt.inner.unchanged import unchanged
 from fastadapt.layers.bound import Bound, outcome
 from fastadapt.layers.kernels import on_kernels_that_differentiate
 from fastadapt.layers.layout import Layout
@@ -26,7 +27,7 @@ from fastadapt.learner import Learner, MetaBatch, Outcome, Trace, with_gradient,
 from fastadapt.loss_values import called
 from fastadapt.losses import Loss, as_loss
 from fastadapt.methods.loop import InnerLoop, State
-from fastadapt.methods.results import Ran, gathered, in_order, unchanged
+from fastadapt.methods.results import Ran, gathered, in_order
 from fastadapt.methods.running import Running
 from fastadapt.predictor import Predictor, frozen_copy
 from fastadapt.rates import learned_tensors
@@ -78,6 +79,7 @@ class GradientLearner(Learner):
         self.test_steps = steps if test_steps is None else test_steps
         self.norm: Norm = norm
         self.selection = adapt
+        self._known: dict[str, Any] | None = None
         self.rate_names, self.rates, self.rule_parts = learned_tensors(self.rule, self.adapted)
         self.engine: Engine = Engine(route)
         self.layered = bool(batch_norm_layers(model))
@@ -87,7 +89,24 @@ class GradientLearner(Learner):
     @property
     def adapted(self) -> tuple[str, ...]:
         """The names of the parameters that the inner loop adapts: those that are selected and trainable now."""
-        return select(self.model, self.selection)
+        return self._once_a_turn("adapted", lambda: select(self.model, self.selection))
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Let no other thread run the model; what is asked of it several times is looked up once."""
+        with turn(self.model):
+            before, self._known = self._known, {}
+            try:
+                yield
+            finally:
+                self._known = before
+
+    def _once_a_turn(self, name: str, look: Callable[[], Any]) -> Any:
+        if self._known is None:
+            return look()
+        if name not in self._known:
+            self._known[name] = look()
+        return self._known[name]
 
     def signature(self) -> dict[str, Any]:
         """Return the facts of `Learner.signature`, with the inner loop's."""
@@ -96,7 +115,7 @@ class GradientLearner(Learner):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what `forward` returns, while no other thread runs the model."""
-        with turn(self.model):
+        with self._turn():
             return super().__call__(*args, **kwargs)
 
     @abstractmethod
@@ -121,7 +140,7 @@ class GradientLearner(Learner):
 
     def layout(self) -> Layout:
         """Return where the tensors of the model lie, and those of losses that are modules."""
-        return Layout(self.model, self._loss_modules())
+        return self._once_a_turn("layout", lambda: Layout(self.model, self._loss_modules()))
 
     def _loss_modules(self) -> dict[str, nn.Module]:
         both = {"loss": self.loss, "inner_loss": self.inner_loss}
@@ -151,6 +170,9 @@ class GradientLearner(Learner):
 
     def learned(self) -> Params:
         """Return the meta-parameters by name: the trainable ones of network and losses, and those of the rule."""
+        return self._once_a_turn("learned", self._learned)
+
+    def _learned(self) -> Params:
         theta = {name: p for name, p in self._own_tensors().items() if p.requires_grad}
         return {**theta, **{f"rates {name}": t for name, t in self._rule_tensors().items() if t.requires_grad}}
 
@@ -209,9 +231,11 @@ class GradientLearner(Learner):
             self._absorb(each.get("fed", ()))
         learned = self.learned()
         loss = with_gradient(losses.mean(), *ran.graph(learned, pick))
+        if ran.again is not None:  # else each task depends on those before it
+            losses = with_task_gradients(losses, *ran.graph(learned, pick, for_tasks=True))
         return Outcome(
             loss,
-            with_task_gradients(losses, *ran.graph(learned, pick, for_tasks=True)),
+            losses,
             metrics,
             in_order(ran.stacked, lambda each: each.get("output")),
         )
@@ -234,7 +258,7 @@ class GradientLearner(Learner):
         """Return losses, metrics and outputs on the queries after 0, 1, ..., `steps` inner steps."""
         k = self.test_steps if steps is None else steps
         check_steps(k)
-        with turn(self.model), evaluating(self):
+        with self._turn(), evaluating(self):
             return self._trace(as_groups(tasks), k, norm, check_after(after, k))
 
     def _trace(self, groups: list[Tasks], k: int, norm: Norm | None, after: tuple[int, ...]) -> Trace:
@@ -275,7 +299,7 @@ class GradientLearner(Learner):
             raise TaskError("adapt takes the support set as one pair, and this is a second tensor; write adapt((x, y))")
         check_steps(k)
         support = as_support(support)
-        with turn(self.model), evaluating(self), able_to_differentiate(), unchanged(support, self.model):
+        with self._turn(), evaluating(self), able_to_differentiate(), unchanged(support, self.model):
             return self._adapt(differentiable(support), k, norm)
 
     def adapting(
@@ -285,18 +309,18 @@ class GradientLearner(Learner):
         k = self.test_steps if steps is None else steps
         check_steps(k)
         # what holds during a step must not hold while the caller has the word, so each step enters it anew
-        with turn(self.model), evaluating(self), able_to_differentiate():
+        with self._turn(), evaluating(self), able_to_differentiate():
             support = differentiable(as_support(support))
             state, plan = self.state(), self._plan(self.state(), norm)
             loop, task = self._alone(state, plan, support, k)
             task |= {} if rate is None else {"lr": torch.tensor(rate)}
             carry = loop.start()
         for j in range(k + 1):
-            with turn(self.model), evaluating(self), able_to_differentiate():
+            with self._turn(), evaluating(self), able_to_differentiate():
                 predictor = self._predictor(state, plan, {**state["params"], **detached(carry[0])}, j, support)
             yield predictor
             if j < k:
-                with turn(self.model), evaluating(self), able_to_differentiate():
+                with self._turn(), evaluating(self), able_to_differentiate():
                     carry = on_kernels_that_differentiate(partial(_advanced, loop, carry, task, j))
 
     def _adapt(self, support: Any, k: int, norm: Norm | None) -> Predictor:
@@ -305,13 +329,17 @@ class GradientLearner(Learner):
         theta = state["params"]
         loop, task = self._alone(state, plan, support, k)
 
+        captured = Captured()
+
         def descend_to_the_end() -> Params:
             end = loop.theta
-            for carry, _ in walk(Inline(Autograd()), loop, loop.start(), loop.fixed, task, k):
+            for carry, _ in walk(Inline(Autograd(captured)), loop, loop.start(), loop.fixed, task, k):
                 end = carry[0]
             return {**theta, **detached(end)}
 
-        return self._predictor(state, plan, on_kernels_that_differentiate(descend_to_the_end), k, support)
+        end = on_kernels_that_differentiate(descend_to_the_end)
+        captured.check_bound(self.model, self.adapted)
+        return self._predictor(state, plan, end, k, support)
 
     def _alone(self, state: State, plan: NormPlan, support: Any, k: int) -> tuple[InnerLoop, dict[str, Any]]:
         """Return the inner loop of a task that has no queries, and the task."""
@@ -344,7 +372,10 @@ class GradientLearner(Learner):
 
 def _advanced(loop: InnerLoop, carry: Any, task: dict[str, Any], j: int) -> Any:
     """Return the carry after inner step `j`, computed as `walk` does."""
-    return loop.advance(Autograd(), loop.fixed, loop.constants(j), carry, loop.task_at(task, j), through=False)[0]
+    captured, at = Captured(), loop.task_at(task, j)
+    carry, _ = loop.advance(Autograd(captured), loop.fixed, loop.constants(j), carry, at, through=False)
+    captured.check_bound(loop.learner.model, loop.learner.adapted)
+    return carry
 
 
 @contextmanager

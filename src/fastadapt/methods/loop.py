@@ -165,10 +165,19 @@ class InnerLoop:
 
     def measure(self, fixed: Any, constants: Any, theta: Params, task: Any) -> tuple[Tensor, dict[str, Any]]:
         """Return the query loss of adapted parameters, whatever the outer loop minimises, and the report."""
-        with torch.enable_grad():  # nothing here requires a gradient, but a loss may take one of its own
+
+        def measured(theta: Params) -> tuple[Tensor, dict[str, Any]]:
             return self._judged(
                 lambda model, task: self.learner.loss(model, task.query), fixed, constants, theta, task, True
             )
+
+        with torch.enable_grad():  # nothing here requires a gradient, but a loss may take one of its own
+            try:
+                return measured(theta)
+            except RuntimeError as error:
+                if "does not require grad" not in str(error):
+                    raise
+            return detached(measured({name: p.detach().requires_grad_() for name, p in theta.items()}))
 
     def _judged(
         self, objective: Callable[[Any, Task], Any], fixed: Any, constants: Any, theta: Params, task: Any, rows: bool
@@ -187,7 +196,7 @@ class InnerLoop:
             statistics = self.plan.query(forward_support)
             beside = first_tensor(support) if self.plan.beside_support else None
             model = self.bound(fixed, constants, theta, statistics, beside=beside, batched_rows=rows)
-            returned, output = outcome(model, objective, Task(support, query))
+            returned, output = outcome(model, objective, Task(support, query), of=first_tensor(query))
             loss, metrics = value_of(returned, self.learner.loss)
             report: dict[str, Any] = {"fed": statistics.fed if self.plan.feeds_running else {}}
             if isinstance(output, Tensor):

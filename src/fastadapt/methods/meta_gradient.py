@@ -16,7 +16,8 @@ from fastadapt.losses import Loss
 from fastadapt.methods.gradient import GradientLearner
 from fastadapt.methods.loop import InnerLoop, State
 from fastadapt.methods.minibatches import check_batch_size, minibatches
-from fastadapt.tasks import as_groups
+from fastadapt.methods.results import without_graph
+from fastadapt.tasks import Tasks, as_groups
 
 
 class MetaGradientLearner(GradientLearner):
@@ -76,6 +77,8 @@ class MetaGradientLearner(GradientLearner):
         groups = as_groups(tasks)
         count = sum(len(group) for group in groups)
         _check_rates(inner_lr, count)
+        if not self.differentiation.through and torch.is_grad_enabled():
+            _refuse_learned_support(groups)
         state = self.state()
         plan = self._plan(state)
         differentiate = torch.is_grad_enabled() and bool(self.learned())
@@ -121,6 +124,15 @@ class MetaGradientLearner(GradientLearner):
                 "gradients as constants, so that it would never learn; take Exact(), or freeze it with "
                 "requires_grad_(False)"
             )
+
+
+def _refuse_learned_support(groups: list[Tasks]) -> None:
+    """Refuse a support set that requires a gradient where inner gradients are constants, which would drop its share."""
+    if any(name.startswith("support") for group in groups for name in without_graph(group).wanted):
+        raise TaskError(
+            "a support set requires a gradient (an encoder in front?), and first order takes inner gradients as "
+            "constants, which would drop its share; take Exact(), or pass the support set detached"
+        )
 
 
 def _check_rates(inner_lr: Tensor | None, count: int) -> None:

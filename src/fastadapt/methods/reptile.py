@@ -128,7 +128,8 @@ class Reptile(GradientLearner):
 
     def state(self) -> State:
         """Return the tensors of `GradientLearner.state`, with the rule's state between tasks."""
-        kept = {} if self.rule_state is None else detached(self.rule_state.value())
+        # a copy, as the stored state moves on while the losses can still be differentiated
+        kept = {} if self.rule_state is None else pytree.tree_map(torch.clone, self.rule_state.value())
         return {**super().state(), "rule": kept}
 
     def _train_batches(self, groups: list[Tasks]) -> dict[str, list[Tensor]]:

@@ -1,15 +1,13 @@
 """Results of groups of tasks: put back into the order in which the tasks were given, and what their gradient is of."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from fastadapt.errors import TaskError
 from fastadapt.inner.calculus import Captured, Params
 from fastadapt.tasks import Tasks
 
@@ -45,23 +43,6 @@ def without_graph(group: Tasks) -> Leaves:
     if not wanted:
         return Leaves(group)
     return Leaves(replace(group, **cut), wanted, {f"data {name}": leaf.detach() for name, leaf in wanted.items()})
-
-
-@contextmanager
-def unchanged(batch: Any, model: nn.Module) -> Iterator[None]:
-    """Refuse a model that changes its input in place: the next step would see other samples.
-
-    Raises:
-        TaskError: if a tensor of `batch` was changed in the block.
-    """
-    leaves = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor) and not leaf.is_inference()]
-    before = [leaf._version for leaf in leaves]
-    yield
-    if [leaf._version for leaf in leaves] != before:
-        raise TaskError(
-            f"{type(model).__name__} or the loss changes its input in place, so that every further step sees other "
-            "samples; write x = x + 1 in place of x += 1, or F.relu(x) in place of F.relu_(x)"
-        )
 
 
 @dataclass

@@ -12,9 +12,10 @@ from fastadapt.engine.engine import Engine, TaskFunction
 from fastadapt.inner.calculus import Captured
 from fastadapt.inner.runner import Runner
 from fastadapt.inner.trajectory import random_state, set_random_state
+from fastadapt.inner.unchanged import unchanged
 from fastadapt.layers.turns import turn
 from fastadapt.methods.loop import State
-from fastadapt.methods.results import Leaves, Ran, unchanged, without_graph
+from fastadapt.methods.results import Leaves, Ran, without_graph
 from fastadapt.tasks import Tasks
 
 Extra = Mapping[str, Sequence[Tensor] | Tensor]
@@ -71,7 +72,7 @@ class Running:
         count = sum(len(group.tasks) for group in groups)
         total: Any = None
         stacked = []
-        captured = Captured() if torch.is_grad_enabled() else None
+        captured = Captured()
         for group in groups:
             tasks = group.tasks
             rest = {name: torch.stack([value[p] for p in tasks.positions]) for name, value in extra.items()}
@@ -87,6 +88,8 @@ class Running:
                 mean = pytree.tree_map(lambda leaf, s=share: leaf * s, mean)
             total = mean if total is None else pytree.tree_map(torch.add, total, mean)
             stacked.append((tasks, each))
-        if captured is not None:
+        if torch.is_grad_enabled():
             captured.check(self.learner.model)
+        else:
+            captured.check_bound(self.learner.model, self.learner.adapted)
         return Ran(total, stacked, captured, groups)
