@@ -127,7 +127,7 @@ def test_settings_out_of_range_are_refused():
     _, theta, loss, batch = problem()
     with pytest.raises(ConfigError, match="-1"):
         adapt(loss, theta, batch, SGD(0.1), -1)
-    with pytest.raises(ConfigError, match="implicit"):
+    with pytest.raises(ConfigError, match="Implicit"):
         adapt(loss, theta, batch, SGD(0.1), 1, meta_gradient="implicit")
 
 

@@ -201,10 +201,10 @@ def adapt(
                 objective, theta, lambda j: differentiable(batch_at(j)), rule, steps, state, through, calculus
             )
         )
-        captured.check_bound(module, theta)
         if torch.is_grad_enabled():
             captured.check_dropped({id(p): name for name, p in own.items()})
             Kept(as_then).by((dict(phi), phi.state, phi.losses, phi.aux))
+    captured.check_bound(module, theta)
     phi.model = bound(dict(phi))
     return phi
 

@@ -111,13 +111,11 @@ class Autograd:
             began = torch.autograd._get_sequence_nr()
             value, aux = objective(at)
             looks = not self._looked  # once is enough, and a look takes a while
-            others = (
-                other_leaves(value, list(at.values())) if looks and self.captured is not None and not through else []
-            )
+            if looks and self.captured is not None:
+                others = other_leaves(value, list(at.values()))
+                self.captured.see(others, dropped=not through)
             with no_graph_dropped(value, began) if looks and through else nullcontext():
                 grads = _grad(value, list(at.values()), "inner", create_graph=through)
-            if self.captured is not None:
-                self.captured.see(others, dropped=not through)
             self._looked = True
         grads = dict(zip(at, grads, strict=True))
         return grads, value if through else value.detach(), aux if through else detached(aux)

@@ -1,6 +1,6 @@
 """What can be seen of a computation's graph: the leaves that it rests on, and where a graph ends before its time."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -11,9 +11,12 @@ from torch import Tensor
 from fastadapt.errors import TaskError
 
 
-def nodes_of(value: Tensor, since: int = 0) -> Iterator[Any]:
-    """Yield every node that `value` was computed by, each once; only those made since `torch` counted so far."""
-    seen = {value.grad_fn}
+def nodes_of(value: Tensor, since: int = 0, beyond: Collection[Any] = ()) -> Iterator[Any]:
+    """Yield every node that `value` was computed by, each once.
+
+    Only those made since `torch` counted so far, and none of `beyond` or what only they were computed by.
+    """
+    seen = {value.grad_fn, *beyond}
     waiting = [value.grad_fn]
     while waiting:
         node = waiting.pop()
@@ -26,10 +29,8 @@ def nodes_of(value: Tensor, since: int = 0) -> Iterator[Any]:
                 waiting.append(before)
 
 
-def other_leaves(value: Tensor, known: list[Tensor], since: int = 0) -> list[Tensor]:
-    """Return the tensors that require a gradient, that `value` depends on, and that are not among `known`.
-
-    With `since` only those that nodes made since then depend on.
+def other_leaves(value: Tensor, known: list[Tensor]) -> list[Tensor]:
+    """Return the leaves that require a gradient and that `value` depends on, but for `known` tensors.
 
     Example:
         >>> a, b = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
@@ -37,9 +38,10 @@ def other_leaves(value: Tensor, known: list[Tensor], since: int = 0) -> list[Ten
         [True]
     """
     mine = {id(tensor) for tensor in known}
+    computed = {tensor.grad_fn for tensor in known if tensor.grad_fn is not None}
     if value.grad_fn is None:
         return [value] if value.requires_grad and id(value) not in mine else []
-    leaves = (getattr(node, "variable", None) for node in nodes_of(value, since))
+    leaves = (getattr(node, "variable", None) for node in nodes_of(value, beyond=computed))
     return [leaf for leaf in leaves if isinstance(leaf, Tensor) and id(leaf) not in mine]
 
 

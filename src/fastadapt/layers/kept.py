@@ -110,11 +110,11 @@ class Kept:
 def _come_to(kept: "weakref.ref[Kept]", grads: Any) -> None:
     """Note that the backward pass under way has come to a graph that left its block."""
     found, number = kept(), torch._C._current_graph_task_id()
-    if found is None or found.record in UNDER_WAY.get(number, ()):
+    if found is None or any(ref() is found.record for ref in UNDER_WAY.get(number, ())):
         return
     for old in [old for old in UNDER_WAY if old < number - 64]:  # passes that have long ended
         UNDER_WAY.pop(old, None)
-    UNDER_WAY.setdefault(number, []).append(found.record)
+    UNDER_WAY.setdefault(number, []).append(weakref.ref(found.record))
 
 
 def _answering_as_usual(own: dict[str, Any], place: tuple[int, str]) -> Held:

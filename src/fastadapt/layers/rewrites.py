@@ -46,7 +46,8 @@ _ATTENTION = (F.scaled_dot_product_attention, F.multi_head_attention_forward)
 
 
 def _in_a_checkpoint() -> bool:
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    autograd: Any = torch._C._autograd  # type: ignore[attr-defined]
+    hooks = autograd._top_saved_tensors_default_hooks(True)
     return hooks is not None and "checkpoint" in getattr(hooks[0], "__qualname__", "")
 
 
@@ -68,9 +69,9 @@ class Rewrites(TorchFunctionMode):
         kwargs = kwargs or {}
         if self.referred and _in_a_checkpoint():
             raise TaskError(
-                "the model refers to a parameter in a closure or a list of its own, and computes in a checkpoint, which "
-                "computes once more with what the closure holds by then; use the parameter as an attribute of a module, "
-                "or leave the checkpoint off"
+                "the model refers to a parameter in a closure or a list of its own, and computes in a checkpoint, "
+                "which computes once more with what that holds by then; use the parameter as an attribute of a "
+                "module, or leave the checkpoint off"
             )
         if func is F.batch_norm:
             return self.statistics.batch_norm(*args, **kwargs)

@@ -1,6 +1,7 @@
 """What is bound on a thread, since when, and how it is put back."""
 
 import threading
+import weakref
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -87,7 +88,7 @@ class Record:
 here = _Scope()
 RECORDS: dict[int, Record] = {}
 """Every record that a backward pass may still ask for."""
-UNDER_WAY: dict[int, list[Record]] = {}
+UNDER_WAY: dict[int, list["weakref.ref[Record]"]] = {}
 """By the number of a backward pass: the records of the graphs that it has come to and that left their block."""
 GONE: deque[Callable[[], None]] = deque()
 """What is to be done for graphs that are gone. The garbage collector may run anywhere, so it only queues here."""
@@ -124,7 +125,8 @@ def made_under(node: Any) -> Any:
     mine = here.record.at(number)
     if mine is not None:
         return mine
-    kept = UNDER_WAY.get(torch._C._current_graph_task_id(), ())
+    refs = UNDER_WAY.get(torch._C._current_graph_task_id(), ())
+    kept = [record for ref in refs if (record := ref()) is not None]
     hits = [binding for record in kept if (binding := record.at(number)) is not None]
     if not hits and not _is_of_python():
         open_ones = [record for record in list(RECORDS.values()) if not record.kept]
