@@ -368,33 +368,6 @@ def test_the_loss_does_not_keep_the_graph_of_the_inner_loop():
         assert not outcome.loss.requires_grad and not outcome.losses.requires_grad
 
 
-@pytest.mark.parametrize("route", ["loop", "vmap"])
-@pytest.mark.parametrize("meta_gradient", ["exact", "first_order"])
-def test_losses_of_tasks_are_differentiated_with_weights_of_their_own(route, meta_gradient):
-    net, tasks = smooth_net(), regression()
-    learner = MAML(net, rule=SGD(0.1), steps=2, route=route, meta_gradient=meta_gradient)
-    weights = torch.arange(1.0, 1 + len(tasks))
-    each = []
-    for task in tasks:
-        net.zero_grad()
-        learner([task]).loss.backward()
-        each.append(grads_of(net))
-    want = {name: sum(w * grads[name] for w, grads in zip(weights, each, strict=True)) for name in each[0]}
-    net.zero_grad()
-    (weights * learner(tasks).losses).sum().backward()
-    assert difference(grads_of(net), want) < 1e-12
-
-
-def test_losses_differentiated_after_a_step_of_the_optimizer_are_refused():
-    net = smooth_net()
-    outcome = MAML(net)(regression())
-    torch.optim.SGD(net.parameters(), 0.1).step()
-    with torch.no_grad():
-        next(net.parameters()).add_(1)
-    with pytest.raises(TaskError, match="take the gradient first"):
-        outcome.losses.sum().backward()
-
-
 def test_scaling_the_loss_scales_the_gradient():
     net, tasks = smooth_net(), regression()
     _, want = meta_gradient(MAML(net), tasks)
@@ -415,18 +388,6 @@ def test_settings_out_of_range_are_refused(setting):
 def test_a_selection_that_matches_nothing_is_refused():
     with pytest.raises(SelectionError, match="encoder"):
         MAML(smooth_net(), adapt="encoder.*")
-
-
-def test_a_learned_rate_that_is_no_parameter_gets_its_gradient_too():
-    raw = torch.tensor(-2.0, requires_grad=True)
-    net, tasks = smooth_net(), regression()
-    MAML(net, rule=SGD(torch.nn.functional.softplus(raw)), steps=2)(tasks).loss.backward()
-
-    def loss(shift):
-        with torch.no_grad():
-            return float(MAML(net, rule=SGD(torch.nn.functional.softplus(raw + shift)), steps=2)(tasks).loss)
-
-    assert float(raw.grad) == pytest.approx((loss(1e-5) - loss(-1e-5)) / 2e-5, rel=1e-6)
 
 
 def test_a_rate_for_each_task_that_requires_a_gradient_is_refused_rather_than_ignored():
