@@ -36,6 +36,10 @@ from fastadapt.selection import Selection, select
 from fastadapt.tasks import Task, Tasks, as_groups, as_support, first_tensor, group_by_shape, is_collector
 
 
+_KNOWN: dict[int, dict[str, Any]] = {}
+"""What was looked up in the present turn of a learner. It is no state of the learner, whose state programs watch."""
+
+
 class GradientLearner(Learner):
     """Adapt by gradient steps from a learned initialisation.
 
@@ -79,7 +83,6 @@ class GradientLearner(Learner):
         self.test_steps = steps if test_steps is None else test_steps
         self.norm: Norm = norm
         self.selection = adapt
-        self._known: dict[str, Any] | None = None
         self.rate_names, self.rates, self.rule_parts = learned_tensors(self.rule, self.adapted)
         self.engine: Engine = Engine(route)
         self.layered = bool(batch_norm_layers(model))
@@ -95,18 +98,22 @@ class GradientLearner(Learner):
     def _turn(self) -> Iterator[None]:
         """Let no other thread run the model; what is asked of it several times is looked up once."""
         with turn(self.model):
-            before, self._known = self._known, {}
+            before = _KNOWN.get(id(self))
+            _KNOWN[id(self)] = {}
             try:
                 yield
             finally:
-                self._known = before
+                _KNOWN.pop(id(self))
+                if before is not None:
+                    _KNOWN[id(self)] = before
 
     def _once_a_turn(self, name: str, look: Callable[[], Any]) -> Any:
-        if self._known is None:
+        known = _KNOWN.get(id(self))
+        if known is None:
             return look()
-        if name not in self._known:
-            self._known[name] = look()
-        return self._known[name]
+        if name not in known:
+            known[name] = look()
+        return known[name]
 
     def signature(self) -> dict[str, Any]:
         """Return the facts of `Learner.signature`, with the inner loop's."""

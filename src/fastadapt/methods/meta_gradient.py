@@ -127,11 +127,15 @@ class MetaGradientLearner(GradientLearner):
 
 
 def _refuse_learned_support(groups: list[Tasks]) -> None:
-    """Refuse a support set that requires a gradient where inner gradients are constants, which would drop its share."""
-    if any(name.startswith("support") for group in groups for name in without_graph(group).wanted):
+    """Refuse a support set that requires a gradient where inner gradients are constants: it would get zeros.
+
+    What stands in front of support and query alike, an encoder, gets the query's share, as the parameters do.
+    """
+    wanted = [name for group in groups for name in without_graph(group).wanted]
+    if wanted and not any(name.startswith("query") for name in wanted):
         raise TaskError(
-            "a support set requires a gradient (an encoder in front?), and first order takes inner gradients as "
-            "constants, which would drop its share; take Exact(), or pass the support set detached"
+            "a support set requires a gradient, and first order takes inner gradients as constants, so that it would "
+            "get none; take Exact(), or pass the support set detached"
         )
 
 
