@@ -35,7 +35,6 @@ from fastadapt.rules import Rule, as_rule, rule_name, rule_tensors
 from fastadapt.selection import Selection, select
 from fastadapt.tasks import Task, Tasks, as_groups, as_support, first_tensor, group_by_shape, is_collector
 
-
 _KNOWN: dict[int, dict[str, Any]] = {}
 """What was looked up in the present turn of a learner. It is no state of the learner, whose state programs watch."""
 
