@@ -246,6 +246,8 @@ def as_loss(loss: Any) -> Loss:
         return usable
     needed = _needed(loss)
     named = needed is not None and len(needed) == 2 and needed[0].lower() in FIRST and needed[1].lower() in SECOND
+    if needed == ["embeddings"] and isinstance(loss, nn.Module):  # the losses of metric learning, labels behind it
+        return OnOutput(usable)
     if not (named or _is_of_torch(loss)) or (needed and needed[0] in ("model", "learner", "net", "network")):
         return usable
     if needed is not None and len(needed) != 2:
@@ -276,6 +278,8 @@ def _needed(loss: Any) -> list[str] | None:
     """Return the names of the arguments that a loss can't do without; None where that can't be told."""
     try:
         parameters = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).parameters.values()
+        if any(p.kind is p.VAR_POSITIONAL for p in parameters) and callable(update := getattr(loss, "update", None)):
+            parameters = inspect.signature(update).parameters.values()  # a metric's arguments are named there
     except (TypeError, ValueError):  # made in C++
         return None
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):

@@ -28,7 +28,7 @@ def test_loader_gives_the_numbers_of_the_tasks(collate, workers):
 
 def test_default_collate_stacks_tasks():
     tasks = regression(3)
-    [group] = [default_collate(tasks)]
+    [group] = default_collate(tasks)
     assert isinstance(group, fa.Tasks)
     assert len(group) == 3
     assert torch.equal(group.support[0], torch.stack([t.support[0] for t in tasks]))

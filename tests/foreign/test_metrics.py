@@ -172,6 +172,10 @@ def test_proxies_of_an_inner_loss_are_learned(order):
         z = m(b[0])
         return (z - b[1][:, None].to(z.dtype)).square().mean()
 
+    if order == "first_order":  # where they would never learn, which is said
+        with pytest.raises(fa.FastadaptError, match="would never learn"):
+            fa.MAML(model, outer, inner_loss=inner, rule=fa.SGD(0.2), steps=2, meta_gradient=order)
+        return
     learner = fa.MAML(model, outer, inner_loss=inner, rule=fa.SGD(0.2), steps=2, meta_gradient=order)
     assert any(p is inner.judge.proxies for p in learner.parameters())
     learner(tasks).loss.backward()
