@@ -27,7 +27,7 @@ from fastadapt.atomic import write_text
 from fastadapt.commands.train_table import MOST_STEPS, TableSettings, TableTraining, configure, prepare
 from fastadapt.compare.comparison import compare, plus_minus, tune_adaptation, verdict
 from fastadapt.compare.held_out import Judged, explained_variance, interval
-from fastadapt.evaluate import json_values
+from fastadapt.evaluation_json import json_values
 from fastadapt.methods.gradient import GradientLearner
 from fastadapt.training.checkpoint import best_checkpoint
 

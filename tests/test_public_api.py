@@ -43,6 +43,7 @@ FROZEN_COMMANDS = [
     "demo",
     "list",
     "doctor",
+    "completion",
 ]
 # What a command is made of beside its own file; not a command.
 PARTS_OF_COMMANDS = {"train_table"}
@@ -88,7 +89,7 @@ FROZEN_PRESETS = [
 
 
 def public_names() -> list[str]:
-    body = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")).body
+    body = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8")).body
     return [alias.asname or alias.name for node in body if isinstance(node, ast.ImportFrom) for alias in node.names]
 
 
@@ -98,9 +99,10 @@ CALLABLE = [name for name in NAMES if name != "__version__"]
 
 def test_there_are_at_most_fifty_names_each_once_and_as_itself() -> None:
     assert len(NAMES) == len(set(NAMES)) <= 50
-    body = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")).body
+    body = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8")).body
     imports = [alias for node in body if isinstance(node, ast.ImportFrom) for alias in node.names]
     assert [a.name for a in imports if a.asname != a.name] == []
+    assert sorted(fastadapt.__all__) == sorted(NAMES)
     assert [name for name in NAMES if not hasattr(fastadapt, name)] == []
 
 

@@ -13,9 +13,10 @@ from PIL import Image, ImageDraw
 import fastadapt as fa
 from fastadapt.cli import main
 from fastadapt.data import load_omniglot
-from fastadapt.evaluate import column_of
+from fastadapt.evaluation_json import column_of
 from fastadapt.published.registry import find
-from fastadapt.runs.run_files import SHIPPED, load_run, run_folder, shipped_models
+from fastadapt.runs.run_files import load_run, run_folder
+from fastadapt.runs.shipped import SHIPPED, shipped_models
 from fastadapt.serve.served import load_served
 
 NAMES = ["drawing", "drawing-reptile"]

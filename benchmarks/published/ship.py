@@ -15,7 +15,8 @@ from pathlib import Path
 from fastadapt.atomic import write_folder
 from fastadapt.errors import CheckpointError
 from fastadapt.published.registry import find
-from fastadapt.runs.run_files import MODEL_FILES, SHIPPED, load_run
+from fastadapt.runs.run_files import MODEL_FILES, load_run
+from fastadapt.runs.shipped import SHIPPED
 from fastadapt.training.checkpoint import verify
 
 RESULTS = Path(__file__).parent / "results"

@@ -1,47 +1,9 @@
-"""Meta-learning for PyTorch: learn a new task from a handful of samples in a few gradient steps."""
+"""Meta-learning for PyTorch: learn a new task from a handful of samples in a few gradient steps.
 
-from fastadapt.data.images.classes import ClassImages as ClassImages
-from fastadapt.data.images.omniglot import omniglot_tasks as omniglot_tasks
-from fastadapt.data.sinusoid import Sinusoid as Sinusoid
-from fastadapt.engine.execution import Execution as Execution
-from fastadapt.errors import FastadaptError as FastadaptError
-from fastadapt.evaluate import Evaluation as Evaluation
-from fastadapt.evaluate import Protocol as Protocol
-from fastadapt.evaluate import evaluate as evaluate
-from fastadapt.inner.adapt import Adapted as Adapted
-from fastadapt.inner.adapt import adapt as adapt
-from fastadapt.inner.exact import Exact as Exact
-from fastadapt.inner.first_order import FirstOrder as FirstOrder
-from fastadapt.inner.implicit import Implicit as Implicit
-from fastadapt.learner import Learner as Learner
-from fastadapt.learner import Outcome as Outcome
-from fastadapt.learner import Trace as Trace
-from fastadapt.losses import MSE as MSE
-from fastadapt.losses import CrossEntropy as CrossEntropy
-from fastadapt.losses import cross_entropy as cross_entropy
-from fastadapt.losses import mse as mse
-from fastadapt.methods.maml import MAML as MAML
-from fastadapt.methods.pretrain import Pretrain as Pretrain
-from fastadapt.methods.reptile import Reptile as Reptile
-from fastadapt.nets.conv4 import Conv4 as Conv4
-from fastadapt.nets.mlp import MLP as MLP
-from fastadapt.nets.resnet12 import ResNet12 as ResNet12
-from fastadapt.predictor import Predictor as Predictor
-from fastadapt.rules import SGD as SGD
-from fastadapt.rules import Adam as Adam
-from fastadapt.rules import Clip as Clip
-from fastadapt.rules import Momentum as Momentum
-from fastadapt.runs.predictor_file import load_predictor as load_predictor
-from fastadapt.runs.predictor_file import save_predictor as save_predictor
-from fastadapt.runs.run_files import load_run as load_run
-from fastadapt.selection import select as select
-from fastadapt.tasks import Collector as Collector
-from fastadapt.tasks import Task as Task
-from fastadapt.tasks import Tasks as Tasks
-from fastadapt.tasks import TaskSource as TaskSource
-from fastadapt.tasks import draw as draw
-from fastadapt.tasks import group_by_shape as group_by_shape
-from fastadapt.training.settings import Training as Training
-from fastadapt.training.train import Trained as Trained
-from fastadapt.training.train import meta_train as meta_train
-from fastadapt.version import __version__ as __version__
+The public names are those of `__init__.pyi`. Each is imported when it is first used, so that what needs no tensors
+(`fastadapt --help`, `fastadapt list`) does not wait for torch.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,21 +10,8 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from fastadapt.commands import COMMANDS
 from fastadapt.errors import DivergenceError, FastadaptError
-
-COMMANDS = {
-    "train": "meta-train a preset or on your own images, or go on with a run",
-    "check": "list what is wrong with a folder of images, and what it is enough for",
-    "evaluate": "measure a run on new tasks, with intervals",
-    "reproduce": "train published runs and compare with the papers' numbers",
-    "adapt": "adapt a run to your own samples and save the predictor",
-    "predict": "answer for files with a saved predictor",
-    "report": "draw the pictures of a run, alone or against others",
-    "serve": "serve trained runs: a REST API and a page that uses it",
-    "demo": "draw in the browser and watch a model learn from it",
-    "list": "show the presets and the runs",
-    "doctor": "check the installation, the data and the machine",
-}
 
 USAGE = """usage: fastadapt COMMAND [options]
 

@@ -9,7 +9,7 @@ import inspect
 import json
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fastadapt.data.images.resident import resident
 from fastadapt.errors import ConfigError
+from fastadapt.evaluation_json import json_values
 from fastadapt.layers.norm import Norm, batch_norm_layers
 from fastadapt.learner import Learner
 from fastadapt.tasks import SampleFunction, TaskSource, draw_batch
@@ -173,38 +174,6 @@ class Evaluation:
         if not per_task:
             del record["per_task"]
         return json.dumps(json_values(record), indent=2)
-
-
-def column_of(record: Mapping[str, Any], step: int | None = None) -> int:
-    """Return where the numbers after `step` inner steps stand in the lists of an evaluation that was read from JSON.
-
-    Args:
-        record: what `to_json` wrote.
-        step: inner steps; None is the headline result. A method without inner steps has the one column.
-
-    Raises:
-        KeyError: if the record lacks what every evaluation has.
-        ValueError: if it was not measured after as many steps.
-
-    Example:
-        >>> record = {"mean": [0.2, 0.7, 0.9], "after": [0, 5, 10], "protocol": {"report": None}}
-        >>> column_of(record), column_of(record, 5)
-        (2, 1)
-    """
-    after = record["after"] if "after" in record else list(range(len(record["mean"])))
-    wanted = record["protocol"]["report"] if step is None else step
-    if wanted is None or (step is None and wanted > after[-1]):
-        wanted = after[-1]
-    return after.index(0 if after == [0] else wanted)
-
-
-def json_values(value: Any) -> Any:
-    """Return JSON values with what JSON can't say replaced by the strings "nan", "inf" and "-inf"."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {key: json_values(item) for key, item in value.items()}
-    return [json_values(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def evaluate(

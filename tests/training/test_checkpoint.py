@@ -19,8 +19,8 @@ from fastadapt.training.checkpoint import (
     load_checkpoint,
     prune,
     save_checkpoint,
-    saved_steps,
 )
+from fastadapt.training.saved_steps import saved_steps
 
 
 def make(step: int, score: float | None = None) -> Checkpoint:

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import tyro
 
-from fastadapt.evaluate import column_of
-from fastadapt.published.experiment import Experiment
-from fastadapt.published.registry import EXPERIMENTS
-from fastadapt.runs.presets import PRESETS
-from fastadapt.runs.run_files import shipped_models
-from fastadapt.training.checkpoint import newest_step
+from fastadapt.evaluation_json import column_of
+from fastadapt.published.listing import read_listing
+from fastadapt.runs.shipped import shipped_models
+from fastadapt.training.saved_steps import newest_step
 
 
 @dataclass(frozen=True)
@@ -45,37 +43,28 @@ def found_runs(folder: Path) -> list[dict[str, object]]:
     return runs
 
 
-def claimed(experiment: Experiment) -> str:
-    """Return the published numbers of a run in a few words, each once; nothing where there are none."""
-    percent = experiment.config.data.ways is not None
-    texts = [claim.text(percent=percent) for m in experiment.measurements for claim in m.claims.values()]
-    return ", ".join(dict.fromkeys(texts)) + (" %" if percent and texts else "")
-
-
 def main(argv: Sequence[str]) -> int:
     """Parse the command line and list."""
     settings = tyro.cli(ListSettings, args=list(argv), prog="fastadapt list")
-    runs = found_runs(settings.runs)
+    runs, listing, shipped = found_runs(settings.runs), read_listing(), shipped_models()
+    presets, published = listing["presets"], listing["published"]
     if settings.json:
-        presets = {name: text for name, (text, _) in PRESETS.items()}
-        published = {
-            name: {"what": e.what, "version": e.version, "source": e.source} for name, e in EXPERIMENTS.items()
-        }
-        shipped = shipped_models()
-        print(json.dumps({"presets": presets, "published": published, "shipped": shipped, "runs": runs}, indent=2))
+        known = {name: {key: run[key] for key in ("what", "version", "source")} for name, run in published.items()}
+        told = {name: preset["what"] for name, preset in presets.items()}
+        print(json.dumps({"presets": told, "published": known, "shipped": shipped, "runs": runs}, indent=2))
         return 0
     print("presets (fastadapt train PRESET):")
     print(f"  {'--data FOLDER':<28} your own images, one folder for each class; fastadapt check FOLDER first")
-    for name, (text, config) in PRESETS.items():
-        print(f"  {name:<28} {text}; {config.training.steps:,} steps")
+    for name, preset in presets.items():
+        print(f"  {name:<28} {preset['what']}; {preset['steps']:,} steps")
     print("\npublished runs (fastadapt reproduce NAME):")
-    for name, experiment in EXPERIMENTS.items():
-        numbers = claimed(experiment)
-        said = f"{experiment.what}{f'; published {numbers}' if numbers else ''}"
-        print(f"  {name:<34} {said}{f' (version {experiment.version})' if experiment.version > 1 else ''}")
+    for name, run in published.items():
+        numbers, version = run["claimed"], run["version"]
+        said = f"{run['what']}{f'; published {numbers}' if numbers else ''}"
+        print(f"  {name:<34} {said}{f' (version {version})' if version > 1 else ''}")
     print("\nmodels that come with fastadapt (fastadapt adapt NAME, serve NAME):")
-    for name in shipped_models():
-        print(f"  {name:<34} {EXPERIMENTS[name].what}")
+    for name in shipped:
+        print(f"  {name:<34} {published[name]['what']}")
     print(f"\nruns in {settings.runs}/:" if runs else f"\nno runs in {settings.runs}/")
     for entry in runs:
         print(f"  {entry['run']:<32} step {entry['step']}  {entry['result'] or 'not evaluated yet'}")

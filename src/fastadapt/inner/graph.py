@@ -7,26 +7,29 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 
 from fastadapt.errors import TaskError
 
+_LEAF: Any = type(get_gradient_edge(torch.ones((), requires_grad=True)).node)
 
-def nodes_of(value: Tensor, since: int = 0, beyond: Collection[Any] = ()) -> Iterator[Any]:
-    """Yield every node that `value` was computed by, each once.
+
+def nodes_of(value: Tensor, since: int = 0, beyond: Collection[Any] = ()) -> list[Any]:
+    """Return every node that `value` was computed by, each once.
 
     Only those made since `torch` counted so far, and none of `beyond` or what only they were computed by.
     """
-    seen = {value.grad_fn, *beyond}
-    waiting = [value.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is None:
-            continue
-        yield node
+    if value.grad_fn is None:
+        return []
+    seen = {None, value.grad_fn, *beyond}
+    found: list[Any] = [value.grad_fn]
+    for node in found:  # grows on the way; every task is looked through, so this is written to be fast
         for before, _ in node.next_functions:
-            if before is not None and before not in seen and before._sequence_nr() >= since:
+            if before not in seen:
                 seen.add(before)
-                waiting.append(before)
+                if not since or before._sequence_nr() >= since:
+                    found.append(before)
+    return found
 
 
 def other_leaves(value: Tensor, known: list[Tensor]) -> list[Tensor]:
@@ -41,7 +44,7 @@ def other_leaves(value: Tensor, known: list[Tensor]) -> list[Tensor]:
     computed = {tensor.grad_fn for tensor in known if tensor.grad_fn is not None}
     if value.grad_fn is None:
         return [value] if value.requires_grad and id(value) not in mine else []
-    leaves = (getattr(node, "variable", None) for node in nodes_of(value, beyond=computed))
+    leaves = [node.variable for node in nodes_of(value, beyond=computed) if type(node) is _LEAF]
     return [leaf for leaf in leaves if isinstance(leaf, Tensor) and id(leaf) not in mine]
 
 

@@ -122,3 +122,10 @@ class Experiment:
             beyond = [step for step in measurement.claims if not 0 <= step <= last]
             if beyond:
                 raise ConfigError(f"{self.name}, {measurement.name}: no step {beyond[0]} among the measured 0..{last}")
+
+    @property
+    def claimed(self) -> str:
+        """The published numbers in a few words, each once; nothing where there are none."""
+        percent = self.config.data.ways is not None
+        texts = [claim.text(percent=percent) for m in self.measurements for claim in m.claims.values()]
+        return ", ".join(dict.fromkeys(texts)) + (" %" if percent and texts else "")

@@ -34,8 +34,8 @@ from fastadapt.rules import with_lr
 from fastadapt.runs.config import RunConfig, SinusoidData
 from fastadapt.runs.run_files import LoadedRun, export_model, load_run, read_config, settle
 from fastadapt.tasks import TaskSource
-from fastadapt.training.checkpoint import newest_step, saved_steps
 from fastadapt.training.log import read_metrics
+from fastadapt.training.saved_steps import newest_step, saved_steps
 from fastadapt.training.train import Stop, meta_train
 
 _FEW = (0, 1, 2, 5, 10, 20)

@@ -20,7 +20,7 @@ from fastadapt.errors import ConfigError
 from fastadapt.runs.config import RunConfig
 from fastadapt.runs.presets_folder import LARGEST_SMALL, REPTILE_SHOTS, TRAIN_QUERIES, FolderMethod, folder_preset
 from fastadapt.runs.run_files import read_config
-from fastadapt.training.checkpoint import saved_steps
+from fastadapt.training.saved_steps import saved_steps
 
 logger = logging.getLogger(__name__)
 

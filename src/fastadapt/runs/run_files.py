@@ -25,11 +25,11 @@ from fastadapt.evaluate import Evaluation
 from fastadapt.learner import Learner
 from fastadapt.methods.settings import MAMLMethod
 from fastadapt.runs.config import RunConfig, differences
-from fastadapt.training.checkpoint import best_checkpoint, latest_checkpoint, saved_steps, verify, write_manifest
+from fastadapt.runs.shipped import SHIPPED, shipped_models
+from fastadapt.training.checkpoint import best_checkpoint, latest_checkpoint, verify, write_manifest
+from fastadapt.training.saved_steps import saved_steps
 
 MODEL_FILES = ("learner.safetensors", "model.json")
-SHIPPED = Path(__file__).parents[1] / "shipped"
-"""The models that come with fastadapt; each can be named where a run is asked for."""
 
 
 @dataclass(frozen=True)
@@ -196,11 +196,6 @@ def settle(folder: Path, config: RunConfig) -> None:
     elif folder.is_dir() and any(folder.iterdir()) and not path.is_file():
         raise ConfigError(f"{folder} is not empty and not a run; choose another --run")
     write_text(path, config.to_json() + "\n")
-
-
-def shipped_models() -> list[str]:
-    """Return the names of the models that come with fastadapt."""
-    return sorted(path.parent.name for path in SHIPPED.glob("*/model.json"))
 
 
 def run_folder(run: Path | str) -> Path:

@@ -7,7 +7,6 @@
 
 import json
 import logging
-import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from fastadapt.atomic import sha256, write_folder
 from fastadapt.errors import CheckpointError
+from fastadapt.training.saved_steps import saved_steps
 
 FORMAT = 1
 FILES = ("learner.safetensors", "optimizer.safetensors", "state.json")
@@ -162,20 +162,6 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         return Checkpoint(int(state["step"]), learner, optimizer, state["state"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise CheckpointError(f"{folder} can't be read ({error})") from None
-
-
-def newest_step(folder: Path) -> int:
-    """Return the highest step among the checkpoints below `folder`, 0 if there is none."""
-    found = saved_steps(folder)
-    return int(found[0].name.removeprefix("step-")) if found else 0
-
-
-def saved_steps(folder: Path) -> list[Path]:
-    """Return the checkpoint folders below `folder`, newest first, whether valid or not."""
-    if not folder.is_dir():
-        return []
-    found = [path for path in folder.iterdir() if re.fullmatch(r"step-\d{8,}", path.name) and path.is_dir()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
 
 
 def _valid(folder: Path) -> Iterator[Checkpoint]:
