@@ -1,4 +1,7 @@
+import os
 import random
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # also of the programs that tests start
 
 import numpy as np
 import pytest

@@ -100,7 +100,7 @@ def test_the_documented_change_to_maml_is_one_line_of_one_file(empty_folder, mon
     assert torch.equal(grads[0], grads[1]) and not torch.allclose(grads[0], grads[2])
 
 
-@pytest.mark.parametrize("kind", ["regression", "ragged"])
+@pytest.mark.parametrize("kind", ["regression", pytest.param("ragged", marks=pytest.mark.slow)])
 def test_the_documented_learner_passes_the_conformance_suite(kind, empty_folder, double):
     torch.set_default_dtype(torch.float32)
     learner = run_page(ROOT / "docs" / "write_a_method.md")["MultiStepMAML"]

@@ -58,6 +58,15 @@ def test_the_example_with_own_images_runs_and_goes_on(tmp_path):
     assert again.returncode == 0 and "going on from step 4" in again.stderr
 
 
+@pytest.mark.parametrize("name, said", [("own_series", "protocol machines-v1"), ("own_text", "protocol readers-v1")])
+def test_the_examples_of_series_and_text_run(name, said, tmp_path):
+    tasks = ["--tasks", "10"] if name == "own_series" else []
+    command = [sys.executable, str(FOLDER / f"{name}.py"), "--steps", "3", *tasks]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout and "95 % CI" in done.stdout
+
+
 def test_the_table_example_runs(tmp_path):
     command = [
         sys.executable,

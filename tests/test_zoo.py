@@ -205,7 +205,10 @@ def assert_it_learns(learner, batch, steps):
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("name", ZOO)
+LONG = ("resnet12", "conv4_max_same")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in LONG else []) for n in ZOO])
 def test_it_meta_trains_in_float32_and_says_once_why_it_takes_the_loop(name, told):
     build, shape, falls_back = ZOO[name]
     learner = MAML(build(), CrossEntropy(), rule=SGD(0.2), steps=2)

@@ -22,6 +22,7 @@ class Entry:
         has_route: it takes `route=`.
         kinds: the kinds of task it is for; None is all.
         has_steps: it takes inner steps.
+        setting: it is another setting of a method above: beyond one kind of task it is checked on demand.
     """
 
     build: Callable[..., Learner]
@@ -29,6 +30,7 @@ class Entry:
     has_route: bool = True
     kinds: tuple[str, ...] | None = None
     has_steps: bool = True
+    setting: bool = False
 
 
 def of(cls, **settings):
@@ -38,19 +40,19 @@ def of(cls, **settings):
 CLASSES = ("classification",)
 LEARNERS = {
     "maml": Entry(of(MAML, rule=SGD(0.1), steps=2)),
-    "maml_adam": Entry(of(MAML, rule=Adam(0.01, beta1=0.9), steps=2)),
+    "maml_adam": Entry(of(MAML, rule=Adam(0.01, beta1=0.9), steps=2), setting=True),
     "fomaml": Entry(of(MAML, rule=SGD(0.1), steps=2, meta_gradient="first_order")),
-    "imaml": Entry(of(MAML, rule=SGD(0.1), steps=8, meta_gradient=Implicit(strength=1.0, cg_steps=5))),
-    "maml_segments": Entry(of(MAML, rule=SGD(0.1), steps=3, meta_gradient=Exact(segment=2))),
-    "maml_minibatch": Entry(of(MAML, rule=SGD(0.1), steps=3, batch=3), shuffles=True),
+    "imaml": Entry(of(MAML, rule=SGD(0.1), steps=3, meta_gradient=Implicit(strength=1.0, cg_steps=2))),
+    "maml_segments": Entry(of(MAML, rule=SGD(0.1), steps=3, meta_gradient=Exact(segment=2)), setting=True),
+    "maml_minibatch": Entry(of(MAML, rule=SGD(0.1), steps=3, batch=3), shuffles=True, setting=True),
     "anil": Entry(of(MAML, rule=SGD(0.1), steps=2, adapt="head")),
-    "boil": Entry(of(MAML, rule=SGD(0.1), steps=2, adapt="body", test_steps=3)),
+    "boil": Entry(of(MAML, rule=SGD(0.1), steps=2, adapt="body", test_steps=3), setting=True),
     "reptile": Entry(of(Reptile, rule=SGD(0.1), steps=3)),
-    "reptile_minibatch": Entry(of(Reptile, rule=SGD(0.1), steps=3, batch=3), shuffles=True),
-    "reptile_mean": Entry(of(Reptile, rule=Momentum(0.1), steps=3, inner_state="mean")),
-    "reptile_serial": Entry(of(Reptile, rule=SGD(0.1), steps=3, inner_state="serial")),
+    "reptile_minibatch": Entry(of(Reptile, rule=SGD(0.1), steps=3, batch=3), shuffles=True, setting=True),
+    "reptile_mean": Entry(of(Reptile, rule=Momentum(0.1), steps=3, inner_state="mean"), setting=True),
+    "reptile_serial": Entry(of(Reptile, rule=SGD(0.1), steps=3, inner_state="serial"), setting=True),
     "foml": Entry(of(FOML, rule=SGD(0.1), steps=3)),
-    "foml_tail": Entry(of(FOML, rule=SGD(0.1), steps=3, batch=3, tail=2), shuffles=True),
+    "foml_tail": Entry(of(FOML, rule=SGD(0.1), steps=3, batch=3, tail=2), shuffles=True, setting=True),
     "pretrain": Entry(of(Pretrain, rule=SGD(0.1), test_steps=2)),
     "fine_tune": Entry(of(FineTune, classes=2, lr=0.1, decay=0.5, test_steps=2), kinds=CLASSES),
     "fine_tune_transductive": Entry(of(FineTune, classes=2, lr=0.1, test_steps=2, norm="transductive"), kinds=CLASSES),

@@ -14,10 +14,18 @@ from fastadapt.errors import ConfigError
 pytestmark = pytest.mark.usefixtures("double")
 
 
-CASES = [(name, kind) for name, entry in LEARNERS.items() for kind in entry.kinds or KINDS]
+CASES = [
+    pytest.param(
+        (name, kind),
+        id=f"{name}-{kind}",
+        marks=[pytest.mark.slow] if entry.setting and kind != "classification" else [],
+    )
+    for name, entry in LEARNERS.items()
+    for kind in entry.kinds or KINDS
+]
 
 
-@pytest.fixture(params=CASES, ids="-".join)
+@pytest.fixture(params=CASES)
 def case(request):
     return request.param
 

@@ -42,6 +42,7 @@ from fastadapt.engine.routes import (
     singly,
     vmapped,
 )
+from fastadapt.engine.shapes import ALONE, Forms, standing
 from fastadapt.engine.watch import Watch
 from fastadapt.errors import FastadaptError
 from fastadapt.inner.calculus import Captured, able_to_differentiate, differentiable
@@ -55,9 +56,6 @@ MOST_SHAPES, MOST_COUNTS = 16, 4
 """Shapes of task, and numbers of tasks run at once of one shape, that are compiled; others run eagerly."""
 WORTH_COMPILING = 300.0
 """Seconds of eager work ahead from which "auto" compiles; a compilation takes 10 to 100 seconds."""
-ALONE = "a single task"
-"""Why the loop was taken without a look at vmap, whose first call takes seconds; trainings and more tasks look."""
-
 OTHERS = "the loss depends on tensors that require a gradient beside the learner's own (a closure?)"
 """Why the loop was taken, which alone can find such tensors."""
 
@@ -83,7 +81,7 @@ class Engine:
         self._compiled: dict[Any, Compiled] = {}
         self._whole: dict[Any, Whole] = {}
         self._counts: dict[Any, set[int]] = {}
-        self._forms: set[Any] = set()
+        self._forms = Forms()
         self._eager, self._in_state = dict[Any, Plan](), dict[Any, Plan]()
         self._watches: dict[Any, Watch] = {}
         self._explained = False
@@ -123,6 +121,7 @@ class Engine:
         pieces: bool = False,
         owner: Any = None,
         captured: Captured | None = None,
+        alone: bool = False,
     ) -> tuple[Any, Any]:
         """Return `(mean over tasks of the first result, stack over tasks of the second)`.
 
@@ -136,22 +135,24 @@ class Engine:
             pieces: whether `f` only calls pieces through its runner, so that it can be compiled.
             owner: the learner, whose code's Python state is watched; without it nothing is compiled.
             captured: gathers the gradients of what `f` depends on beside its arguments, which the loop alone finds.
+            alone: whether so few tasks have this shape that "auto" takes the loop, see `engine.shapes`.
         """
         if torch.is_inference_mode_enabled():
             with able_to_differentiate():
                 support, query, state, extra = differentiable((tasks.support, tasks.query, state, extra))
                 tasks = replace(tasks, support=support, query=query)
-                return self(f, state, tasks, extra, model, key, pieces, owner, captured)
+                return self(f, state, tasks, extra, model, key, pieces, owner, captured, alone)
         home = next((p.device for p in model.parameters()), torch.device("cpu"))
         with precision(self.execution.precision, tasks, home):
-            if not tasks.stacked or self._in_many_forms(tasks):
+            if not tasks.stacked or (alone and self._picks) or self._forms.many(tasks, self.route):
                 return self._looped(f, state, tasks, extra, captured)
             leaves = [leaf for leaf in pytree.tree_leaves((tasks.support, tasks.query)) if isinstance(leaf, Tensor)]
             key = (key, tuple((tuple(leaf.shape[1:]), leaf.dtype) for leaf in leaves))
             if tasks.constants:  # a program would freeze them, and each may lead to another computation
                 key, pieces = (*key, tasks.constants), False
-            plan = self.plans.get(key)
-            if plan is None or (plan.why == ALONE and self._looks(tasks, key)):
+            several = len(tasks) > 1 or self.calls_ahead > 0
+            plan = standing(self.plans, key, recorded=self._recorded, several=several, picks=self._picks)
+            if plan is None:
                 plan = self._choose(f, state, tasks, extra, model, key, pieces, self._watch(key, model, owner))
                 self.plans[key] = plan
             if plan.compile == "off":
@@ -168,12 +169,6 @@ class Engine:
                 with undisturbed(tasks):
                     self._compile(plan.compile, f, state, tasks, extra, model, key, number)
             return self._run(self._in_state[place], f, state, tasks, extra, place, captured)
-
-    def _in_many_forms(self, tasks: Tasks) -> bool:
-        """Return whether what rides along differs so often (a name for each task) that looking at routes can't pay."""
-        if any(constant != (type(None), "None") for constant in tasks.constants):
-            self._forms.add(tasks.constants)
-        return bool(tasks.constants) and len(self._forms) > MOST_SHAPES and self.route != "vmap"
 
     def _run(
         self,
@@ -207,9 +202,10 @@ class Engine:
             return in_chunks(plan.chunk, tasks, extra, lambda few, rest: vmapped(f, state, few, rest, segment))
         return self._looped(f, state, tasks, extra, captured)
 
-    def _looks(self, tasks: Tasks, key: Any) -> bool:
-        """Return whether a plan is to be made by looking at the routes, or recalled."""
-        return len(tasks) > 1 or self.calls_ahead > 0 or described(key) in self._recorded
+    @property
+    def _picks(self) -> bool:
+        """Whether neither the route nor programs were asked for."""
+        return self.route == "auto" and self.execution.compile in ("auto", "off")
 
     def _programs(self, plan: Plan, key: Any) -> Compiled:
         if key not in self._compiled:
@@ -254,7 +250,7 @@ class Engine:
             elif recorded is not None:
                 plan = Plan(**{**recorded, "compile": "off"})
             else:
-                plan = self._choose_route(f, state, tasks, extra, model, measure=not compiles)
+                plan = self._choose_route(f, state, tasks, extra, model, key, measure=not compiles)
             if torch.is_grad_enabled():
                 self._seen.check(model)
             if self._seen.tensors:
@@ -286,7 +282,7 @@ class Engine:
         return plan
 
     def _choose_route(
-        self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, model: nn.Module, measure: bool
+        self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, model: nn.Module, key: Any, measure: bool
     ) -> Plan:
         if self.route == "loop":
             return Plan("loop", why="asked for")
@@ -294,6 +290,9 @@ class Engine:
             return Plan("loop", why="convolutions on a CPU")  # what a vmap of them would take needn't be tried
         if self.route == "auto" and measure and len(tasks) == 1 and not self.calls_ahead:
             return Plan("loop", why=ALONE)
+        failed = next((p for known, p in self.plans.items() if known[0] == key[0] and not p.vmap_runs), None)
+        if self.route == "auto" and failed is not None:  # nor will it run tasks of another shape
+            return self._explain(failed.why)
         few, some = first(2, tasks, extra)
         memory = PeakBytes()
         try:

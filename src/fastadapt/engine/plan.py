@@ -22,6 +22,8 @@ class Plan:
     compile: Literal["off", "trace", "on"] = "off"
     why: str = ""
     vmap_runs: bool = True
+    came: int = 0
+    """How often a shape has come that is not worth a look yet."""
 
     def in_words(self, tasks: int) -> str:
         """Return what a person wants to know of it."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from fastadapt.engine.engine import Engine, TaskFunction
+from fastadapt.engine.shapes import scattered
 from fastadapt.inner.calculus import Captured
 from fastadapt.inner.runner import Runner
 from fastadapt.inner.trajectory import random_state, set_random_state
@@ -73,6 +74,7 @@ class Running:
         total: Any = None
         stacked = []
         captured = Captured()
+        alone = scattered([group.tasks for group in groups])
         for group in groups:
             tasks = group.tasks
             rest = {name: torch.stack([value[p] for p in tasks.positions]) for name, value in extra.items()}
@@ -81,7 +83,7 @@ class Running:
             pieced = pieces and not group.asked
             with unchanged((tasks.support, tasks.query), self.learner.model):
                 mean, each = self.engine(
-                    f, state, tasks, rest, self.learner.model, known, pieced, self.learner, captured
+                    f, state, tasks, rest, self.learner.model, known, pieced, self.learner, captured, alone
                 )
             if len(groups) > 1:
                 share = len(tasks) / count
