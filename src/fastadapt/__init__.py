@@ -1,5 +1,7 @@
 """Meta-learning for PyTorch: learn a new task from a handful of samples in a few gradient steps."""
 
+from fastadapt.checks.learner import check_learner as check_learner
+from fastadapt.checks.tasks import check_tasks as check_tasks
 from fastadapt.data.images.classes import ClassImages as ClassImages
 from fastadapt.data.images.omniglot import omniglot_tasks as omniglot_tasks
 from fastadapt.data.sinusoid import Sinusoid as Sinusoid

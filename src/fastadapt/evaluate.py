@@ -7,6 +7,7 @@ and named, never dropped in silence.
 
 import inspect
 import json
+import logging
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +22,10 @@ from fastadapt.data.images.resident import resident
 from fastadapt.errors import ConfigError
 from fastadapt.layers.norm import Norm, batch_norm_layers
 from fastadapt.learner import Learner
-from fastadapt.tasks import SampleFunction, TaskSource, draw_batch
+from fastadapt.not_finite import faults_of_data, listed
+from fastadapt.tasks import SampleFunction, Tasks, TaskSource, draw_batch
 
+logger = logging.getLogger("fastadapt")
 Z95 = 1.959963984540054
 """The 97.5 % point of the normal distribution."""
 
@@ -285,6 +288,7 @@ def measure(
     device = next((p.device for p in learner.parameters()), torch.device("cpu"))
     source = resident(source, device)
     columns: dict[str, list[Tensor]] = {}
+    told = False
     cuda = [device] if device.type == "cuda" else []
     for first in range(0, protocol.tasks, meta_batch):
         if stop():
@@ -294,9 +298,26 @@ def measure(
         with torch.random.fork_rng(devices=cuda):
             torch.manual_seed((protocol.seed * 1_000_003 + first) % 2**63)  # whatever is random inside repeats
             trace = learner.trace([group.to(device) for group in tasks], protocol.steps, protocol.norm, **chosen)
+        if not told and not bool(torch.isfinite(trace.losses).all()):
+            told = _tell(tasks, indices, protocol)
         for name, value in {"loss": trace.losses, **trace.metrics}.items():
             columns.setdefault(name, []).append(value.double().cpu())
     return {name: torch.cat(rows).numpy() for name, rows in columns.items()}
+
+
+def _tell(tasks: list[Tasks], numbers: Sequence[int], protocol: Protocol) -> bool:
+    """Say which tasks have data that are not finite, and return whether there are any."""
+    faults = faults_of_data(tasks, numbers)
+    if faults:
+        logger.warning(
+            "the data of a task are not finite, and nor is what is measured: %s, of the stream (seed %d, %r); "
+            "leave such "
+            "samples out, or fill them in",
+            listed(faults),
+            protocol.seed,
+            protocol.split,
+        )
+    return bool(faults)
 
 
 def summarise(
