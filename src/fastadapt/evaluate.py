@@ -11,13 +11,15 @@ import logging
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fastadapt.answers import Seen, counted, together
+from fastadapt.by_class import ByClass, Tally
 from fastadapt.data.images.resident import resident
 from fastadapt.errors import ConfigError
 from fastadapt.layers.norm import Norm, batch_norm_layers
@@ -112,6 +114,8 @@ class Evaluation:
         losses: mean query loss, one number for each number of steps.
         per_task: the metric of every task, `[tasks][k+1]`.
         after: the numbers of inner steps that the entries of each list belong to; 0..k unless fewer were asked for.
+        by_class: accuracy class by class and balanced over classes, where a task has more queries of one class than of
+            another; None where all have as many, so that it would say the same.
     """
 
     protocol: Protocol
@@ -128,6 +132,7 @@ class Evaluation:
     losses: list[float]
     per_task: list[list[float]]
     after: list[int]
+    by_class: ByClass | None = None
 
     @property
     def step(self) -> int:
@@ -165,8 +170,9 @@ class Evaluation:
         """Return one line a person can read."""
         kind = "transductive" if self.transductive else "not transductive"
         bad = f", {self.nonfinite[self.column]} non-finite" if self.nonfinite[self.column] else ""
+        more = "" if self.by_class is None else f", {self.by_class} as classes are unequal,"
         return (
-            f"{self.metric} {self.result:.4f} ± {self.half:.4f} (95 % CI, {len(self.per_task)} tasks{bad}) "
+            f"{self.metric} {self.result:.4f} ± {self.half:.4f} (95 % CI, {len(self.per_task)} tasks{bad}){more} "
             f"after {self.step} inner steps; protocol {self.protocol.name}, {kind}, norm {self.norm}"
         )
 
@@ -175,6 +181,8 @@ class Evaluation:
         record: dict[str, Any] = asdict(self)
         if not per_task:
             del record["per_task"]
+        if self.by_class is None:
+            del record["by_class"]
         return json.dumps(json_values(record), indent=2)
 
 
@@ -217,6 +225,7 @@ def evaluate(
     *,
     meta_batch: int = 25,
     after: Sequence[int] | None = None,
+    seen: Seen | None = None,
 ) -> Evaluation:
     """Adapt to each of many tasks and judge the queries after 0, 1, ..., k inner steps.
 
@@ -227,6 +236,7 @@ def evaluate(
         meta_batch: tasks at a time; bounds memory, changes no result beyond rounding.
         after: judge only after these numbers of inner steps, and after the protocol's headline. Where each query is
             answered beside the support set, judging after each of 50 steps costs more than adapting.
+        seen: `seen(numbers, tasks, trace)`, called as the tasks come, to keep what was answered.
 
     Returns:
         The evaluation; `print` it for one line.
@@ -246,9 +256,12 @@ def evaluate(
     """
     protocol = protocol if protocol is not None else Protocol()
     after = None if after is None else with_headline(after, protocol, learner)
-    table = measure(learner, source, protocol, meta_batch, after=after)
+    tally = Tally()
+    looks = [counted(tally, protocol.report, after), *([] if seen is None else [seen])]
+    table = measure(learner, source, protocol, meta_batch, after=after, seen=together(looks))
     assert table is not None  # nothing asked it to stop
-    return summarise(table, protocol, learner, after)
+    result = summarise(table, protocol, learner, after)
+    return replace(result, by_class=tally.result()) if result.metric == "accuracy" and tally.unequal else result
 
 
 def with_headline(after: Sequence[int], protocol: Protocol, learner: Learner) -> list[int]:
@@ -272,8 +285,11 @@ def measure(
     meta_batch: int = 25,
     stop: Callable[[], bool] = lambda: False,
     after: Sequence[int] | None = None,
+    seen: Seen | None = None,
 ) -> dict[str, np.ndarray] | None:
     """Return per-task columns `{"loss": [n, k+1], metric: [n, k+1]}`, or None if `stop()` said so in between.
+
+    `seen` is shown the numbers of some tasks, the tasks and their trace, as they come.
 
     Raises:
         ConfigError: if `meta_batch` is below 1, or `after` is no selection of the protocol's steps.
@@ -298,6 +314,8 @@ def measure(
         with torch.random.fork_rng(devices=cuda):
             torch.manual_seed((protocol.seed * 1_000_003 + first) % 2**63)  # whatever is random inside repeats
             trace = learner.trace([group.to(device) for group in tasks], protocol.steps, protocol.norm, **chosen)
+        if seen is not None:
+            seen(indices, tasks, trace)
         if not told and not bool(torch.isfinite(trace.losses).all()):
             told = _tell(tasks, indices, protocol)
         for name, value in {"loss": trace.losses, **trace.metrics}.items():
