@@ -94,6 +94,8 @@ def _cure(output: Tensor, y: Tensor, axis: int, indices: tuple[int, ...], whole:
         return f"class indices are whole numbers; write y.long() if these are 0..{output.shape[axis] - 1}"
     if tuple(y.shape) == (*indices, 1) and indices:
         return f"class indices {indices} have no axis of their own; write y.squeeze(-1){'' if whole else '.long()'}"
+    if tuple(y.shape) == (*output.shape[:axis], 1, *output.shape[axis + 1 :]):
+        return f"class indices {indices} have no axis of classes; write y.squeeze({axis}){'' if whole else '.long()'}"
     if output.dim() > 2 and y.shape == output.shape[:-1]:
         return "the classes of this output seem to be its last axis; return output.movedim(-1, 1) from the network"
     if y.dim() == output.dim() and y.shape[:axis] == output.shape[:axis] and y.shape[axis] > 1:

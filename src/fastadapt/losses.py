@@ -224,8 +224,8 @@ class OnOutput(nn.Module):
                 f"the loss {self.called} is applied to (model(x), y), and the model returned a {type(output).__name__} "
                 f"instead of a tensor; {WRITE} that takes what it needs from it"
             )
-        if not isinstance(y, Tensor):
-            return self.criterion(output, y)
+        if self._takes.targets != "any":
+            check_tensors(output, y, self)
         if self._takes.targets == "numbers":
             check_same_shape(output, y)
             y = as_numbers(output, y)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fastadapt.checks.tasks import undisturbed
+from fastadapt.engine.engine import Engine
 from fastadapt.errors import FastadaptError, LearnerError
 from fastadapt.learner import Learner, Outcome, Trace
 from fastadapt.tasks import SampleFunction, Task, Tasks, TaskSource, as_groups, draw, first_tensor
@@ -32,8 +33,11 @@ class Looked:
     tasks: list[Task]
 
     def copy(self) -> Learner:
-        """Return a copy in training mode."""
-        return copy.deepcopy(self.learner).train()
+        """Return a copy in training mode, which runs its tasks one after another: to choose a route takes longer."""
+        twin = copy.deepcopy(self.learner).train()
+        if isinstance(getattr(twin, "engine", None), Engine):
+            twin.engine = Engine("loop")
+        return twin
 
     @property
     def support(self) -> Any:
@@ -112,10 +116,10 @@ def _forward(looked: Looked) -> Iterator[str]:
         return
     if not bool(torch.isfinite(outcome.losses).all()):
         yield f"a loss is not finite: {[round(v, 4) for v in outcome.losses.tolist()]}"
-    elif not torch.allclose(outcome.loss, outcome.losses.mean(), rtol=1e-3, atol=1e-6):
+    elif not torch.allclose(outcome.loss.detach(), outcome.losses.detach().mean(), rtol=1e-3, atol=1e-6):
         yield (
             f"its loss {float(outcome.loss.detach()):.6g} is not the mean of its losses "
-            f"{float(outcome.losses.mean()):.6g}"
+            f"{float(outcome.losses.detach().mean()):.6g}"
         )
     for name, value in outcome.metrics.items():
         if not isinstance(value, Tensor) or value.shape != (count,):

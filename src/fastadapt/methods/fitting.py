@@ -16,7 +16,7 @@ from fastadapt.layers.copied import copied
 from fastadapt.layers.settled import inside_a_transform
 from fastadapt.losses import MSE, CrossEntropy, OnOutput
 from fastadapt.not_finite import not_finite
-from fastadapt.tasks import Tasks, as_support
+from fastadapt.tasks import Tasks, as_support, first_tensor, map_tensors
 
 _ANSWERS: "weakref.WeakKeyDictionary[nn.Module, tuple[int, ...]]" = weakref.WeakKeyDictionary()
 """Of each network, the shape of what it answered to the first batch."""
@@ -72,7 +72,7 @@ def _check_finite(learner: Any, support: Any) -> None:
     )
     if isinstance(support[1], Tensor) and not_finite(support[1], "") and _reads_every_target(learner.inner_loss):
         raise told
-    answer = _answer(learner.model, support[0]) if isinstance(support[0], Tensor) else None
+    answer = _answer(learner.model, support[0])
     if answer is not None and not_finite(answer, ""):
         raise told
 
@@ -89,14 +89,14 @@ def _is_ours(learner: Any, objective: str) -> bool:
 
 def _check(model: nn.Module, loss: Any, batch: Any, positions: tuple[int, ...] | None, side: str) -> None:
     """Raise for a batch `(x, y)`, whose tensors have a task axis where there are positions."""
-    if not (isinstance(batch, (tuple, list)) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)):
+    if not (isinstance(batch, (tuple, list)) and len(batch) == 2 and isinstance(batch[1], Tensor)):
         return
-    x, y = (part.detach() for part in batch)
+    x, y = batch[0], batch[1].detach()
     tasks = y.shape[0] if positions is not None else 1
     if positions is not None:
         if y.dim() < 2 or not y.shape[1]:
             return
-        x, y = x[0], y.flatten(0, 1)
+        x, y = map_tensors(lambda leaf: leaf[0], x), y.flatten(0, 1)
     if y.dim() == 0 or not y.numel() or y.shape[0] % tasks:
         return
     known = _ANSWERS.get(model)
@@ -119,12 +119,13 @@ def _check(model: nn.Module, loss: Any, batch: Any, positions: tuple[int, ...] |
 
 def _comparable(answer: tuple[int, ...], y: Tensor) -> bool:
     """Return whether labels have as many axes as class indices, or class probabilities, of such an answer."""
-    return y.dim() in (len(answer) - 1, len(answer))
+    return y.dim() == len(answer) - 1 or (y.dim() == len(answer) and y.shape[1] == answer[1])
 
 
-def _answer(model: nn.Module, x: Tensor) -> Tensor | None:
+def _answer(model: nn.Module, x: Any) -> Tensor | None:
     """Return what a copy of the network answers, None where it can't be asked like this."""
-    devices = [x.device] if x.device.type == "cuda" else []
+    first = first_tensor(x)
+    devices = [first.device] if first is not None and first.device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices=devices), torch.no_grad():
             output = copied(model).eval()(x)

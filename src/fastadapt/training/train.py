@@ -199,7 +199,8 @@ def meta_train(
             drawn = draw_batch(source, seed=training.seed, split="train", indices=numbers)
             tasks = [group.to(device) for group in drawn]
             if not step:
-                for note in first_look(source, drawn, numbers, training.seed, validation):
+                beside = validation if training.validate_every else None
+                for note in first_look(source, drawn, numbers, training.seed, learner, beside):
                     logger.warning("a note on the tasks: %s", note)
             scale = training.rate(step) / training.lr if training.lr else 1.0
             for group, base in zip(optimizer.param_groups, base_rates, strict=True):
