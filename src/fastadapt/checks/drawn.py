@@ -108,6 +108,16 @@ def matches(ours: Side, theirs: Sequence[Side]) -> Iterator[tuple[int, int, int]
             places.setdefault(key, []).append((which, there))
     for row, key in enumerate(ours.keys):
         for which, there in places.get(key, []):
-            if theirs[which].x.shape[1:] == ours.x.shape[1:] and torch.equal(ours.x[row], theirs[which].x[there]):
+            if _one_sample(ours, row, theirs[which], there):
                 yield row, which, there
                 break
+
+
+def _one_sample(ours: Side, row: int, theirs: Side, there: int) -> bool:
+    """Return whether two rows are one sample: equal inputs, and equal targets where these are no numbers of classes."""
+    if ours.x.shape[1:] != theirs.x.shape[1:] or not torch.equal(ours.x[row], theirs.x[there]):
+        return False
+    numbers = ours.y.is_floating_point() and ours.y.shape[1:] == theirs.y.shape[1:] and ours.classes is None
+    return (
+        not numbers or max(row - len(ours.y), there - len(theirs.y)) >= 0 or torch.equal(ours.y[row], theirs.y[there])
+    )

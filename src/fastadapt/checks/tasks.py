@@ -20,6 +20,8 @@ from fastadapt.tasks import SampleFunction, Tasks, TaskSource, draw, draw_batch
 
 _FIRST = 8
 """Tasks of the first meta-batch that a training looks at."""
+_WIDE, _SHARE = 16, 0.1
+"""Numbers in a row from which on two are not alike by chance; and the share of shorter ones that is no chance."""
 
 
 @dataclass(frozen=True)
@@ -360,7 +362,9 @@ def _shared_rows(ours: Sequence[Drawn], theirs: Sequence[Drawn], split: str, nam
                 row, there, _ = found[0]
                 first = f"{which} row {row} of task {one.number} is in task {owners[there][0]} of {name!r}"
     inside = sum(len(s.keys) - len(set(s.keys)) for one in ours for s in one.sides.values())
-    if first is not None and hits > 2 * inside:  # else rows repeat all over anyhow
+    wide = any(side.x[0].numel() >= _WIDE for side in sides)
+    # else rows repeat all over anyhow, or short ones by chance
+    if first is not None and hits > 2 * inside and (wide or hits > _SHARE * rows):
         yield Finding(
             False,
             f"{hits} of {rows} samples of {split!r} are also in tasks of {name!r} ({first}), so that what is "
