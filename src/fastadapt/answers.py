@@ -101,8 +101,8 @@ class Answers:
             self.records.append(record)
 
     def _origin(self, number: int) -> Origin | None:
-        origin = getattr(self.source, "origin", None)
-        return origin(task_rng(self.seed, self.split, number)) if callable(origin) else None
+        origin: Any = getattr(self.source, "origin", None)
+        return None if origin is None else origin(task_rng(self.seed, self.split, number))
 
 
 def answered(output: Any, truth: Any, classes: bool, origin: Origin | None = None) -> dict[str, Any]:

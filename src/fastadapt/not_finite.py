@@ -102,7 +102,7 @@ def _kept(leaf: Any) -> list[tuple[str, Any]]:
     """Return what an object of data keeps, by name: a graph says so itself."""
     listed = getattr(leaf, "to_dict", None)
     try:
-        items = listed() if callable(listed) else getattr(leaf, "__dict__", {})
+        items: Any = listed() if callable(listed) else getattr(leaf, "__dict__", {})
         return list(items.items())
     except Exception:  # an object that can't be looked into has nothing to be blamed for
         return []

@@ -156,6 +156,18 @@ def test_good_sources_are_let_alone():
         assert fa.check_tasks(source) == []
 
 
+def test_whole_numbers_that_are_amounts_are_no_classes(caplog):
+    def counts(rng):
+        y = torch.from_numpy(rng.integers(1, 40, 20))[:, None]
+        x = y + torch.from_numpy(rng.normal(size=(20, 1)))
+        return fa.Task((x[:10].float(), y[:10, 0]), (x[10:].float(), y[10:, 0]))
+
+    learner = fa.MAML(nn.Sequential(nn.Linear(1, 1), nn.Flatten(0)), rule=fa.SGD(1e-4))
+    assert fa.check_tasks(counts, learner=learner) == []
+    fa.meta_train(learner, counts, fa.Training(steps=1, meta_batch=4), quiet=True)
+    assert "a note on the tasks" not in caplog.text
+
+
 def test_the_global_generators_are_left_as_they_were():
     torch.manual_seed(3), np.random.seed(3)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()

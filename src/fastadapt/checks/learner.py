@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from fastadapt.checks.tasks import undisturbed
 from fastadapt.engine.engine import Engine
@@ -34,7 +35,7 @@ class Looked:
 
     def copy(self) -> Learner:
         """Return a copy in training mode, which runs its tasks one after another: to choose a route takes longer."""
-        twin = copy.deepcopy(self.learner).train()
+        twin: Any = copy.deepcopy(self.learner).train()
         if isinstance(getattr(twin, "engine", None), Engine):
             twin.engine = Engine("loop")
         return twin
@@ -94,7 +95,8 @@ def check_learner(learner: Learner, tasks: TaskSource | SampleFunction | Sequenc
 
 def _listed(tasks: Any) -> list[Task]:
     if isinstance(tasks, TaskSource) or (callable(tasks) and not isinstance(tasks, (Task, Tasks))):
-        tasks = draw(tasks, seed=0, split="train", indices=range(_TASKS))
+        source: Any = tasks
+        tasks = draw(source, seed=0, split="train", indices=range(_TASKS))
     listed = [task for group in as_groups(tasks) for _, task in zip(group.positions, group, strict=True)]
     if len(listed) < 2:
         raise LearnerError(
@@ -310,7 +312,7 @@ def _changed(before: dict[str, Any], learner: Learner) -> str | None:
 
 
 def _tensors(batch: Any) -> list[Tensor]:
-    return [leaf for leaf in torch.utils._pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
+    return [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
 
 
 def _shape(value: Any) -> str:

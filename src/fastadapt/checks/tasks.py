@@ -2,42 +2,24 @@
 
 import copy
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils import _pytree as pytree
 
-from fastadapt.checks.drawn import Drawn, Side, matches, same_data
+from fastadapt.checks.drawn import Drawn, same_data
+from fastadapt.checks.findings import Finding, looked_at, shared_classes, shared_rows
 from fastadapt.errors import FastadaptError, TaskError
 from fastadapt.learner import Learner
 from fastadapt.methods.fitting import check_labels
 from fastadapt.methods.gradient import GradientLearner
-from fastadapt.not_finite import not_finite_in
 from fastadapt.tasks import SampleFunction, Tasks, TaskSource, draw, draw_batch
 
 _FIRST = 8
 """Tasks of the first meta-batch that a training looks at."""
-_WIDE, _SHARE = 16, 0.1
-"""Numbers in a row from which on two are not alike by chance; and the share of shorter ones that is no chance."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Hold what was found.
-
-    Args:
-        error: whether the source breaks what it promises; else it is worth a note.
-        text: a sentence: what, where, and what to do.
-    """
-
-    error: bool
-    text: str
-
-
-Look = Callable[[Sequence[Drawn]], Iterator[Finding]]
 
 
 def check_tasks(
@@ -87,15 +69,15 @@ def check_tasks(
     with undisturbed():
         drawn = [Drawn(n, task) for n, task in zip(numbers, _drawn(source, seed, split, numbers), strict=True)]
         found = [
-            *looked_at(drawn, split),
+            *looked_at(drawn, split, learner),
             *_redrawn(source, drawn[0], seed, split),
             *_batched(source, drawn, seed, split),
         ]
         for name, other in (against or {}).items():
-            found += _shared_classes(source, other, split, name)
+            found += shared_classes(source, other, split, name)
             there = draw(other, seed=seed, split=name, indices=numbers)
             theirs = [Drawn(n, task) for n, task in zip(numbers, there, strict=True)]
-            found += _shared_rows(drawn, theirs, split, name)
+            found += shared_rows(drawn, theirs, split, name)
         found += _fit(learner, drawn)
     errors = [finding.text for finding in found if finding.error]
     if errors:
@@ -121,24 +103,16 @@ def first_look(
     placed = sorted((place, group, i) for group in tasks for i, place in enumerate(group.positions))[:_FIRST]
     drawn = [Drawn(numbers[place], group[i]) for place, group, i in placed]
     with undisturbed():
-        found = [*looked_at(drawn, "train")]
+        found = [*looked_at(drawn, "train", learner)]
         if not any(finding.error for finding in found):
             found += _redrawn(source, drawn[0], seed, "train")
     if validation is not None:
-        found += _shared_classes(source, validation, "train", "val")
+        found += shared_classes(source, validation, "train", "val")
         groups = draw_batch(validation, seed=seed, split="val", indices=[0])
         if isinstance(learner, GradientLearner):
             check_labels(learner, [group.to(device_of(learner)) for group in groups], judged=True)
-        found += _shared_rows(drawn, [Drawn(0, task) for group in groups for task in group], "train", "val")
+        found += shared_rows(drawn, [Drawn(0, task) for group in groups for task in group], "train", "val")
     return [finding.text for finding in found]
-
-
-def looked_at(drawn: Sequence[Drawn], split: str) -> Iterator[Finding]:
-    """Yield what the tasks themselves show."""
-    yield from _broken(drawn)
-    yield from _repeated(drawn, split)
-    for look in (_one_class, _unseen_class, _counted_from_one, _leaked, _constant):
-        yield from look(drawn)
 
 
 def device_of(learner: Learner) -> torch.device:
@@ -171,33 +145,12 @@ def _drawn(source: Any, seed: int, split: str, numbers: Sequence[int]) -> list[A
         ) from error
 
 
-# ---- what breaks a promise -----------------------------------------------------------------------
-
-
-def _broken(drawn: Sequence[Drawn]) -> Iterator[Finding]:
-    """Yield data that are not finite, and inputs and labels of different lengths: of the first such task."""
-    for one in drawn:
-        if fault := not_finite_in(one.task):
-            yield Finding(True, f"task {one.number}, {fault}; leave such samples out, or fill them in")
-            break
-    for one in drawn:
-        for name, side in one.sides.items():
-            if len(side.x) != len(side.y):
-                yield Finding(
-                    True,
-                    f"task {one.number}, {name}: x has {len(side.x)} rows and y has {len(side.y)}; give one label "
-                    "for each "
-                    "sample",
-                )
-                return
-
-
 def _redrawn(source: Any, first: Drawn, seed: int, split: str) -> Iterator[Finding]:
     """Yield that a task is another one when it is drawn again."""
     [group] = draw_batch(source, seed=seed, split=split, indices=[first.number])
     [again] = list(group)
     pair = (again.support, again.query), (first.task.support, first.task.query)
-    moved = [torch.utils._pytree.tree_map(lambda t: t.cpu() if isinstance(t, torch.Tensor) else t, p) for p in pair]
+    moved = [pytree.tree_map(lambda t: t.cpu() if isinstance(t, torch.Tensor) else t, p) for p in pair]
     if not same_data(*moved):
         yield Finding(
             True,
@@ -225,167 +178,6 @@ def _batched(source: Any, drawn: Sequence[Drawn], seed: int, split: str) -> Iter
                     "the same from a generator",
                 )
                 return
-
-
-def _repeated(drawn: Sequence[Drawn], split: str) -> Iterator[Finding]:
-    """Yield that all tasks are the same, or some."""
-    alike: dict[int, int] = {}
-    for i, one in enumerate(drawn):
-        for j in range(i):
-            if j not in alike and same_data(
-                (one.task.support, one.task.query), (drawn[j].task.support, drawn[j].task.query)
-            ):
-                alike[i] = j
-                break
-    if not drawn[0].sides or len(drawn) < 2:
-        return
-    if not alike:
-        if all(same_data(one.task.support, drawn[0].task.support) for one in drawn[1:]):
-            yield Finding(
-                False,
-                f"the support sets of all {len(drawn)} tasks of {split!r} are the same, and only their queries differ; "
-                "draw both from the rng",
-            )
-        return
-    if len(alike) == len(drawn) - 1:
-        yield Finding(
-            True,
-            f"all {len(drawn)} tasks of {split!r} are the same: sample(rng) does not use its rng; draw classes, "
-            "samples and "
-            "parameters from it",
-        )
-        return
-    i, j = next(iter(alike.items()))
-    yield Finding(
-        False,
-        f"{len(alike)} of {len(drawn)} tasks of {split!r} repeat an earlier one (task {drawn[i].number} is task "
-        f"{drawn[j].number}): there are few different tasks to learn from; draw more from the rng",
-    )
-
-
-def _shared_classes(source: Any, other: Any, split: str, name: str) -> Iterator[Finding]:
-    """Yield the classes that two sources have in common, where both name theirs and the images are others."""
-    ours, theirs = getattr(source, "class_names", None), getattr(other, "class_names", None)
-    if ours is None or theirs is None or not (shared := sorted(set(ours) & set(theirs))):
-        return
-    yield Finding(
-        True,
-        f"{len(shared)} classes are in {split!r} and in {name!r}, the first is {shared[0]!r}: what is measured "
-        "there was "
-        "trained on; give each class to one split",
-    )
-
-
-# ---- what is worth a note ------------------------------------------------------------------------
-
-
-def _one_class(drawn: Sequence[Drawn]) -> Iterator[Finding]:
-    alone = []
-    for one in drawn:
-        side = one.sides.get("support")
-        classes = None if side is None else side.classes
-        if classes is not None and len(classes) > 1 and len(classes.unique()) == 1:
-            alone.append((one.number, int(classes[0])))
-    if alone:
-        number, label = alone[0]
-        yield Finding(
-            False,
-            f"in {len(alone)} of {len(drawn)} tasks every support label is the same (task {number}: only "
-            f"{label}), so that "
-            "there is nothing to tell apart; draw samples of each class",
-        )
-
-
-def _unseen_class(drawn: Sequence[Drawn]) -> Iterator[Finding]:
-    unseen = []
-    for one in drawn:
-        sides = {name: side.classes for name, side in one.sides.items()}
-        support, query = sides.get("support"), sides.get("query")
-        if support is None or query is None or len(support.unique()) == 1:
-            continue
-        new = sorted(set(query.tolist()) - set(support.tolist()))
-        if new:
-            unseen.append((one.number, new[0]))
-    if unseen:
-        number, label = unseen[0]
-        yield Finding(
-            False,
-            f"in {len(unseen)} of {len(drawn)} tasks the query has a class that the support set lacks (task {number}: "
-            f"{label}), which no learner can know; draw both from the same classes",
-        )
-
-
-def _counted_from_one(drawn: Sequence[Drawn]) -> Iterator[Finding]:
-    every = [side.y for one in drawn for side in one.sides.values() if side.classes is not None and side.y.dim() == 1]
-    if not every or every[0].dtype == torch.bool:
-        return
-    least, most = min(int(y.min()) for y in every), max(int(y.max()) for y in every)
-    if least > 0:
-        yield Finding(
-            False,
-            f"no label is 0, they are {least}..{most}; class indices are counted from 0, so that {most} needs "
-            f"{most + 1} outputs: write y - {least} if there are {most - least + 1} classes",
-        )
-
-
-def _leaked(drawn: Sequence[Drawn]) -> Iterator[Finding]:
-    """Yield that samples are in support and query of a task, unless rows repeat all over anyhow."""
-    first, hits, queries, inside, supports = None, 0, 0, 0, 0
-    for one in drawn:
-        if len(one.sides) < 2:
-            continue
-        support, query = one.sides["support"], one.sides["query"]
-        found = list(matches(query, [support]))
-        hits, queries = hits + len(found), queries + len(query.x)
-        inside, supports = inside + len(support.keys) - len(set(support.keys)), supports + len(support.x)
-        if found and first is None:
-            first = f"task {one.number}: query row {found[0][0]} is support row {found[0][2]}"
-    if first is not None and hits * max(supports, 1) > 2 * inside * max(queries, 1):
-        yield Finding(
-            False,
-            f"{hits} of {queries} query samples are also in the support set of their task ({first}), so that it "
-            "is judged on "
-            "what it saw; draw both without replacement",
-        )
-
-
-def _shared_rows(ours: Sequence[Drawn], theirs: Sequence[Drawn], split: str, name: str) -> Iterator[Finding]:
-    """Yield that the same sample is in tasks of two splits."""
-    owners = [(one.number, side) for one in theirs for side in one.sides.values()]
-    sides = [side for _, side in owners]
-    hits, rows, first = 0, 0, None
-    for one in ours:
-        for which, side in one.sides.items():
-            found = list(matches(side, sides))
-            hits, rows = hits + len(found), rows + len(side.x)
-            if found and first is None:
-                row, there, _ = found[0]
-                first = f"{which} row {row} of task {one.number} is in task {owners[there][0]} of {name!r}"
-    inside = sum(len(s.keys) - len(set(s.keys)) for one in ours for s in one.sides.values())
-    wide = any(side.x[0].numel() >= _WIDE for side in sides)
-    # else rows repeat all over anyhow, or short ones by chance
-    if first is not None and hits > 2 * inside and (wide or hits > _SHARE * rows):
-        yield Finding(
-            False,
-            f"{hits} of {rows} samples of {split!r} are also in tasks of {name!r} ({first}), so that what is "
-            "measured there "
-            "was trained on; give each sample, and each class, to one split",
-        )
-
-
-def _constant(drawn: Sequence[Drawn]) -> Iterator[Finding]:
-    same = [one.number for one in drawn if _all_alike(one.sides.get("support"))]
-    if same:
-        yield Finding(
-            False,
-            f"in {len(same)} of {len(drawn)} tasks all support inputs are equal (task {same[0]}), so that labels "
-            "can't depend "
-            "on them; look at what is drawn",
-        )
-
-
-def _all_alike(side: Side | None) -> bool:
-    return side is not None and len(side.x) > 1 and bool((side.x == side.x[:1]).all())
 
 
 def _fit(learner: Learner | None, drawn: Sequence[Drawn]) -> Iterator[Finding]:
