@@ -105,6 +105,14 @@ def test_where_the_data_are_finite_the_rate_is_named():
         fa.meta_train(wild, points(1e9), fa.Training(steps=300, meta_batch=4), quiet=True)
 
 
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_a_network_that_is_not_finite_itself_is_named(name):
+    broken = learner()
+    nn.init.constant_(getattr(broken.model, name), torch.nan)
+    with pytest.raises(DivergenceError, match=rf"'model.{name}' of the learner is not finite itself"):
+        fa.meta_train(broken, points(1e9), fa.Training(steps=20, meta_batch=2, max_nonfinite=2), quiet=True)
+
+
 def test_an_evaluation_names_them(caplog):
     result = fa.evaluate(learner(), points(5), fa.Protocol(tasks=30))
     assert result.nonfinite_tasks

@@ -68,6 +68,13 @@ def divergence(
             "them in; "
             f"{weights}"
         )
+    for name, tensor in learner.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            return DivergenceError(
+                f"the loss was not finite for {len(in_a_row)} steps in a row, and {name!r} of the learner is not "
+                "finite "
+                "itself, as it was given: no step has moved it; build the network anew, or load other weights"
+            )
     bad = [numbers[i] for i in torch.nonzero(~torch.isfinite(outcome.losses)).flatten().tolist()]
     what = "loss"
     if not bad:  # every loss is finite: look for the gradients that are not
