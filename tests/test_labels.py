@@ -322,3 +322,15 @@ def test_always_the_larger_class_is_no_more_than_chance():
     assert result.result > 0.6
     assert result.by_class.accuracy == [1.0, 0.0]
     assert result.by_class.balanced == pytest.approx(0.5, abs=0.13)  # a task may have one class only
+
+
+def test_what_else_does_not_fit_is_told():
+    with pytest.raises(TaskError, match="a label for each of the 6 samples, and not 5"):
+        learner(fa.cross_entropy)(fa.Task((batch()[0], batch()[1][:5]), batch()))
+    with pytest.raises(TaskError, match="a target for each of the 6 samples, and not 5"):
+        learner(fa.mse, outputs=1)(fa.Task((batch()[0], torch.ones(5, 1)), batch()))
+    with pytest.raises(TaskError, match=r"weight tensor of shape: \[2\]; give the loss a weight for each output"):
+        learner(nn.CrossEntropyLoss(weight=torch.ones(2)))(fa.Task(batch(), batch()))
+    for loss in (fa.cross_entropy, fa.mse, nn.CrossEntropyLoss(), nn.L1Loss()):
+        with pytest.raises(TaskError, match=r"are a tensor, got list; write torch.as_tensor\(y\)"):
+            as_loss(loss)(nn.Linear(4, N), (batch()[0], [0, 1, 2, 0, 1, 2]))

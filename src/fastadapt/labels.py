@@ -90,6 +90,8 @@ def _cure(output: Tensor, y: Tensor, axis: int, indices: tuple[int, ...], whole:
             "a cross-entropy needs a number for each class, at least 2; give the network as many outputs, or take "
             "nn.BCEWithLogitsLoss() for one number that says yes or no"
         )
+    if output.dim() > 1 and y.dim() and len(output) != len(y):
+        return f"give a label for each of the {len(output)} samples, and not {len(y)}"
     if tuple(y.shape) == indices:
         return f"class indices are whole numbers; write y.long() if these are 0..{output.shape[axis] - 1}"
     if tuple(y.shape) == (*indices, 1) and indices:
@@ -186,6 +188,8 @@ def told(output: Tensor, y: Tensor, ignored: int = IGNORED) -> Iterator[None]:
     try:
         yield
     except (IndexError, RuntimeError) as error:
+        if "weight tensor" in str(error):  # of the loss, which has one for each class
+            raise TaskError(f"{str(error).splitlines()[0]}; give the loss a weight for each output") from None
         if "out of bounds" not in str(error):
             raise
         fault = None

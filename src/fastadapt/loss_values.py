@@ -23,6 +23,8 @@ def check_same_shape(output: Tensor, y: Tensor) -> None:
 
 
 def _same_shape(output: Tensor, y: Tensor) -> str:
+    if output.dim() and y.dim() and len(output) != len(y):
+        return f"a target for each of the {len(output)} samples, and not {len(y)}"
     if output.shape == (*y.shape, 1):
         return "with y.unsqueeze(-1)"
     if y.shape == (*output.shape, 1):
