@@ -1,5 +1,7 @@
 """Meta-learning for PyTorch: learn a new task from a handful of samples in a few gradient steps."""
 
+from .checks.learner import check_learner as check_learner
+from .checks.tasks import check_tasks as check_tasks
 from .data.images.classes import ClassImages as ClassImages
 from .data.images.omniglot import omniglot_tasks as omniglot_tasks
 from .data.sinusoid import Sinusoid as Sinusoid

@@ -13,6 +13,10 @@ class TaskError(FastadaptError, ValueError):
     """A task, or a batch of tasks, does not have the form the learner needs."""
 
 
+class LearnerError(FastadaptError, TypeError):
+    """A learner does not keep what every learner promises; the message has each promise that is broken."""
+
+
 class SelectionError(FastadaptError, ValueError):
     """A selection of parameters matches nothing, or names what does not exist."""
 

@@ -7,23 +7,28 @@ and named, never dropped in silence.
 
 import inspect
 import json
+import logging
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fastadapt.answers import Seen, counted, together
+from fastadapt.by_class import ByClass, Tally
 from fastadapt.data.images.resident import resident
 from fastadapt.errors import ConfigError
 from fastadapt.evaluation_json import json_values
 from fastadapt.layers.norm import Norm, batch_norm_layers
 from fastadapt.learner import Learner
-from fastadapt.tasks import SampleFunction, TaskSource, draw_batch
+from fastadapt.not_finite import faults_of_data, listed
+from fastadapt.tasks import SampleFunction, Tasks, TaskSource, draw_batch
 
+logger = logging.getLogger("fastadapt")
 Z95 = 1.959963984540054
 """The 97.5 % point of the normal distribution."""
 
@@ -110,6 +115,8 @@ class Evaluation:
         losses: mean query loss, one number for each number of steps.
         per_task: the metric of every task, `[tasks][k+1]`.
         after: the numbers of inner steps that the entries of each list belong to; 0..k unless fewer were asked for.
+        by_class: accuracy class by class and balanced over classes, where a task has more queries of one class than of
+            another; None where all have as many, so that it would say the same.
     """
 
     protocol: Protocol
@@ -126,6 +133,7 @@ class Evaluation:
     losses: list[float]
     per_task: list[list[float]]
     after: list[int]
+    by_class: ByClass | None = None
 
     @property
     def step(self) -> int:
@@ -163,8 +171,9 @@ class Evaluation:
         """Return one line a person can read."""
         kind = "transductive" if self.transductive else "not transductive"
         bad = f", {self.nonfinite[self.column]} non-finite" if self.nonfinite[self.column] else ""
+        more = "" if self.by_class is None else f", {self.by_class} as classes are unequal,"
         return (
-            f"{self.metric} {self.result:.4f} ± {self.half:.4f} (95 % CI, {len(self.per_task)} tasks{bad}) "
+            f"{self.metric} {self.result:.4f} ± {self.half:.4f} (95 % CI, {len(self.per_task)} tasks{bad}){more} "
             f"after {self.step} inner steps; protocol {self.protocol.name}, {kind}, norm {self.norm}"
         )
 
@@ -173,6 +182,8 @@ class Evaluation:
         record: dict[str, Any] = asdict(self)
         if not per_task:
             del record["per_task"]
+        if self.by_class is None:
+            del record["by_class"]
         return json.dumps(json_values(record), indent=2)
 
 
@@ -183,6 +194,7 @@ def evaluate(
     *,
     meta_batch: int = 25,
     after: Sequence[int] | None = None,
+    seen: Seen | None = None,
 ) -> Evaluation:
     """Adapt to each of many tasks and judge the queries after 0, 1, ..., k inner steps.
 
@@ -193,6 +205,7 @@ def evaluate(
         meta_batch: tasks at a time; bounds memory, changes no result beyond rounding.
         after: judge only after these numbers of inner steps, and after the protocol's headline. Where each query is
             answered beside the support set, judging after each of 50 steps costs more than adapting.
+        seen: `seen(numbers, tasks, trace)`, called as the tasks come, to keep what was answered.
 
     Returns:
         The evaluation; `print` it for one line.
@@ -212,9 +225,12 @@ def evaluate(
     """
     protocol = protocol if protocol is not None else Protocol()
     after = None if after is None else with_headline(after, protocol, learner)
-    table = measure(learner, source, protocol, meta_batch, after=after)
+    tally = Tally()
+    looks = [counted(tally, protocol.report, after), *([] if seen is None else [seen])]
+    table = measure(learner, source, protocol, meta_batch, after=after, seen=together(looks))
     assert table is not None  # nothing asked it to stop
-    return summarise(table, protocol, learner, after)
+    result = summarise(table, protocol, learner, after)
+    return replace(result, by_class=tally.result()) if result.metric == "accuracy" and tally.unequal else result
 
 
 def with_headline(after: Sequence[int], protocol: Protocol, learner: Learner) -> list[int]:
@@ -238,8 +254,11 @@ def measure(
     meta_batch: int = 25,
     stop: Callable[[], bool] = lambda: False,
     after: Sequence[int] | None = None,
+    seen: Seen | None = None,
 ) -> dict[str, np.ndarray] | None:
     """Return per-task columns `{"loss": [n, k+1], metric: [n, k+1]}`, or None if `stop()` said so in between.
+
+    `seen` is shown the numbers of some tasks, the tasks and their trace, as they come.
 
     Raises:
         ConfigError: if `meta_batch` is below 1, or `after` is no selection of the protocol's steps.
@@ -254,6 +273,7 @@ def measure(
     device = next((p.device for p in learner.parameters()), torch.device("cpu"))
     source = resident(source, device)
     columns: dict[str, list[Tensor]] = {}
+    told = False
     cuda = [device] if device.type == "cuda" else []
     for first in range(0, protocol.tasks, meta_batch):
         if stop():
@@ -263,9 +283,28 @@ def measure(
         with torch.random.fork_rng(devices=cuda):
             torch.manual_seed((protocol.seed * 1_000_003 + first) % 2**63)  # whatever is random inside repeats
             trace = learner.trace([group.to(device) for group in tasks], protocol.steps, protocol.norm, **chosen)
+        if seen is not None:
+            seen(indices, tasks, trace)
+        if not told and not bool(torch.isfinite(trace.losses).all()):
+            told = _tell(tasks, indices, protocol)
         for name, value in {"loss": trace.losses, **trace.metrics}.items():
             columns.setdefault(name, []).append(value.double().cpu())
     return {name: torch.cat(rows).numpy() for name, rows in columns.items()}
+
+
+def _tell(tasks: list[Tasks], numbers: Sequence[int], protocol: Protocol) -> bool:
+    """Say which tasks have data that are not finite, and return whether there are any."""
+    faults = faults_of_data(tasks, numbers)
+    if faults:
+        logger.warning(
+            "the data of a task are not finite, and nor is what is measured: %s, of the stream (seed %d, %r); "
+            "leave such "
+            "samples out, or fill them in",
+            listed(faults),
+            protocol.seed,
+            protocol.split,
+        )
+    return bool(faults)
 
 
 def summarise(

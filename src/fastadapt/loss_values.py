@@ -13,49 +13,36 @@ from torch import Tensor
 from fastadapt.errors import TaskError
 
 
-def class_axis(output: Tensor) -> int:
-    """Return which axis of an output the classes are, as torch has it."""
-    return 1 if output.dim() > 1 else 0
-
-
-def accuracy(output: Tensor, y: Tensor, ignored: int = -100) -> Tensor:
-    """Return the share of labels that are the class with the largest output, in [0, 1].
-
-    Args:
-        output: `[n, N, ...]`, or `[N]` for one example; classes are axis 1, as torch has them.
-        y: `[n, ...]` class indices, or `[n, N, ...]` class probabilities, of which the largest is the label.
-        ignored: the index that does not count.
-
-    Raises:
-        TaskError: for labels of another shape, which would be broadcast in silence.
-
-    Example:
-        >>> import torch
-        >>> output = torch.tensor([[2.0, 1.0], [0.0, 1.0]])
-        >>> accuracy(output, torch.tensor([0, 0])), accuracy(output, torch.eye(2))
-        (tensor(0.5000), tensor(1.))
-    """
-    axis = class_axis(output)
-    answer = output.argmax(axis)
-    if y.is_floating_point() and y.shape == output.shape:
-        return (answer == y.argmax(axis)).to(output.dtype).mean()
-    if y.shape != answer.shape or y.is_floating_point():
-        raise TaskError(
-            f"the model's output has shape {tuple(output.shape)}, classes being axis {axis}, and the labels have "
-            f"{tuple(y.shape)} of {y.dtype}; give class indices {tuple(answer.shape)} of torch.long, or class "
-            f"probabilities of the output's shape"
-        )
-    counts = y != ignored
-    return ((answer == y) & counts).to(output.dtype).sum() / counts.to(output.dtype).sum()
-
-
 def check_same_shape(output: Tensor, y: Tensor) -> None:
     """Raise `TaskError` unless output and targets have one shape; torch would broadcast them in silence."""
     if output.shape != y.shape:
         raise TaskError(
             f"the model's output has shape {tuple(output.shape)} and the targets have {tuple(y.shape)}; "
-            "give both the same shape, for example y.unsqueeze(1) for [K, 1]"
+            f"give both the same shape, {_same_shape(output, y)}"
         )
+
+
+def _same_shape(output: Tensor, y: Tensor) -> str:
+    if output.dim() and y.dim() and len(output) != len(y):
+        return f"a target for each of the {len(output)} samples, and not {len(y)}"
+    if output.shape == (*y.shape, 1):
+        return "with y.unsqueeze(-1)"
+    if y.shape == (*output.shape, 1):
+        return "with y.squeeze(-1)"
+    whole = not (y.is_floating_point() or y.is_complex())
+    if whole and output.dim() == y.dim() + 1 and output.shape[0] == y.shape[0]:
+        return "or take cross_entropy if the targets are classes"
+    return "for example y.unsqueeze(1) for [K, 1]"
+
+
+def as_numbers(output: Tensor, y: Tensor) -> Tensor:
+    """Return targets as numbers that can be subtracted from an output: whole numbers and bool as of its type.
+
+    Example:
+        >>> as_numbers(torch.zeros(2), torch.tensor([True, False]))
+        tensor([1., 0.])
+    """
+    return y if y.is_floating_point() or y.is_complex() else y.to(output.dtype)
 
 
 def pair(batch: Any, loss: Any) -> tuple[Any, Any]:
@@ -71,6 +58,19 @@ def pair(batch: Any, loss: Any) -> tuple[Any, Any]:
         f"the loss {called(loss)} takes a batch (x, y), got {type(batch).__name__}{of}; write a function "
         "loss(model, batch) -> scalar for batches of another form"
     )
+
+
+def check_tensors(output: Any, y: Any, loss: Any) -> None:
+    """Raise `TaskError` unless a model has returned a tensor, and the targets are one."""
+    if not isinstance(output, Tensor):
+        raise TaskError(
+            f"the loss {called(loss)} is applied to (model(x), y), and the model returned a {type(output).__name__} "
+            "instead of a tensor; write a function loss(model, batch) -> scalar that takes what it needs from it"
+        )
+    if not isinstance(y, Tensor):
+        raise TaskError(
+            f"the targets of the loss {called(loss)} are a tensor, got {type(y).__name__}; write torch.as_tensor(y)"
+        )
 
 
 def called(loss: Any) -> str:

@@ -6,9 +6,8 @@ dictionary of scalars of which the first is the headline, and `higher_is_better`
 two tensors, as torch has them (`nn.CrossEntropyLoss()`, `F.mse_loss`), as one of `(model(x), y)`.
 """
 
-import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import BuiltinFunctionType
 from typing import Any, ClassVar, Literal, Protocol
@@ -17,8 +16,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
+from fastadapt.criteria import criterion_of, ignored_index, unwrapped
 from fastadapt.errors import ConfigError, TaskError
-from fastadapt.loss_values import accuracy, called, check_same_shape, class_axis, pair
+from fastadapt.labels import (
+    IGNORED,
+    Fault,
+    accuracy,
+    as_labels,
+    class_axis,
+    fault_in_classes,
+    fault_in_range,
+    told,
+)
+from fastadapt.loss_values import as_numbers, called, check_same_shape, check_tensors, pair
 from fastadapt.loss_values import value_of as value_of
 
 FIRST = {
@@ -29,8 +39,8 @@ SECOND = {
     *("target", "targets", "label", "labels", "y", "y_true", "true", "truth", "ground_truth", "gt", "expected"),
 }
 """What the two tensors of a loss in the manner of torch are called; a loss of ours has (model, batch)."""
-BROADCAST = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "poisson_nll_loss")
-BROADCAST_MODULES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.PoissonNLLLoss)
+RANKS = (nn.CrossEntropyLoss, nn.NLLLoss)
+"""Of which the largest output is the answer."""
 WRITE = "write a function loss(model, batch) -> scalar"
 Reduction = Literal["mean", "sum_over_classes", "sum"]
 
@@ -60,7 +70,9 @@ class MSE:
             TaskError: if output and targets have different shapes, which would be broadcast in silence.
         """
         x, y = pair(batch, self)
-        return self._error(model(x), y)
+        output = model(x)
+        check_tensors(output, y, self)
+        return self._error(output, y)
 
     higher_is_better: ClassVar[bool] = False
 
@@ -71,7 +83,7 @@ class MSE:
     @staticmethod
     def _error(output: Tensor, y: Tensor) -> Tensor:
         check_same_shape(output, y)
-        return F.mse_loss(output, y)
+        return F.mse_loss(output, as_numbers(output, y))
 
 
 @dataclass(frozen=True)
@@ -134,11 +146,17 @@ class CrossEntropy:
         """Return the loss of `model` on `batch = (x: [n, ...], y: [n] of class indices)`.
 
         As in torch, classes are axis 1 of the output `[n, N, ...]`, the labels are `[n, ...]` of class indices or
-        `[n, N, ...]` of class probabilities, and the index -100 is left out.
+        `[n, N, ...]` of class probabilities, and the index -100 is left out. Whole numbers of any type will do.
+
+        Raises:
+            TaskError: for labels of another shape, or outside the classes of the output.
         """
         x, y = pair(batch, self)
         logits = model(x)
-        mean = F.cross_entropy(logits, y)
+        check_tensors(logits, y, self)
+        y = as_labels(logits, y)
+        with told(logits, y):
+            mean = F.cross_entropy(logits, y)
         classes = logits.shape[class_axis(logits)]
         if self.reduction == "sum_over_classes":
             return mean * classes
@@ -153,6 +171,10 @@ class CrossEntropy:
             TaskError: if the labels have neither the shape of class indices nor that of class probabilities.
         """
         return {"accuracy": accuracy(output, batch[1])}
+
+    def fault(self, shape: Sequence[int], y: Tensor) -> Fault | None:
+        """Return what is wrong with the values of labels for an output of `shape`, see `OnOutput.fault`."""
+        return fault_in_classes(shape, y)
 
 
 class OnOutput(nn.Module):
@@ -175,11 +197,10 @@ class OnOutput(nn.Module):
     def __init__(self, criterion: Callable[..., Tensor]) -> None:
         super().__init__()
         self.criterion = criterion
-        plain = _unwrapped(criterion)
-        name = getattr(plain, "__name__", "")
-        self._squared = isinstance(plain, nn.MSELoss) or name == "mse_loss"
-        self._classes = isinstance(plain, (nn.CrossEntropyLoss, nn.NLLLoss)) or name in ("cross_entropy", "nll_loss")
-        self._broadcasts = isinstance(plain, BROADCAST_MODULES) or name in BROADCAST
+        name = getattr(unwrapped(criterion), "__name__", "")
+        self._takes = criterion_of(criterion)
+        self._squared = isinstance(unwrapped(criterion), nn.MSELoss) or name == "mse_loss"
+        self._classes = isinstance(unwrapped(criterion), RANKS) or name in ("cross_entropy", "nll_loss")
         self.higher_is_better = self._classes
 
     @property
@@ -203,18 +224,41 @@ class OnOutput(nn.Module):
                 f"the loss {self.called} is applied to (model(x), y), and the model returned a {type(output).__name__} "
                 f"instead of a tensor; {WRITE} that takes what it needs from it"
             )
-        if self._broadcasts and isinstance(y, Tensor):
+        if self._takes.targets != "any":
+            check_tensors(output, y, self)
+        if self._takes.targets == "numbers":
             check_same_shape(output, y)
+            y = as_numbers(output, y)
+        elif self._takes.targets != "any":
+            y = as_labels(output, y, probabilities=self._takes.targets == "classes")
+            with told(output, y, self._ignored):
+                return self.criterion(output, y)
         return self.criterion(output, y)
 
     def metrics(self, output: Tensor, batch: Any) -> dict[str, Tensor]:
         """Return the accuracy of a cross-entropy, the mean squared error of a squared error, and nothing otherwise."""
         if self._classes:
-            ignored = getattr(self.criterion, "ignore_index", None)
-            if isinstance(self.criterion, functools.partial):
-                ignored = self.criterion.keywords.get("ignore_index")
-            return {"accuracy": accuracy(output, batch[1], -100 if ignored is None else ignored)}
-        return {"mse": F.mse_loss(output, batch[1])} if self._squared else {}
+            return {"accuracy": accuracy(output, batch[1], self._ignored)}
+        return {"mse": F.mse_loss(output, as_numbers(output, batch[1]))} if self._squared else {}
+
+    def fault(self, shape: Sequence[int], y: Tensor) -> Fault | None:
+        """Return what is wrong with the values of targets, whose shape fits.
+
+        Args:
+            shape: of the output, `(n, ...)`.
+            y: the targets `[n, ...]`, outside of any transform of torch, as values are looked at.
+        """
+        takes = self._takes
+        if takes.targets in ("classes", "indices"):
+            return fault_in_classes(shape, y, self._ignored)
+        if takes.least is None or takes.most is None:
+            return None
+        return fault_in_range(y, takes.least, takes.most, takes.why)
+
+    @property
+    def _ignored(self) -> int:
+        index = ignored_index(self.criterion)
+        return IGNORED if index is None else index
 
 
 def as_loss(loss: Any) -> Loss:
@@ -258,14 +302,8 @@ def as_loss(loss: Any) -> Loss:
     return OnOutput(usable)
 
 
-def _unwrapped(loss: Any) -> Any:
-    while isinstance(loss, functools.partial):
-        loss = loss.func
-    return loss
-
-
 def _is_of_torch(loss: Any) -> bool:
-    plain = _unwrapped(loss)
+    plain = unwrapped(loss)
     if isinstance(plain, nn.Module):
         return isinstance(plain, _Loss) or type(plain).__module__.startswith("torch.")
     if isinstance(plain, BuiltinFunctionType):  # torch's own in C++

@@ -6,6 +6,7 @@ A *task source* is any object with `sample(rng) -> Task`, or simply such a funct
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -41,6 +42,23 @@ class BatchTaskSource(TaskSource, Protocol):
     def sample_batch(self, rngs: Sequence[np.random.Generator]) -> Tasks:
         """Return one task per generator, in order; task `i` is, bit for bit, `sample(rngs[i])`."""
         ...
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Hold what the samples of a task are called, for a person who wants to look at them.
+
+    A source that has `origin(rng) -> Origin` says so of the task that `sample(rng)` returns.
+
+    Args:
+        support: a name for each support sample, such as its file.
+        query: a name for each query sample.
+        classes: what each number of the task's labels stands for; None where they are no classes.
+    """
+
+    support: list[str]
+    query: list[str]
+    classes: list[str] | None = None
 
 
 SampleFunction = Callable[[np.random.Generator], Task]

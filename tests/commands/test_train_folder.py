@@ -79,7 +79,7 @@ def test_from_folders_to_answers(here: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_the_same_command_goes_on_and_new_classes_do_not_move_the_old(
-    here: Path, capsys: pytest.CaptureFixture[str]
+    here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     make_folder(here / "photos", classes=9)
     assert train(steps=2) == 0
@@ -89,6 +89,7 @@ def test_the_same_command_goes_on_and_new_classes_do_not_move_the_old(
         for i in range(2):  # fewer than in any other class: the queries stay as they were too
             put(here / "photos" / f"class{c}" / f"{i}.png", content(picture(1000 * c + i)))
     assert train(steps=4) == 0
+    assert "5 classes that this run does not know and leaves out ('class20', 'class21', 'class22', ...)" in caplog.text
     assert (run / "split.json").read_text() == before
     assert load_run(run).step >= 2 and read_config(run).training.steps == 4
 

@@ -8,7 +8,7 @@ from fastadapt import MAML, SGD, CrossEntropy, Task
 from fastadapt.data.images.classes import ClassImages
 from fastadapt.errors import TaskError
 from fastadapt.report import draw_task
-from fastadapt.report.classes import _pictures
+from fastadapt.report.classes import pictures
 
 
 def _source(ways=5, shots=1, queries=2, *, classes=24, channels=0, **settings):
@@ -57,23 +57,23 @@ def test_the_same_task_gives_the_same_bytes(tmp_path):
 def test_ink_is_dark_on_white(invert):
     source = _source(invert=invert, mean=(0.3,), std=(0.5,))
     x = source.sample(np.random.default_rng(1)).support[0]
-    pictures = _pictures(x, source, None)
-    assert pictures.shape == (5, 10, 10, 3)
-    assert pictures.mean() > 0.7
-    assert pictures.min() == pytest.approx(0, abs=1e-6) and pictures.max() == pytest.approx(1)
+    drawn = pictures(x, source, None)
+    assert drawn.shape == (5, 10, 10, 3)
+    assert drawn.mean() > 0.7
+    assert drawn.min() == pytest.approx(0, abs=1e-6) and drawn.max() == pytest.approx(1)
 
 
 def test_ink_is_found_where_the_source_says_nothing():
     paper_one = torch.ones(3, 1, 10, 10)
     paper_one[:, :, 5] = 0
     for x in (paper_one, 1 - paper_one):
-        assert np.allclose(_pictures(x, None, None), paper_one.permute(0, 2, 3, 1).expand(-1, -1, -1, 3))
+        assert np.allclose(pictures(x, None, None), paper_one.permute(0, 2, 3, 1).expand(-1, -1, -1, 3))
 
 
 def test_colours_stay_as_they_are(tmp_path):
     source = _source(channels=3)
     x = source.sample(np.random.default_rng(1)).support[0]
-    assert np.allclose(_pictures(x, source, None), x.permute(0, 2, 3, 1))
+    assert np.allclose(pictures(x, source, None), x.permute(0, 2, 3, 1))
     _drawn(draw_task(_learner(5, 3), source, tmp_path / "a.png"))
 
 

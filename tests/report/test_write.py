@@ -98,7 +98,7 @@ def test_the_report_of_a_sinusoid_run(tmp_path):
         "run": _run(method=PretrainMethod()),
     }
     files = write_report(tmp_path, run, RECORDS, result, source, against)
-    assert sorted(path.name for path in files) == ["adaptation.png", "curves.png", "steps.png", "table.md"]
+    assert sorted(path.name for path in files) == ["adaptation.png", "curves.png", "steps.png", "table.md", "worst.png"]
     assert all(path.parent == tmp_path / "report" and path.stat().st_size > 500 for path in files)
     table = (tmp_path / "report" / "table.md").read_text()
     assert _parsed(table)[0][1] == pytest.approx(result.mean[0], abs=1e-4)
@@ -111,7 +111,7 @@ def test_the_report_of_a_run_without_steps_or_records(tmp_path, told):
     run = _run(data=SinusoidData(oracle=told), method=PretrainMethod(test_steps=0))
     source = run.config.data.source("test")
     result = evaluate(run.learner, source, dataclasses.replace(PROTOCOL, steps=0))
-    assert len(write_report(tmp_path, run, [], result, source)) == 4
+    assert len(write_report(tmp_path, run, [], result, source)) == (4 if told else 5)
 
 
 def test_the_report_of_an_image_run(tmp_path):
@@ -121,7 +121,7 @@ def test_the_report_of_an_image_run(tmp_path):
     source = ClassImages(images, np.arange(40) // 5, tuple("abcdefgh"), ways=5, shots=1, queries=2, invert=True)
     result = evaluate(run.learner, source, dataclasses.replace(PROTOCOL, report=2))
     files = write_report(tmp_path, run, RECORDS, result, source)
-    assert [path.name for path in files] == ["table.md", "curves.png", "task.png"]
+    assert [path.name for path in files] == ["table.md", "curves.png", "task.png", "worst.png"]
     assert "transductive (a task's queries share batch statistics)" in files[0].read_text()
 
 

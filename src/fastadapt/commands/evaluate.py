@@ -1,17 +1,19 @@
 """`fastadapt evaluate RUN`: measure a trained run on new tasks."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
+from fastadapt.answers import Answers, worst
 from fastadapt.atomic import write_text
 from fastadapt.data.tables.table_settings import TableData
 from fastadapt.errors import ConfigError
-from fastadapt.evaluate import Evaluation, Protocol, evaluate
+from fastadapt.evaluate import Evaluation, Protocol, evaluate, json_values, with_headline
 from fastadapt.layers.norm import Norm
 from fastadapt.runs.run_files import LoadedRun, load_run
 from fastadapt.training.device import choose_device
@@ -40,7 +42,7 @@ class EvaluateSettings:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where tensors live."""
     out: Path | None = None
-    """Also write the result, with the number of every task, to this JSON file."""
+    """Also write the result to this JSON file, with every task: its samples, what is true and what was answered."""
     json: bool = False
     """Print JSON instead of a table."""
 
@@ -52,6 +54,9 @@ def table(result: Evaluation) -> str:
     for j, mean, half, median, bad in columns:
         mark = " <-" if j == result.step else ""
         lines.append(f"{j:>5}  {mean:>9.4f}  {half:>8.4f}  {median:>9.4f}  {bad}{mark}")
+    if result.by_class is not None:
+        each = zip(result.by_class.labels, result.by_class.queries, result.by_class.accuracy, strict=True)
+        lines += [f"class {label}: {share:.4f} of {queries} queries" for label, queries, share in each]
     return "\n".join(lines)
 
 
@@ -67,16 +72,20 @@ def custom(protocol: Protocol, settings: EvaluateSettings) -> Protocol:
     )
 
 
-def of_stream(loaded: LoadedRun, settings: EvaluateSettings) -> Evaluation:
-    """Return the result on tasks that are drawn without end."""
+def of_stream(loaded: LoadedRun, settings: EvaluateSettings) -> tuple[Evaluation, list[dict[str, Any]]]:
+    """Return the result on tasks that are drawn without end, and what was answered in each."""
     data = loaded.config.data
     source = data.source("test", data.load(settings.data))
     protocol = custom(loaded.config.protocol, settings)
-    return evaluate(loaded.learner, source, protocol, meta_batch=settings.meta_batch, after=settings.after)
+    after = None if settings.after is None else with_headline(settings.after, protocol, loaded.learner)
+    answers = Answers(source, seed=protocol.seed, split=protocol.split, report=protocol.report, after=after)
+    seen = answers if settings.out is not None else None
+    result = evaluate(loaded.learner, source, protocol, meta_batch=settings.meta_batch, after=settings.after, seen=seen)
+    return result, answers.records
 
 
-def of_table(loaded: LoadedRun, data: TableData, settings: EvaluateSettings) -> Evaluation:
-    """Return the result on all held-out tasks of a table, which are as many as there are.
+def of_table(loaded: LoadedRun, data: TableData, settings: EvaluateSettings) -> tuple[Evaluation, list[dict[str, Any]]]:
+    """Return the result on all held-out tasks of a table, which are as many as there are, and the answers in each.
 
     Raises:
         ConfigError: if a number of tasks, a batch-norm mode or a choice of steps is asked for.
@@ -89,7 +98,20 @@ def of_table(loaded: LoadedRun, data: TableData, settings: EvaluateSettings) -> 
     from fastadapt.compare.held_out import evaluate_held_out
 
     seed = 1 if settings.seed is None else settings.seed
-    return evaluate_held_out(loaded.learner, data, data.load(settings.data), steps=settings.steps, seed=seed)
+    answers: list[dict[str, Any]] = []
+    keep = answers if settings.out is not None else None
+    table = data.load(settings.data)
+    result = evaluate_held_out(loaded.learner, data, table, steps=settings.steps, seed=seed, answers=keep)
+    return result, answers
+
+
+def written(result: Evaluation, answers: list[dict[str, Any]]) -> str:
+    """Return the result as JSON, with its tasks and the numbers of the ten worst of them."""
+    record = json.loads(result.to_json(per_task=True))
+    if answers:
+        record["worst_tasks"] = worst(answers, result.metric, result.higher_is_better)
+        record["tasks"] = json_values(answers)
+    return json.dumps(record, indent=2)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -98,8 +120,8 @@ def main(argv: Sequence[str]) -> int:
     loaded = load_run(settings.run)
     loaded.learner.to(choose_device(settings.device))
     data = loaded.config.data
-    result = of_table(loaded, data, settings) if isinstance(data, TableData) else of_stream(loaded, settings)
+    result, answers = of_table(loaded, data, settings) if isinstance(data, TableData) else of_stream(loaded, settings)
     if settings.out is not None:
-        write_text(settings.out, result.to_json(per_task=True) + "\n")
+        write_text(settings.out, written(result, answers) + "\n")
     print(result.to_json() if settings.json else f"{table(result)}\n{loaded.name}, step {loaded.step}: {result}")
     return 0

@@ -24,9 +24,10 @@ from fastadapt.compare.boosting import need_boosting
 from fastadapt.compare.comparison import compare, comparison_markdown, tune_adaptation
 from fastadapt.compare.held_out import evaluate_held_out
 from fastadapt.data.files import shown
+from fastadapt.data.tables.content import same_table
 from fastadapt.data.tables.csv_rows import Encoding
 from fastadapt.data.tables.table import write_split
-from fastadapt.data.tables.table_settings import PreparedTable, prepare_table
+from fastadapt.data.tables.table_settings import PreparedTable, TableData, prepare_table
 from fastadapt.errors import ConfigError, MissingExtraError
 from fastadapt.evaluate import Protocol
 from fastadapt.evaluation_json import json_values
@@ -34,7 +35,7 @@ from fastadapt.methods.gradient import GradientLearner
 from fastadapt.methods.settings import MAMLMethod, ReptileMethod
 from fastadapt.nets.settings import MLPNet
 from fastadapt.runs.config import RunConfig
-from fastadapt.runs.run_files import LoadedRun, export_model, load_run, save_evaluation, settle
+from fastadapt.runs.run_files import LoadedRun, export_model, load_run, read_config, save_evaluation, settle
 from fastadapt.training.device import choose_device
 from fastadapt.training.interrupts import EXIT_CODES
 from fastadapt.training.settings import Training
@@ -145,6 +146,18 @@ def prepare(settings: TableSettings) -> PreparedTable:
     )
 
 
+def as_recorded(prepared: PreparedTable, path: Path, run: Path) -> PreparedTable:
+    """Return the table under the digest that the run in `run` began with, where only its line ends are others now."""
+    if not (run / "config.json").is_file():
+        return prepared
+    before = read_config(run).data
+    if not isinstance(before, TableData) or before.sha256 == prepared.data.sha256:
+        return prepared
+    if not same_table(path, before.sha256):
+        return prepared
+    return dataclasses.replace(prepared, data=dataclasses.replace(prepared.data, sha256=before.sha256))
+
+
 def configure(settings: TableSettings, prepared: PreparedTable) -> RunConfig:
     """Return the configuration of the run: everything it depends on, the preparation of the table included."""
     given = settings.training
@@ -180,8 +193,9 @@ def configure(settings: TableSettings, prepared: PreparedTable) -> RunConfig:
 def run(settings: TableSettings) -> int:
     """Train, choose how to adapt, evaluate and compare; return the exit code."""
     prepared = prepare(settings)
-    config = configure(settings, prepared)
     folder = settings.run or Path("runs") / f"{settings.method}-{settings.data.stem}"
+    prepared = as_recorded(prepared, settings.data, folder)
+    config = configure(settings, prepared)
     device = choose_device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)

@@ -7,10 +7,12 @@ chance is which tasks were held out. The interval is that of Student's t over th
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 
+from fastadapt.by_class import Tally
 from fastadapt.data.tables.table import LoadedTable, Part
 from fastadapt.data.tables.table_settings import TableData
 from fastadapt.errors import ConfigError
@@ -195,6 +197,7 @@ def evaluate_held_out(
     seed: int = 1,
     steps: int | None = None,
     part: Part = "test",
+    answers: list[dict[str, Any]] | None = None,
 ) -> Evaluation:
     """Evaluate a learner on held-out tasks: one number for each, the mean over draws.
 
@@ -207,6 +210,7 @@ def evaluate_held_out(
         seed: of the draws.
         steps: inner steps; None takes the learner's.
         part: which tasks.
+        answers: a list to which every draw of a task is added: its rows, what is true and what was answered.
     """
     k = data.shots if shots is None else shots
     drawn = draw_rows(table, data, part, k, draws, seed)
@@ -218,7 +222,43 @@ def evaluate_held_out(
     name = f"held-out tasks, K={k}, {draws} draws each, v1"
     protocol = Protocol(name, tasks=len(values), steps=values.shape[1] - 1, seed=seed, split=part)
     result = summarise({"loss": losses, metric: values}, protocol, learner)
-    return replace(result, ci95=[interval(column)[1] for column in values.T])
+    if answers is not None:
+        answers += answers_of(scores, table, data, drawn, result, part)
+    tally = Tally(data.preparation.labels or None)
+    if data.preparation.labels:
+        for score, draw in zip(scores, drawn, strict=True):
+            tally.add(draw.task, table.y[draw.query].numpy(), score[result.column].argmax(-1))
+    by_class = tally.result() if data.preparation.labels and tally.unequal else None
+    return replace(result, ci95=[interval(column)[1] for column in values.T], by_class=by_class)
+
+
+def answers_of(
+    scores: Sequence[np.ndarray],
+    table: LoadedTable,
+    data: TableData,
+    draws: Sequence[Draw],
+    result: Evaluation,
+    part: Part,
+) -> list[dict[str, Any]]:
+    """Return of every held-out task its name, its metric and, draw by draw, its rows, the truth and the answers.
+
+    Rows are counted from 1 below the header; amounts are in the target's own units.
+    """
+    names, prepared = list(table.tasks(part)), data.preparation
+    records = [
+        {"task": name, result.metric: row[result.column], "draws": []}
+        for name, row in zip(names, result.per_task, strict=True)
+    ]
+    for score, draw in zip(scores, draws, strict=True):
+        truth, answer = table.y[draw.query].numpy(), score[result.column]
+        if prepared.labels:
+            said = [[prepared.labels[int(i)] for i in row] for row in (truth, answer.argmax(-1))]
+        else:
+            units = (truth.reshape(-1), answer.reshape(-1))
+            said = [[round(float(prepared.mean + prepared.std * v), 6) for v in row] for row in units]
+        rows = {"support": [int(i) + 1 for i in draw.support], "query": [int(i) + 1 for i in draw.query]}
+        records[draw.task]["draws"].append({**rows, "truth": said[0], "answer": said[1]})
+    return records
 
 
 def _cross_entropies(scores: Sequence[np.ndarray], table: LoadedTable, draws: Sequence[Draw]) -> np.ndarray:

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from fastadapt.layers.turns import turn
 from fastadapt.learner import Learner, MetaBatch, Outcome, Trace, with_gradient, with_task_gradients
 from fastadapt.loss_values import called
 from fastadapt.losses import Loss, as_loss
+from fastadapt.methods.fitting import checked_support
 from fastadapt.methods.loop import InnerLoop, State
 from fastadapt.methods.results import Ran, gathered, in_order
 from fastadapt.methods.running import Running
@@ -33,7 +34,7 @@ from fastadapt.predictor import Predictor, frozen_copy
 from fastadapt.rates import learned_tensors
 from fastadapt.rules import Rule, as_rule, rule_name, rule_tensors
 from fastadapt.selection import Selection, select
-from fastadapt.tasks import Task, Tasks, as_groups, as_support, first_tensor, group_by_shape, is_collector
+from fastadapt.tasks import Task, Tasks, as_groups, first_tensor, group_by_shape, is_collector
 
 _KNOWN: dict[int, dict[str, Any]] = {}
 """What was looked up in the present turn of a learner. It is no state of the learner, whose state programs watch."""
@@ -56,6 +57,8 @@ class GradientLearner(Learner):
         test_steps: inner steps of `adapt` and of evaluation; default `steps`.
         route: how tasks are run, see `fastadapt.engine.engine`.
     """
+
+    unchecked: ClassVar[tuple[str, ...]] = ()  # computations whose labels are not those of the network's outputs
 
     def __init__(
         self,
@@ -304,7 +307,7 @@ class GradientLearner(Learner):
         if isinstance(k, Tensor):
             raise TaskError("adapt takes the support set as one pair, and this is a second tensor; write adapt((x, y))")
         check_steps(k)
-        support = as_support(support)
+        support = checked_support(self, support)
         with self._turn(), evaluating(self), able_to_differentiate(), unchanged(support, self.model):
             return self._adapt(differentiable(support), k, norm)
 
@@ -316,7 +319,7 @@ class GradientLearner(Learner):
         check_steps(k)
         # what holds during a step must not hold while the caller has the word, so each step enters it anew
         with self._turn(), evaluating(self), able_to_differentiate():
-            support = differentiable(as_support(support))
+            support = differentiable(checked_support(self, support))
             state, plan = self.state(), self._plan(self.state(), norm)
             loop, task = self._alone(state, plan, support, k)
             task |= {} if rate is None else {"lr": torch.tensor(rate)}

@@ -15,6 +15,7 @@ from fastadapt.inner.runner import Runner
 from fastadapt.inner.trajectory import random_state, set_random_state
 from fastadapt.inner.unchanged import unchanged
 from fastadapt.layers.turns import turn
+from fastadapt.methods.fitting import check_labels
 from fastadapt.methods.loop import State
 from fastadapt.methods.results import Leaves, Ran, without_graph
 from fastadapt.tasks import Tasks
@@ -47,6 +48,9 @@ class Running:
             extra: what each task needs besides.
             pieces: whether `f` does nothing but call pieces through its runner, so that they can be compiled.
         """
+        kind = self.key[0][0]
+        if kind not in self.learner.unchecked:
+            check_labels(self.learner, groups, judged=kind == "trace")
         cut = [without_graph(group) for group in groups]
         began = random_state(state["params"])
         ran = self._once(f, state, cut, extra, self.key[0], pieces)

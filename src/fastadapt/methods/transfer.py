@@ -1,7 +1,7 @@
 """Ordinary classification of all training classes: what the transfer baselines train before they see a task."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,8 @@ class Transfer(Pretrain):
     References:
         Ravi, Larochelle 2017, Optimization as a Model for Few-Shot Learning (ICLR), section 5.1.
     """
+
+    unchecked: ClassVar[tuple[str, ...]] = ("train",)  # where labels are numbers of training classes, see forward
 
     def __init__(
         self,

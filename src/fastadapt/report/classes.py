@@ -80,9 +80,9 @@ def draw_task(
             f"drawing needs images [n, C, H, W] and queries, got {list(support.shape)} and {len(query)} queries"
         )
     ways = int(max(labels.max(), truth.max())) + 1
-    names = list(class_names) if class_names is not None else _letters(ways)
+    names = list(class_names) if class_names is not None else letters(ways)
     answers = _ask(learner, task, steps, seed, index)
-    images = _pictures(torch.cat((support, query)), source, invert)
+    images = pictures(torch.cat((support, query)), source, invert)
     shots, queries = (max(int((y == c).sum()) for c in range(ways)) for y in (labels, truth))
     rows = min(shots, _SHOTS), min(queries, _QUERIES)
 
@@ -103,7 +103,8 @@ def draw_task(
     return save_figure(drawn, path)
 
 
-def _letters(ways: int) -> list[str]:
+def letters(ways: int) -> list[str]:
+    """Return names for classes that have none: A, B, C, or numbers where there are too many."""
     return list(string.ascii_uppercase[:ways]) if ways <= 26 else [str(c + 1) for c in range(ways)]
 
 
@@ -123,7 +124,7 @@ def _ask(learner: Learner, task: Any, steps: int | None, seed: int, index: int) 
     return _Answers(float(accuracy[0]), float(accuracy[-1]), best.numpy(), sure, len(outputs) - 1)
 
 
-def _pictures(x: Tensor, source: Any, invert: bool | None) -> np.ndarray:
+def pictures(x: Tensor, source: Any, invert: bool | None) -> np.ndarray:
     """Return images as a person expects them, `[n, H, W, 3]` in 0..1, ink dark on white paper."""
     mean, std = getattr(source, "mean", None), getattr(source, "std", None)
     x = x.double()
@@ -157,33 +158,36 @@ def _draw_band(
         axes.text(-0.18, y + height / 2, word, rotation=90, ha="center", va="center", fontsize=9, color="0.3")
     axes.plot([-0.3, len(band)], [low - 0.09] * 2, color="0.75", linewidth=0.8)
     for column, c in enumerate(band):
-        axes.text(column + 0.5, top + 0.14, _short(names[c]), ha="center", va="bottom", fontsize=10, fontweight="bold")
+        axes.text(column + 0.5, top + 0.14, short(names[c]), ha="center", va="bottom", fontsize=10, fontweight="bold")
         for row, i in enumerate(np.flatnonzero(labels == c)[:shots]):
             y = top + 0.25 + row * 1.06
-            _place(axes, images[i], column, y)
-            _frame(axes, column, y, "0.82", 0.7)
+            place(axes, images[i], column, y)
+            frame(axes, column, y, "0.82", 0.7)
         for row, i in enumerate(np.flatnonzero(truth == c)[:queries]):
             y = low + row * 1.27
-            _place(axes, images[len(labels) + i], column, y)
+            place(axes, images[len(labels) + i], column, y)
             sure, answer = answers.probabilities[i], int(answers.classes[i])
             right = np.isfinite(sure) and answer == c
             color, width, mark = (BLUE, 1.4, "✓") if right else (RED, 2.8, "✗")
-            _frame(axes, column, y, color, width)
-            said = f"{mark} {_short(names[answer])} {100 * sure:.0f}%" if np.isfinite(sure) else "✗ not finite"
+            frame(axes, column, y, color, width)
+            said = f"{mark} {short(names[answer])} {100 * sure:.0f}%" if np.isfinite(sure) else "✗ not finite"
             axes.text(column + 0.5, y + 1.0, said, ha="center", va="top", fontsize=8, color=color)
 
 
-def _place(axes: Any, image: np.ndarray, x: float, y: float) -> None:
+def place(axes: Any, image: np.ndarray, x: float, y: float) -> None:
+    """Show an image in the square whose upper left corner is (x, y)."""
     axes.imshow(image, extent=(x + 0.04, x + 0.96, y + 0.96, y + 0.04), interpolation="nearest", vmin=0, vmax=1)
 
 
-def _frame(axes: Any, x: float, y: float, color: str, width: float) -> None:
+def frame(axes: Any, x: float, y: float, color: str, width: float) -> None:
+    """Draw a frame around it."""
     from matplotlib.patches import Rectangle
 
     axes.add_patch(Rectangle((x + 0.04, y + 0.04), 0.92, 0.92, fill=False, edgecolor=color, linewidth=width))
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """Return a name that fits below an image."""
     return name if len(name) <= 9 else f"{name[:8]}…"
 
 

@@ -28,6 +28,22 @@ def evaluation_table(result: Evaluation) -> str:
         arrow = "→ " if step == result.step else ""
         median = _number(result.median[j], result.metric)
         rows.append(f"| {arrow}{step} | {plus_minus(result, step)}{rest} | {median} | {bad} of {tasks} |")
+    return "\n".join(rows) + "\n" + _by_class(result)
+
+
+def _by_class(result: Evaluation) -> str:
+    """Return the accuracy of each class as a table of its own; nothing where classes have equal numbers of queries."""
+    found = result.by_class
+    if found is None:
+        return ""
+    told = f"{100 * found.balanced:.2f} ± {100 * found.half:.2f} %"
+    rows = [
+        f"\nA task has more queries of one class than of another. Balanced over its classes, the accuracy is {told}.\n",
+        "| class | queries | accuracy (%) |",
+        "| ---: | ---: | ---: |",
+    ]
+    each = zip(found.labels, found.queries, found.accuracy, strict=True)
+    rows += [f"| {label} | {queries:,} | {100 * share:.2f} |" for label, queries, share in each]
     return "\n".join(rows) + "\n"
 
 

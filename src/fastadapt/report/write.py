@@ -14,6 +14,7 @@ from fastadapt.report.sinusoid import draw_adaptation
 from fastadapt.report.steps import draw_steps
 from fastadapt.report.style import need_matplotlib
 from fastadapt.report.table import evaluation_table
+from fastadapt.report.worst import draw_worst
 from fastadapt.runs.config import SinusoidData
 from fastadapt.runs.run_files import LoadedRun
 from fastadapt.tasks import TaskSource
@@ -30,8 +31,8 @@ def write_report(
     """Write `folder/report/`: `table.md`, `curves.png`, and pictures of tasks of the kind the run has.
 
     Sinusoids get `adaptation.png` (one wave, before and after) and `steps.png` (the error against the number
-    of steps, K = 5, 10, 20); images get `task.png` (one task with its answers). The table is written first, as
-    it needs nothing that may be missing.
+    of steps, K = 5, 10, 20); images get `task.png` (one task with its answers). Both get `worst.png`, the ten tasks
+    that came out worst. The table is written first, as it needs nothing that may be missing.
 
     Args:
         folder: the folder of the run.
@@ -54,7 +55,11 @@ def write_report(
     need_matplotlib()
     files = [table, draw_curves(records, report / "curves.png", name=run.name)]
     if isinstance(run.config.data, SinusoidData):
-        return files + _sinusoid(report, run, evaluation, against or {}, table)
+        files += _sinusoid(report, run, evaluation, against or {}, table)
+        looked_at = (
+            None if run.config.data.oracle else draw_worst(run.learner, source, evaluation, report / "worst.png")
+        )
+        return files if looked_at is None else [*files, looked_at]
     if run.input["kind"] == "image":
         picture = draw_task(
             run.learner,
@@ -65,6 +70,8 @@ def write_report(
             evaluation=evaluation,
         )
         files.append(picture)
+        if looked_at := draw_worst(run.learner, source, evaluation, report / "worst.png"):
+            files.append(looked_at)
     return files
 
 

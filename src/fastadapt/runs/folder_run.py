@@ -152,6 +152,7 @@ def resolve(wishes: Wishes, run: Path) -> tuple[RunConfig, FolderImages]:
     if before is not None and _same_split(before, data):
         classes = {f"{part}_classes": names for part, names in before.split.items()}
         data = replace(data, **classes)
+        data.mention_new(images, wishes.data)
         counts = {name: counts.get(name, 0) for names in before.split.values() for name in names}
     else:
         data = data.divided(images)

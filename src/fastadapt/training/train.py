@@ -10,7 +10,6 @@ Around it: a resume that is exact, a guard that no number which is not finite ev
 validation, checkpoints, and a stop on Ctrl-C, SIGTERM or a time limit that loses nothing.
 """
 
-import copy
 import dataclasses
 import logging
 import math
@@ -23,12 +22,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from fastadapt.checks.tasks import first_look
 from fastadapt.data.images.resident import resident
 from fastadapt.engine.engine import Engine
-from fastadapt.errors import CheckpointError, ConfigError, DivergenceError
+from fastadapt.errors import CheckpointError, ConfigError
 from fastadapt.evaluate import Evaluation, Protocol, measure, summarise, with_headline
 from fastadapt.learner import Learner, Outcome
-from fastadapt.tasks import SampleFunction, Task, Tasks, TaskSource, draw_batch
+from fastadapt.tasks import SampleFunction, Tasks, TaskSource, draw_batch
+from fastadapt.training.blame import divergence, gradient_norm, skipped
 from fastadapt.training.checkpoint import Checkpoint, environment, latest_checkpoint, prune, save_checkpoint
 from fastadapt.training.interrupts import Interrupts
 from fastadapt.training.log import RunLog
@@ -80,7 +81,7 @@ def outer_step(learner: Learner, tasks: list[Tasks], optimizer: torch.optim.Opti
     outcome = learner(tasks)
     outcome.loss.backward()
     params = [p for group in optimizer.param_groups for p in group["params"]]
-    gradient = _norm([p.grad for p in params if p.grad is not None])
+    gradient = gradient_norm([p.grad for p in params if p.grad is not None])
     if not bool(torch.isfinite(outcome.loss) & torch.isfinite(gradient)):
         with torch.no_grad():
             for name, value in learner.named_buffers():
@@ -197,6 +198,10 @@ def meta_train(
             numbers = range(step * training.meta_batch, (step + 1) * training.meta_batch)
             drawn = draw_batch(source, seed=training.seed, split="train", indices=numbers)
             tasks = [group.to(device) for group in drawn]
+            if not step:
+                beside = validation if training.validate_every else None
+                for note in first_look(source, drawn, numbers, training.seed, learner, beside):
+                    logger.warning("a note on the tasks: %s", note)
             scale = training.rate(step) / training.lr if training.lr else 1.0
             for group, base in zip(optimizer.param_groups, base_rates, strict=True):
                 group["lr"] = base * scale
@@ -210,10 +215,11 @@ def meta_train(
             else:
                 state["skipped"] += 1
                 in_a_row.append(step - 1)
-                log.write({"step": step, "skipped": state["skipped"], "not finite": _blamed(taken.outcome, numbers)})
+                why = skipped(taken.outcome, tasks, numbers, training, log.records)
+                log.write({"step": step, "skipped": state["skipped"], **why})
                 if len(in_a_row) >= training.max_nonfinite:
                     save()
-                    raise _divergence(learner, tasks, taken.outcome, numbers, len(in_a_row), training, in_a_row[0])
+                    raise divergence(learner, tasks, taken.outcome, numbers, training, in_a_row)
 
             if logs:
                 now = time.monotonic()
@@ -299,15 +305,6 @@ def _resume(
     return checkpoint.step
 
 
-def _norm(grads: list[Tensor]) -> Tensor:
-    """Return the Euclidean norm of all gradients together; it is finite only if each of them is."""
-    return (
-        torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in grads]))
-        if grads
-        else torch.zeros(())
-    )
-
-
 def _before(learner: Learner, tasks: list[Tasks]) -> dict[str, float]:
     """Return the metrics of a meta-batch before adaptation; nothing where there are no queries (Reptile)."""
     judged = [group for group in tasks if group.has_queries and not group.collects]
@@ -333,38 +330,3 @@ def validation_record(result: Evaluation) -> dict[str, Any]:
         "val ci95": result.half,
     }
     return record | ({"val nonfinite": result.nonfinite[result.column]} if result.nonfinite[result.column] else {})
-
-
-def _blamed(outcome: Outcome, numbers: range) -> list[int]:
-    """Return the numbers of the tasks whose loss is not finite; of all tasks where only the gradient is not."""
-    bad = torch.nonzero(~torch.isfinite(outcome.losses)).flatten().tolist()
-    return [numbers[i] for i in bad] or list(numbers)
-
-
-def _divergence(
-    learner: Learner, tasks: list[Tasks], outcome: Outcome, numbers: range, count: int, training: Training, good: int
-) -> DivergenceError:
-    """Return the error that names the tasks at fault in the last meta-batch."""
-    bad = [numbers[i] for i in torch.nonzero(~torch.isfinite(outcome.losses)).flatten().tolist()]
-    what = "loss"
-    if not bad:  # every loss is finite: look for the gradients that are not
-        what, learner = "gradient", copy.deepcopy(learner)  # the probe must not touch the weights
-        for group in tasks:
-            for position, task in zip(group.positions, group, strict=True):
-                if not _task_gradient_is_finite(learner, task):
-                    bad.append(numbers[position])
-    shown = ", ".join(map(str, bad[:10])) + (" and more" if len(bad) > 10 else "")
-    named = (
-        f"task {shown} of the stream (seed {training.seed}, 'train')" if bad else f"tasks {numbers[0]} to {numbers[-1]}"
-    )
-    return DivergenceError(
-        f"the {what} was not finite for {count} steps in a row, last in {named}; "
-        f"the weights are still those of step {good}. Try a smaller inner learning rate, Clip(rule) for the inner "
-        "gradient, or training.clip_norm for the outer one"
-    )
-
-
-def _task_gradient_is_finite(learner: Learner, task: Task) -> bool:
-    learner.zero_grad(set_to_none=True)
-    learner(task).loss.backward()
-    return bool(torch.isfinite(_norm([p.grad for p in learner.parameters() if p.grad is not None])))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastadapt.errors import ConfigError, DataError
-from fastadapt.tasks import Task, Tasks
+from fastadapt.tasks import Origin, Task, Tasks
 
 Rotation = Literal["none", "per_class", "per_task"]
 
@@ -40,6 +40,7 @@ class ClassImages:
             `1 - x / 255` (ink 1).
         mean: subtracted from each channel, in units of the values that `invert` names; `None` is 0.
         std: what each channel is divided by after that; `None` is 1.
+        names: `[M]`, what each image is called, such as its file; `None` numbers them within their class.
 
     Raises:
         ConfigError: if a setting is outside its range.
@@ -71,6 +72,7 @@ class ClassImages:
     invert: bool = False
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    names: tuple[str, ...] | None = field(default=None, repr=False)
     _order: np.ndarray = field(init=False, repr=False)  # the rows of the images, class by class
     _edges: np.ndarray = field(init=False, repr=False)  # class c has the rows _order[_edges[c]:_edges[c + 1]]
 
@@ -121,6 +123,36 @@ class ClassImages:
             (x.view(count, self.ways * k, *x.shape[1:]), y.repeat_interleave(k).repeat(count, 1)),
             (xq.view(count, self.ways * q, *x.shape[1:]), y.repeat_interleave(q).repeat(count, 1)),
         )
+
+    def origin(self, rng: np.random.Generator) -> Origin:
+        """Return which images `sample(rng)` takes, and which class each number of the task stands for.
+
+        Example:
+            >>> images = torch.zeros(6, 8, 8, dtype=torch.uint8)
+            >>> source = ClassImages(images, np.arange(6) // 3, ("a", "b"), ways=2, shots=1, queries=1)
+            >>> source.origin(np.random.default_rng(0)).support
+            ['b #2', 'a #3']
+        """
+        rows, turns = self._draw((rng,))
+        turned = turns[0] if self.rotated_classes else np.zeros(self.ways, dtype=np.int64)
+        own = [self.class_names[self.labels[row]] for row in rows[0, :, 0]]
+        classes = [
+            name + f" turned by {90 * quarter}°" * bool(quarter) for name, quarter in zip(own, turned, strict=True)
+        ]
+        called = [[self._called(row) for row in each] for each in rows[0]]
+        support, query = ([name for each in called for name in each[part]] for part in self._parts)
+        return Origin(support, query, classes)
+
+    @property
+    def _parts(self) -> tuple[slice, slice]:
+        return slice(None, self.shots), slice(self.shots, None)
+
+    def _called(self, row: int) -> str:
+        if self.names is not None:
+            return self.names[row]
+        label = self.labels[row]
+        place = int(np.flatnonzero(self._order == row)[0] - self._edges[label]) + 1
+        return f"{self.class_names[label]} #{place}"
 
     def subset(self, classes: "tuple[str, ...] | list[str]") -> "ClassImages":
         """Return a source over the named classes only, in that order; the images are shared.
@@ -240,6 +272,8 @@ class ClassImages:
                 f"{self.labels.min()}..{self.labels.max()}"
             )
         channels = shape[3] if len(shape) == 4 else 1
+        if self.names is not None and len(self.names) != shape[0]:
+            raise DataError(f"names must be one for each of the {shape[0]} images, got {len(self.names)}")
         for name, value in (("mean", self.mean), ("std", self.std)):
             if value is not None and len(value) not in (1, channels):
                 raise ConfigError(f"{name} needs 1 value or one for each of {channels} channels, got {value}")

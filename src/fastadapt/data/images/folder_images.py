@@ -39,6 +39,7 @@ class FolderImages:
         class_names: sorted.
         digests: for each class, a digest of the contents of its files, in the order of their names.
         left_out: a sentence for each file that can't be used.
+        files: `[M]`, the file of each image within the folder; None where an older copy does not say.
 
     Example:
         >>> black = torch.zeros(2, 28, 28, dtype=torch.uint8)
@@ -51,6 +52,7 @@ class FolderImages:
     class_names: tuple[str, ...] = field(repr=False)
     digests: dict[str, str] = field(repr=False)
     left_out: list[str] = field(repr=False)
+    files: tuple[str, ...] | None = field(default=None, repr=False)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -134,6 +136,7 @@ def _decode(survey: Survey, recipe: ImageRecipe, left_out: list[str], path: Path
         "counts": [len(inside) for inside in survey.images.values()],
         "digests": [_digest(inside) for inside in survey.images.values()],
         "left_out": left_out,
+        "files": [survey.tree.name(path) for path in keys],
     }
     if path is not None:
         try:
@@ -171,7 +174,8 @@ def _assembled(images: Tensor, facts: Mapping[str, Any]) -> FolderImages:
         raise ValueError(f"{len(images)} images, {sum(counts)} of them in {len(names)} classes")
     labels = np.repeat(np.arange(len(counts)), counts)
     digests = dict(zip(names, map(str, facts["digests"]), strict=True))
-    return FolderImages(images, labels, names, digests, list(map(str, facts["left_out"])))
+    files = tuple(map(str, facts["files"])) if len(facts.get("files", ())) == len(images) else None
+    return FolderImages(images, labels, names, digests, list(map(str, facts["left_out"])), files)
 
 
 def _read_copy(path: Path) -> FolderImages | None:

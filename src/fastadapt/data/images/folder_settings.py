@@ -116,7 +116,22 @@ class FolderData(ClassData):
         self._check(images)
         if self.digest and self._digest(images) != self.digest:
             logger.warning("%s no longer has the images that this run was trained on: its tasks differ", shown(place))
+        self.mention_new(images, place)
         return images
+
+    def mention_new(self, images: FolderImages, place: Path) -> None:
+        """Say which classes of a folder are in no part of the split, as they came after it was made."""
+        known = {name for names in self.split.values() for name in names}
+        new = [name for name, count in images.counts.items() if name not in known and count >= self.min_images]
+        if new:
+            logger.warning(
+                "%s has %d class%s that this run does not know and leaves out (%s); train into another --run to use "
+                "what is new",
+                shown(place),
+                len(new),
+                "es" * (len(new) > 1),
+                ", ".join(repr(shown(name)) for name in new[:3]) + ", ..." * (len(new) > 3),
+            )
 
     def source(self, part: Part, loaded: Any = None) -> TaskSource:
         """Return the source of training, validation or test tasks, over the classes that the run recorded.
@@ -138,6 +153,7 @@ class FolderData(ClassData):
             **self.sizes(part),
             rotation=self.rotation,
             invert=self.invert,
+            names=loaded.files,
         )
 
     def _digest(self, images: FolderImages) -> str:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from fastadapt.arguments import argument, default_of
 from fastadapt.data.files import shown
 from fastadapt.data.tables.columns import Preparation, missing_columns, raise_problems
+from fastadapt.data.tables.content import same_table
 from fastadapt.data.tables.csv_rows import Encoding, Rows, read_rows
 from fastadapt.data.tables.fit_columns import Problem, fit_preparation
 from fastadapt.data.tables.table import (
@@ -80,7 +81,7 @@ class TableData:
             raise DataError(f"this run was trained on {shown(self.file)}; give that file with --data")
         path = Path(root) / self.file if Path(root).is_dir() else Path(root)
         rows = read_rows(path, self.encoding)
-        if rows.sha256 != self.sha256:
+        if rows.sha256 != self.sha256 and not same_table(path, self.sha256):
             raise DataError(
                 f"{rows.name} is not the {shown(self.file)} that this run was trained on (its SHA-256 is another), so "
                 "its tasks would be split otherwise; give that file, or train on this one into another --run"
