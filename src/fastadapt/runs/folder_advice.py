@@ -2,22 +2,21 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from itertools import product
+from itertools import combinations
 from typing import Any
 
 from fastadapt.data.files import as_word
 from fastadapt.data.images.folder_verdict import MOST_QUERIES, Verdict
 from fastadapt.runs.folder_run import Looked, Wishes, look_at
 
-_LEFT_OUT = "classes with fewer than {min_images} images are left out"
 _CHANGES = {
     "split": "all classes are divided anew",
+    "queries": "tasks have {queries} queries a class",
     "bad": "what can't be used is left out",
-    "min_images": _LEFT_OUT,
-    "queries": "there are fewer queries",
-    "shots": "there are {shots} shots",
-    "ways": "there are {ways} ways",
-    "val": "nothing validates",
+    "ways": "tasks have {ways} classes",
+    "val": "no class validates",
+    "min_images": "classes with fewer than {min_images} images are left out",
+    "shots": "tasks have 1 shot",
 }
 """What may be changed, the least harmful first, and how it is told."""
 
@@ -74,7 +73,7 @@ def advise(wishes: Wishes, looked: Looked) -> Advice | None:
     for trial in _trials(asked):
         verdict, problems = looked.judged(trial)
         if not problems:
-            named = {**vars(trial), "ways": verdict.ways}
+            named = {**vars(trial), "ways": verdict.ways, "queries": verdict.queries}
             changed = [
                 words.format(**named)
                 for name, words in _CHANGES.items()
@@ -87,22 +86,8 @@ def advise(wishes: Wishes, looked: Looked) -> Advice | None:
 def _trials(wishes: Wishes) -> Iterator[Wishes]:
     """Yield settings, those with the fewest changes first."""
     need = max(wishes.min_images, wishes.shots + (wishes.queries or 1))
-    others: dict[str, Any] = {
-        "bad": "skip",
-        "min_images": need,
-        "queries": None,
-        "shots": 1,
-        "ways": None,
-        "val": 0.0,
-    }
-    choices = [{name: value} if getattr(wishes, name) != value else None for name, value in others.items()]
-    trials = [
-        [change for change, taken in zip(choices, row, strict=True) if taken and change]
-        for row in product((False, True), repeat=len(choices))
-    ]
-    seen: list[Wishes] = []
-    for changes in sorted(trials, key=len):
-        trial = replace(wishes, **{name: value for change in changes for name, value in change.items()})
-        if trial not in seen:
-            seen.append(trial)
-            yield trial
+    others: dict[str, Any] = {"queries": None, "bad": "skip", "ways": None, "val": 0.0, "min_images": need, "shots": 1}
+    changes = [(name, value) for name, value in others.items() if getattr(wishes, name) != value]
+    for count in range(len(changes) + 1):
+        for some in combinations(changes, count):
+            yield replace(wishes, **dict(some))

@@ -17,7 +17,7 @@ from fastadapt.data.images.folder_settings import FolderData
 from fastadapt.data.images.folder_verdict import MOST_QUERIES, USUAL_WAYS, Verdict, Wanted, judge
 from fastadapt.data.images.images import Fit, ImageRecipe
 from fastadapt.data.images.split_choice import Choice, choose_split
-from fastadapt.data.images.survey import LARGE, Survey, survey_folder
+from fastadapt.data.images.survey import LARGE, LEAST, Survey, survey_folder
 from fastadapt.data.images.tree import Finding, scan_tree, without_classes
 from fastadapt.errors import ConfigError, DataError
 from fastadapt.runs.config import RunConfig
@@ -51,7 +51,8 @@ class Wishes:
     split_seed: int = FolderData.split_seed
 
     def __post_init__(self) -> None:
-        for name, least in (("ways", 2), ("shots", 1), ("queries", 1), ("min_images", 0), ("split_seed", 0)):
+        leasts = {"ways": 2, "shots": 1, "queries": 1, "size": LEAST, "min_images": 0, "split_seed": 0}
+        for name, least in leasts.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
@@ -59,7 +60,8 @@ class Wishes:
     @property
     def name(self) -> str:
         """A name for the run."""
-        own = self.data.absolute().name.strip(".")[:_LONGEST_NAME]  # a folder may be named "..", or be the root
+        # a folder may be named "..", or be the root, or have a name that no terminal shows
+        own = "".join(filter(str.isprintable, self.data.absolute().name.strip(".")))[:_LONGEST_NAME]
         return f"{self.method}-{own or 'images'}-{self.ways or USUAL_WAYS}w{self.shots}s"
 
     @property

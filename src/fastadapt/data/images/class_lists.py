@@ -96,8 +96,9 @@ def _read(path: Path, part: Part | None) -> Lists:
         text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{shown(path)} is not text in UTF-8 ({error.reason}); save it as UTF-8") from error
-    lists = _of_json(path, text, part) if text.lstrip()[:1] in ("{", "[") and path.suffix != ".txt" else None
-    if lists is None:
+    if path.suffix.lower() == ".json" or text.lstrip()[:1] == "{":
+        lists = _of_json(path, text, part)
+    else:
         lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
         lists = _of_table(lines, part) or _of_lines(lines, part)
     return {name: list(dict.fromkeys(names)) for name, names in lists.items() if names}
