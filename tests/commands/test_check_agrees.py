@@ -29,8 +29,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 # ---- folders at random: how classes lie, what spoils them, what is asked
 
-PARTS = [("train", "val", "test"), ("Training", "Validation", "Testing"), ("base", "dev", "novel"), ("train", "test"),
-         ("images_background", "images_evaluation"), ("train", "valid"), ("set_train", "set_eval", "set_test")]  # fmt: skip
+PARTS = [
+    ("train", "val", "test"),
+    ("Training", "Validation", "Testing"),
+    ("base", "dev", "novel"),
+    ("train", "test"),
+    ("images_background", "images_evaluation"),
+    ("train", "valid"),
+    ("set_train", "set_eval", "set_test"),
+]
 
 
 def plain(draw: random.Random, classes: list[str]) -> list[str]:

@@ -125,7 +125,7 @@ def test_folders_can_be_asked_for_and_left_aside() -> None:
     assert anew.by == "random" and list(anew.tree.classes) == ["a", "b"] and "though folders" in anew.words
     assert "none in it is named as a part" in (chosen("a", "b", split="folders").problem or "")
     assert "put together" in (chosen("train/a", "test/a", split="folders").problem or "")
-    with pytest.raises(ConfigError, match="--split is auto, folders, random or a file .* there is no file 'maybe'"):
+    with pytest.raises(ConfigError, match=r"--split is auto, folders, random or a file .* there is no file 'maybe'"):
         chosen("a", "b", split="maybe")
 
 
