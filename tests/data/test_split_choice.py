@@ -113,6 +113,21 @@ def test_where_no_folder_names_a_part_a_class_is_named_by_its_path(paths: str) -
     assert chosen(*paths.split(), split="random").by == ""
 
 
+@pytest.mark.parametrize(
+    ("paths", "noted"),
+    [
+        ("amazon/mug webcam/mug amazon/bike", "'amazon/mug', 'webcam/mug' count as different classes; put"),
+        ("one/train/Cat two/test/cat", "'one/Cat', 'two/cat' count as different classes; put"),
+        ("train/x/cat test/y/cat train/x/dog test/y/dog", "'x/cat', 'y/cat' count as different classes (and 1 more"),
+        ("Greek/character01 Latin/character01", ""),  # numbers say nothing
+        ("train/cat test/cat", ""),  # put together
+    ],
+)
+def test_classes_that_only_their_folders_tell_apart_are_noted(paths: str, noted: str) -> None:
+    notes = " ".join(chosen(*paths.split()).notes)
+    assert noted in notes and bool(noted) == bool(notes)
+
+
 def test_a_split_that_was_chosen_is_found_again() -> None:
     tree = tree_of("train/a", "val/a", "test/a", "train/b", "test/b")
     choice = choose_split(tree)
@@ -183,10 +198,23 @@ def test_a_list_that_can_not_be_right_is_refused(tmp_path: Path, text: str, word
     assert words in (chosen("a", "b", split=str(tmp_path / "s.txt")).problem or "")
 
 
-@pytest.mark.parametrize(("content", "words"), [(b"a\nb\n", "lists no classes"), (b"", "is empty"), (b"{", "no JSON"),
-                                                (b"\xff\xc3 train", "not text")])  # fmt: skip
-def test_a_file_that_is_no_list_is_an_error(tmp_path: Path, content: bytes, words: str) -> None:
-    path = tmp_path / ("s.json" if content == b"{" else "s.txt")
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("s.txt", b"a\nb\n", "lists no classes"),
+        ("s.txt", b"", "is empty"),
+        ("s.txt", b"\xff\xc3 train", "not text"),
+        ("s.txt", b"\xff\xfe\x00", "not text"),
+        ("s.csv", b'class,split\n"' + b"a" * 200_000, "lists no classes"),
+        ("s.json", b"{", "no JSON"),
+        ("s.json", b"5", "lists no classes"),
+        ("s.json", b'{"train": 5, "test": null}', "lists no classes"),
+        ("s.json", b"[" * 100_000, "no JSON"),
+        ("s.json", b'["a", "b"]', "lists no classes"),
+    ],
+)
+def test_a_file_that_is_no_list_is_an_error(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(DataError, match=words):
         chosen("a", "b", split=str(path))

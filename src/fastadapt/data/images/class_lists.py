@@ -108,12 +108,12 @@ def _of_json(path: Path, text: str, part: Part | None) -> Lists:
     """Return the lists of an object of parts, of an object of classes, or of a plain list."""
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{shown(path)} is no JSON ({error}); {_WANTED}") from error
     lists: Lists = {}
     if isinstance(value, list):
         return {part: [str(name) for name in value]} if part else {}
-    for key, inside in value.items():
+    for key, inside in value.items() if isinstance(value, dict) else ():
         if isinstance(inside, list | dict) and (named := _word(key)):
             lists.setdefault(named, []).extend(map(str, inside))
         elif isinstance(inside, str) and (named := _word(inside)):
@@ -126,7 +126,10 @@ def _of_table(lines: list[str], part: Part | None) -> Lists:
     delimiter = next((sign for sign in ("\t", ";", ",") if lines and sign in lines[0]), None)
     if delimiter is None:
         return {}
-    header, *rows = csv.reader(lines, delimiter=delimiter)
+    try:
+        header, *rows = csv.reader(lines, delimiter=delimiter)
+    except csv.Error:  # a field of a megabyte: no table
+        return {}
     columns = [name.strip().casefold().replace(" ", "_") for name in header]
     place = next((columns.index(name) for name in _COLUMNS if name in columns), None)
     if place is None:

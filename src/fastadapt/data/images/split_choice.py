@@ -64,6 +64,11 @@ def choose_split(tree: Tree, split: str = "auto") -> Choice:
         >>> list(choose_split(Tree(Path("pets"), {"train/cat": [], "test/cat": []}, [])).tree.classes)
         ['cat']
     """
+    choice = _choice(tree, split)
+    return replace(choice, notes=(*choice.notes, *_namesakes(choice.tree)))
+
+
+def _choice(tree: Tree, split: str) -> Choice:
     if split in ("auto", "folders", "random"):
         choice = _by_folders(tree)
         if split == "random":
@@ -220,3 +225,17 @@ def _told(parts: Mapping[str, Part]) -> str:
 def _listed(names: Sequence[str]) -> str:
     first = ", ".join(repr(shown(name)) for name in names[:_NAMED])
     return f"{first} and {len(names) - _NAMED} more" if len(names) > _NAMED else first
+
+
+def _namesakes(tree: Tree) -> list[str]:
+    """Say which classes are told apart by their folders alone, as they may be one; numbered ones are not."""
+    ends: dict[str, list[str]] = {}
+    for name in tree.classes:
+        end = name.rsplit("/", 1)[-1].casefold()
+        if not any(map(str.isdigit, end)):
+            ends.setdefault(end, []).append(name)
+    same = [names for names in ends.values() if len(names) > 1]
+    if not same:
+        return []
+    more = f" (and {len(same) - 1} more such names)" if len(same) > 1 else ""
+    return [f"{_listed(same[0])} count as different classes{more}; put together what is one class"]
