@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 
+_PLAIN = 64  # levels of 256: a range that no one calls small
+
+
 @dataclass(frozen=True)
 class ImageFacts:
     """Hold what is known of a file that can be decoded.
@@ -67,13 +70,14 @@ def image_facts(path: str | Path, fit: Fit = "pad") -> ImageFacts:
         picture = open_image(content, name)
         flat = flatten(upright(picture))
         grey = _is_grey(flat)
+        flat = flat.convert("L") if grey else flat  # one picture has one digest, however it is stored
         spreads, bits = _spreads(flat, fit), _bits(picture)
         notes = tuple(_notes(picture))  # last, as looking for further frames moves on in the file
     except DataError:
         raise
     except Exception as error:  # on broken bytes decoders raise anything
         raise damaged(name, error) from error
-    seen = hashlib.blake2b(repr(flat.size).encode() + flat.convert("RGB").tobytes(), digest_size=16).hexdigest()
+    seen = hashlib.blake2b(repr(flat.size).encode() + flat.tobytes(), digest_size=16).hexdigest()
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     return ImageFacts(*flat.size, grey, digest, notes, spreads, bits, seen)
 
@@ -86,15 +90,16 @@ def _spreads(flat: "Picture", fit: Fit) -> tuple[int, int]:
     if fit == "crop":
         left, top = (flat.width - side) // 2, (flat.height - side) // 2
         flat = flat.crop((left, top, left + side, top + side))
-    picture, found = flat.convert("RGB"), []
-    for size in (84, 28):
-        scale = size / max(picture.size)
-        if scale < 1:
-            shape = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-            picture = picture.resize(shape, Image.Resampling.BOX)
-        pixels = np.asarray(picture)
-        found.append(int((pixels.max((0, 1)).astype(int) - pixels.min((0, 1))).max()))
-    return found[0], found[1]
+
+    def spread(size: int) -> int:
+        scale = size / max(flat.size)
+        shape = (max(1, round(flat.width * scale)), max(1, round(flat.height * scale)))
+        small = flat.resize(shape, Image.Resampling.BOX) if scale < 1 else flat
+        extrema = [band.getextrema() for band in small.split()]
+        return int(max(high - low for low, high in extrema))  # type: ignore[operator]
+
+    at_28 = spread(28)
+    return (at_28 if at_28 >= _PLAIN else spread(84)), at_28  # what is smaller has no larger range
 
 
 def _bits(picture: "Picture") -> int | None:
