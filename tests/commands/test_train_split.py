@@ -1,12 +1,13 @@
 """`fastadapt train --data FOLDER --split ...`: the user's own split is used, told, recorded and kept."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 
-from drawn_folder import content, make_folder, picture, put
+from drawn_folder import content, make_folder, picture, put, spoil
 from fastadapt.cli import main
 from fastadapt.data.images.folder_settings import FolderData
 from fastadapt.runs.run_files import load_run, read_config
@@ -90,7 +91,10 @@ def test_classes_on_two_sides_become_one_and_a_run_finds_them_again(
     assert main(["evaluate", str(run), "--json"]) == 0
 
 
-def test_parts_that_the_user_did_not_make_come_from_the_classes_that_train(here: Path) -> None:
+def test_parts_that_the_user_did_not_make_come_from_the_classes_that_train(
+    here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     divided(here / "photos")
     shutil.rmtree(here / "photos" / "val")
     make_folder(here / "more", classes=6)
@@ -101,6 +105,7 @@ def test_parts_that_the_user_did_not_make_come_from_the_classes_that_train(here:
     data = data_of(here / "runs" / "maml-photos-2w1s")
     assert data.test_classes == ("class7", "class8", "class9") and len(data.val_classes) == 2
     assert len(data.train_classes) == 8
+    assert "10 train, 3 test; classes for val are taken from those that train" in caplog.text
     assert train("--ways", "2", "--val", "0", "--run", "runs/no") == 0
     assert data_of(here / "runs" / "no").val_classes == () and len(data_of(here / "runs" / "no").train_classes) == 10
 
@@ -165,3 +170,16 @@ def test_blank_images_are_told_before_the_training_also_from_the_decoded_copy(
         assert train("--ways", "3", "--size", "28", "--channels", "1") == 0
         assert "note: photos/class0/blank0.png is blank at 28x28 pixels" in caplog.text
         assert "(blank: 3 in all)" in caplog.text
+
+
+def test_the_command_that_a_refusal_names_lists_all_that_it_counts(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(make_folder(here / "photos"))
+    assert train("--fit", "pad") == 2
+    err = capsys.readouterr().err
+    command = shlex.split(err[err.index("fastadapt check") : err.index(" lists all")])
+    assert main(command[1:]) == 1
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    assert f"photos has {len([p for p in problems if p['kind'] != 'few classes'])} problems:" in err
+    assert problems[0]["text"] in err

@@ -219,7 +219,10 @@ def _together(classes: Mapping[str, Sequence[Placed]]) -> str:
 
 
 def _told(parts: Mapping[str, Part]) -> str:
-    return ", ".join(f"{list(parts.values()).count(part)} {part}" for part in PARTS if part in parts.values())
+    found = list(parts.values())
+    told = ", ".join(f"{found.count(part)} {part}" for part in PARTS if part in found)
+    missing = " and ".join(part for part in PARTS[1:] if part not in found)
+    return f"{told}; classes for {missing} are taken from those that train" if missing else told
 
 
 def _listed(names: Sequence[str]) -> str:
