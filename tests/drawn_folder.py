@@ -61,7 +61,7 @@ FILES: dict[str, tuple[Callable[[], bytes], str, bool, str]] = {
         True,
         "has 65500x300 pixels, the most allowed are 16 million",
     ),
-    "ink.jpg": (lambda: content(Image.new("CMYK", (32, 32), (9, 99, 0, 0)), "JPEG"), "CMYK", False, "converted to RGB"),
+    "ink.jpg": (lambda: content(picture(13, mode="RGB").convert("CMYK"), "JPEG"), "CMYK", False, "converted to RGB"),
     "deep.png": (_sixteen, "16 bits", False, "16 bits a pixel, which are scaled to 8"),
     "clear.png": (lambda: content(picture(9, 32, 32, "RGBA")), "transparent", False, "becomes white"),
     "moving.gif": (_frames, "animation", False, "of which the first frame is used"),

@@ -9,6 +9,10 @@ from typing import Any
 _THE_SAME: Any = object()
 
 
+WHERE_SET = {"where_set": True}
+"""Metadata of a field that joined later: it is written down only where it differs from its default."""
+
+
 def argument(of: Callable[..., Any], name: str, default: Any = _THE_SAME) -> Any:
     """Return a dataclass field with the default of an argument, and its words in the docstring as the field's help.
 

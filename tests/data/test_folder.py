@@ -190,3 +190,48 @@ def test_a_class_folder_that_may_not_be_read(drawings, monkeypatch):
     assert problem(drawings) == (
         f"can't read the folder {drawings}/two: reading it is not permitted; change its permissions"
     )
+
+
+@pytest.mark.parametrize("around", ["wrap", "a/b/c", "photos/__MACOSX/..", "train"])
+def test_folders_around_all_classes_are_passed_through(drawings, around):
+    inside = drawings.parent / "outer" / around
+    inside.parent.mkdir(parents=True, exist_ok=True)
+    inside.mkdir(parents=True, exist_ok=True)
+    for path in list(drawings.iterdir()):
+        path.rename(inside / path.name)
+    (drawings.parent / "outer" / "__MACOSX").mkdir()
+    (drawings.parent / "outer" / ".DS_Store").write_bytes(b"x")
+    (x, _), labels = read_class_folders(drawings.parent / "outer", RECIPE, ways=3)
+    assert labels == ["one", "three", "two"] and len(x) == 6
+
+
+def test_what_desktops_leave_is_no_image(drawings):
+    for name in ("Thumbs.db", "desktop.ini"):
+        (drawings / "one" / name).write_bytes(b"x")
+    assert len(read_class_folders(drawings, RECIPE)[0][0]) == 6
+
+
+def as_it_is(path):
+    return path.read_bytes()
+
+
+def as_gif(path):
+    import io
+
+    stream = io.BytesIO()
+    Image.open(path).save(stream, "GIF")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("copied", [as_it_is, as_gif])
+@pytest.mark.parametrize("others", [["two"], ["two", "three"]])
+def test_an_image_in_two_classes_is_refused(drawings, copied, others):
+    for other in others:
+        (drawings / other / "twin.png").write_bytes(copied(drawings / "one" / "a.png"))
+    text = problem(drawings)
+    for other in others:
+        assert f"'one' and '{other}' have the same image; keep it in one of them" in text
+    (drawings / "one" / "copy.png").write_bytes((drawings / "one" / "a.png").read_bytes())
+    for other in others:
+        (drawings / other / "twin.png").unlink()
+    assert len(read_class_folders(drawings, RECIPE)[0][0]) == 7  # twice in one class does no harm

@@ -113,6 +113,78 @@ def test_images_that_are_not_square_are_refused_only_where_asked(tmp_path):
     assert [finding.kind for finding in survey_folder(tmp_path, size=36).findings] == ["size", "class"]
 
 
+def levels(low: int, high: int, side: int = 32) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(high).integers(low, high + 1, (side, side)).astype(np.uint8))
+
+
+def dot(side: int, at: tuple[int, int], size: int = 1) -> Image.Image:
+    image = Image.new("L", (2 * side, side), 255)
+    image.paste(0, (*at, at[0] + size, at[1] + size))
+    return image
+
+
+@pytest.mark.parametrize(
+    ("kind", "image"),
+    [
+        ("blank", Image.new("L", (32, 32), 200)),
+        ("blank", Image.new("RGB", (32, 32), (10, 200, 30))),
+        ("blank", Image.new("RGBA", (32, 32), (1, 2, 3, 0))),
+        ("blank", dot(60, (0, 0), 8)),  # the centre is what is used
+        ("blank", Image.new("1", (32, 32), 0)),
+        ("blank", Image.fromarray(np.full((32, 32), 700, np.uint16))),
+        ("nearly constant", levels(0, 4)),  # numbers of classes
+        ("nearly constant", levels(0, 1)),  # 0 and 1 for black and white
+        ("nearly constant", levels(250, 255)),
+        ("nearly constant", dot(600, (600, 300))),  # a point that is gone at 28 pixels
+        ("nearly constant", Image.fromarray(np.random.default_rng(0).integers(0, 1024, (32, 32), dtype=np.uint16))),
+        ("faint", levels(100, 120)),
+        ("faint", levels(0, 15)),
+        ("faint", Image.fromarray(np.random.default_rng(0).integers(0, 4096, (32, 32), dtype=np.uint16))),
+    ],
+)
+def test_an_image_with_nothing_to_see_is_noted(tmp_path, kind, image):
+    put(tmp_path / "a" / "1.png", content(image))
+    put(tmp_path / "a" / "2.png", content(levels(0, 60)))
+    notes = {finding.kind for finding in survey_folder(tmp_path, size=28).notes if finding.path == "a/1.png"}
+    assert kind in notes and not ({"blank", "nearly constant", "faint"} - {kind}) & notes
+    assert not survey_folder(tmp_path, size=28).problems
+
+
+@pytest.mark.parametrize("image", [levels(0, 60), dot(32, (28, 14), 4), picture(1, mode="RGB")])
+def test_what_can_be_seen_is_not_noted(tmp_path, image):
+    put(tmp_path / "a" / "1.png", content(image))
+    assert not {finding.kind for finding in survey_folder(tmp_path).notes} & survey.WARNINGS
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 15])
+def test_bits_that_no_image_uses_are_told_once(tmp_path, bits):
+    for i in range(3):
+        grey = np.random.default_rng(i).integers(0, 2**bits, (32, 32), dtype=np.uint16)
+        grey[0, 0] = 2**bits - 1
+        put(tmp_path / "a" / f"{i}.png", content(Image.fromarray(grey)))
+    [finding] = [finding for finding in survey_folder(tmp_path).notes if finding.kind == "unused range"]
+    assert f"use {bits} of them" in finding.text and f"multiply their values by {2 ** (16 - bits)}" in finding.text
+    put(tmp_path / "a" / "full.png", content(Image.fromarray(np.arange(1024, dtype=np.uint16).reshape(32, 32) * 64)))
+    assert "unused range" not in {finding.kind for finding in survey_folder(tmp_path).notes}
+
+
+def test_one_picture_saved_twice_for_two_classes_is_noted_and_training_goes_on(tmp_path):
+    for name, kind, mode in (("a/1.png", "PNG", "L"), ("b/1.gif", "GIF", "L"), ("b/2.png", "PNG", "RGB")):
+        put(tmp_path / name, content(picture(1).convert(mode), kind))
+    found = survey_folder(tmp_path)
+    [note] = [finding for finding in found.notes if finding.kind == "twin"]
+    assert "a/1.png" in note.text and "b/1.gif" in note.text and "in different classes" in note.text
+    assert not found.problems
+
+
+def test_white_on_transparency_is_told(tmp_path):
+    image = Image.new("RGBA", (32, 32), (255, 255, 255, 0))
+    image.paste((255, 255, 255, 255), (8, 8, 20, 24))
+    put(tmp_path / "a" / "1.png", content(image))
+    [note] = survey_folder(tmp_path).notes
+    assert note.kind == "light on transparent" and "becomes black so that the drawing shows" in note.text
+
+
 def test_classes_with_too_few_images_are_told_with_numbers():
     assert few_images({"a": 5, "b": 9}, 1, 4) == []
     [finding] = few_images({"a": 5, "b": 1}, 2, 1)

@@ -1,8 +1,10 @@
 """Every mistake a client can make has a status, a code, a place and one sentence."""
 
 import base64
+import io
 
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 from fastadapt.runs.config import MLPNet, ReptileMethod, RunConfig, SinusoidData
@@ -31,7 +33,29 @@ def two(**changed):
     return [{"name": "a", "images": [coded("ring")], **changed}, {"name": "b", "images": [coded("cross")]}]
 
 
+def saved(kind, mode):
+    image, stream = Image.open(io.BytesIO(picture("ring"))).convert(mode), io.BytesIO()
+    image.save(stream, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    return base64.b64encode(stream.getvalue()).decode()
+
+
 BAD_TASKS = {
+    **{
+        f"one image in two classes, {what}": (
+            {"model": "drawing", "classes": [*two(), {"name": "c", "images": [coded("bars"), again]}]},
+            422,
+            "same_image",
+            "classes[2].images[1]",
+        )
+        for what, again in {
+            "byte for byte": coded("ring"),
+            "as a data address": f"data:image/png;base64,{coded('ring')}",
+            "in colour": saved("PNG", "RGB"),
+            "as a GIF": saved("GIF", "L"),
+            "as a WebP": saved("WEBP", "RGB"),
+            "transparent": saved("PNG", "RGBA"),
+        }.items()
+    },
     "no model": ({"classes": two()}, 422, "bad_value", "model"),
     "another model": ({"model": "x", "classes": two()}, 422, "unknown_model", "model"),
     "nothing": ({"model": "drawing"}, 422, "bad_task", "classes"),

@@ -1,24 +1,25 @@
 """`fastadapt check FOLDER`: all that is wrong with a folder of images, in one pass, and what it is enough for."""
 
 import json
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
 from fastadapt.data.files import shown
-from fastadapt.data.images.folder_split import folder_split, most_ways
+from fastadapt.data.images.folder_images import Bad
+from fastadapt.data.images.folder_settings import FolderData
+from fastadapt.data.images.folder_verdict import MOST_QUERIES, Verdict
 from fastadapt.data.images.images import Fit
-from fastadapt.data.images.survey import Survey, few_images, survey_folder
+from fastadapt.data.images.survey import Survey, summed_up
 from fastadapt.data.images.tree import Finding
-from fastadapt.errors import DataError
+from fastadapt.runs.folder_advice import Advice, advise
+from fastadapt.runs.folder_run import Looked, Wishes, look_at
 
-_USUAL_WAYS = 5
-_USUAL_QUERIES = 15
+_LISTED, _CLASSES = 20, 200  # problems of one kind, and classes, that are listed as text
 
 
 @dataclass(frozen=True)
@@ -27,73 +28,74 @@ class CheckSettings:
 
     folder: tyro.conf.Positional[Path]
     """The folder: class folders at any depth."""
-    ways: int = 2
-    """Classes of a task that are wanted; each of training, validation and test needs so many."""
+    ways: int | None = None
+    """Classes of a task that are wanted; each of training, validation and test needs so many. Default 5, or what there
+    are enough for."""
     shots: int = 1
     """Images of each class that are wanted to adapt on."""
-    queries: int = 1
-    """Images of each class that are wanted to be judged on."""
+    queries: int | None = None
+    """Images of each class that are wanted to be judged on; default 15, or what the smallest class has left."""
     size: int | None = None
     """Height and width to train at; default 84, or 28 for small images."""
+    channels: Literal["auto", "1", "3"] = "auto"
+    """1 for grey, 3 for colour; auto: 1 if all images are grey."""
     fit: Fit = "crop"
     """What becomes of an image that is not square."""
+    bad: Bad = "fail"
+    """What can't be used: refused or left out."""
     min_images: int = 0
     """Leave out classes with fewer images than this."""
+    split: str = "auto"
+    """How classes are divided: auto, folders, random, or a file that lists classes."""
+    val: float = FolderData.val_fraction
+    """Share of the classes that validate; 0 for none."""
+    test: float = FolderData.test_fraction
+    """Share of the classes to test on."""
+    split_seed: int = FolderData.split_seed
+    """Seed of the division of the classes."""
     json: bool = False
     """Print JSON."""
+
+    @property
+    def wishes(self) -> Wishes:
+        """The same for training."""
+        named = {name: value for name, value in vars(self).items() if name not in ("folder", "channels", "json")}
+        channels: dict[str, Literal[1, 3] | None] = {"auto": None, "1": 1, "3": 3}
+        return Wishes(self.folder, channels=channels[self.channels], **named)
 
 
 def main(argv: Sequence[str]) -> int:
     """Parse the command line, look, and return 1 if training would refuse the folder."""
     settings = tyro.cli(CheckSettings, args=list(argv), prog="fastadapt check")
-    survey = survey_folder(settings.folder, size=settings.size, fit=settings.fit)
-    counts = {name: count for name, count in survey.counts.items() if count >= settings.min_images}
-    problems = [*survey.problems, *_too_few(settings, counts)]
-    print(_as_json(survey, counts, problems) if settings.json else _as_text(settings, survey, counts, problems))
+    looked = look_at(settings.wishes)
+    verdict, problems = looked.judged(settings.wishes)
+    advice = advise(settings.wishes, looked)
+    print((_as_json if settings.json else _as_text)(looked, verdict, problems, advice))
     return 1 if problems else 0
 
 
-def _too_few(settings: CheckSettings, counts: dict[str, int]) -> list[Finding]:
-    """Return what stands in the way of the tasks that are wanted."""
-    found = few_images(counts, settings.shots, settings.queries)
-    try:
-        folder_split(counts, ways=settings.ways)
-    except DataError as error:
-        found.append(Finding("few classes", ".", str(error)))
-    return found
+def _notes(looked: Looked, survey: Survey, problems: list[Finding]) -> list[Finding]:
+    """Return what stops nothing: notes, what is said of the split, and what is left out."""
+    split = [Finding("split", ".", note, False) for note in looked.choice.notes]
+    return [*split, *survey.notes, *(finding for finding in survey.problems if finding not in problems)]
 
 
-def trainable(counts: dict[str, int]) -> dict[str, int] | None:
-    """Return the most ways, and the most shots with one query and with fifteen; None if nothing can be trained.
-
-    Args:
-        counts: the images of each class.
-
-    Example:
-        >>> trainable({name: 20 for name in "abcdefghi"})
-        {'ways': 3, 'shots with 1 query': 19, 'shots with 15 queries': 5}
-    """
-    ways, least = most_ways(len(counts)), min(counts.values(), default=0)
-    if ways < 2 or least < 2:
-        return None
-    return {
-        "ways": ways,
-        "shots with 1 query": least - 1,
-        f"shots with {_USUAL_QUERIES} queries": max(0, least - _USUAL_QUERIES),
-    }
-
-
-def _as_json(survey: Survey, counts: dict[str, int], problems: list[Finding]) -> str:
+def _as_json(looked: Looked, verdict: Verdict, problems: list[Finding], advice: Advice | None) -> str:
+    survey, split = looked.survey, verdict.split
+    assert survey is not None
     facts: dict[str, Any] = {
         "folder": str(survey.tree.root),
         "ok": not problems,
-        "classes": counts,
-        "images": sum(counts.values()),
+        "classes": verdict.counts,
+        "images": sum(verdict.counts.values()),
         "size": survey.recipe.size,
         "channels": survey.recipe.channels,
-        "trainable": trainable(counts),
+        "split": {"by": looked.choice.by or "random", "words": looked.choice.words}
+        | ({"train": split.train, "val": split.val, "test": split.test} if split else {}),
+        "trainable": advice.trainable if advice else None,
+        "command": advice.command if advice else None,
         "problems": [_without_verdict(finding) for finding in problems],
-        "notes": [_without_verdict(finding) for finding in survey.notes],
+        "notes": [_without_verdict(finding) for finding in _notes(looked, survey, problems)],
     }
     return json.dumps(facts, indent=2)
 
@@ -102,36 +104,54 @@ def _without_verdict(finding: Finding) -> dict[str, str]:
     return {name: value for name, value in asdict(finding).items() if name != "refused"}
 
 
-def _as_text(settings: CheckSettings, survey: Survey, counts: dict[str, int], problems: list[Finding]) -> str:
-    where, size = shown(settings.folder), survey.recipe.size
-    colour = "colour" if survey.recipe.channels == 3 else "grey"
+def _as_text(looked: Looked, verdict: Verdict, problems: list[Finding], advice: Advice | None) -> str:
+    survey, counts = looked.survey, verdict.counts
+    assert survey is not None
+    colour, size = "colour" if survey.recipe.channels == 3 else "grey", survey.recipe.size
     lines = [
-        f"{where}: {sum(counts.values()):,} usable images of {len(counts):,} classes, "
+        f"{shown(survey.tree.root)}: {sum(counts.values()):,} usable images of {len(counts):,} classes, "
         f"to be trained on at {size}x{size} pixels in {colour}",
         "",
-        *(f"  {count:>6}  {shown(name)}" for name, count in counts.items()),
+        *_classes(counts),
+        "",
+        f"split: {looked.choice.words}",
     ]
     if problems:
-        lines += ["", f"problems, for which training refuses the folder ({len(problems)}):"]
-        lines += [f"  {finding.text}" for finding in problems]
-    kinds = Counter(finding.kind for finding in survey.notes)
-    if kinds:
-        lines += ["", "notes, which stop nothing:"]
-    for kind, number in kinds.items():
-        first = next(finding for finding in survey.notes if finding.kind == kind)
-        lines.append(f"  {first.text}{f' ({kind}: {number} in all)' if number > 1 else ''}")
-    return "\n".join([*lines, "", *_what_next(settings, counts, problems)])
+        lines += ["", f"problems, for which training refuses the folder ({len(problems)}):", *_listed(problems)]
+    notes = _notes(looked, survey, problems)
+    if notes:
+        lines += ["", "notes, which stop nothing:", *(f"  {line}" for line in summed_up(notes))]
+    return "\n".join([*lines, "", *_what_next(advice)])
 
 
-def _what_next(settings: CheckSettings, counts: dict[str, int], problems: list[Finding]) -> list[str]:
-    most = trainable(counts)
-    if most is None:
+def _classes(counts: dict[str, int]) -> list[str]:
+    lines = [f"  {count:>6}  {shown(name)}" for name, count in list(counts.items())[:_CLASSES]]
+    if len(counts) > _CLASSES:
+        rest = list(counts.values())[_CLASSES:]
+        lines.append(f"  and {len(rest):,} more of {min(rest):,} to {max(rest):,} images each (--json lists all)")
+    return lines
+
+
+def _listed(problems: list[Finding]) -> list[str]:
+    """Return the sentences of all problems; thousands of one kind are counted."""
+    lines: list[str] = []
+    seen: Counter[str] = Counter()
+    for finding in problems:
+        seen[finding.kind] += 1
+        if seen[finding.kind] <= _LISTED:
+            lines.append(f"  {finding.text}")
+    more = {kind: number - _LISTED for kind, number in seen.items() if number > _LISTED}
+    return [
+        *lines,
+        *(f"  and {number:,} more of this kind: {kind} (--json lists all)" for kind, number in more.items()),
+    ]
+
+
+def _what_next(advice: Advice | None) -> list[str]:
+    if advice is None:
         need = "a task of 2 classes takes 6 classes in all (2 each for training, validation and test)"
-        return [f"nothing can be trained: {need}, with 2 images or more"]
-    one, many = most["shots with 1 query"], most[f"shots with {_USUAL_QUERIES} queries"]
-    shots = f"up to {one} shot{'s' * (one != 1)} with 1 query" + (f", {many} with {_USUAL_QUERIES}" if many else "")
-    skip = " --bad skip" if any(finding.kind not in ("few images", "few classes") for finding in problems) else ""
-    ways = min(most["ways"], max(settings.ways, _USUAL_WAYS))
-    words = f"fastadapt train --data {shlex.quote(shown(settings.folder))} --ways {ways}"
-    words += f" --shots {min(settings.shots, one)}{skip}"
-    return [f"can be trained: up to {most['ways']} ways, {shots} for each class", f"  {words}"]
+        return [f"nothing can be trained: {need}, or 4 with --val 0, with 2 images or more"]
+    ways, one, many = advice.trainable.values()
+    shots = f"up to {one} shot{'s' * (one != 1)} with 1 query" + (f", {many} with {MOST_QUERIES}" if many else "")
+    changed = f" if {' and '.join(advice.changed)}" if advice.changed else ""
+    return [f"can be trained{changed}: up to {ways} ways, {shots} for each class", f"  {advice.command}"]

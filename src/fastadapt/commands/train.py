@@ -14,7 +14,7 @@ from fastadapt.data.images.folder_settings import FolderData
 from fastadapt.errors import ConfigError, MissingExtraError
 from fastadapt.evaluate import evaluate
 from fastadapt.runs.config import RunConfig
-from fastadapt.runs.folder_run import Wishes, first_guess, parse_wishes, resolve, seal
+from fastadapt.runs.folder_run import first_guess, parse_wishes, resolve, seal, settled
 from fastadapt.runs.presets import PRESETS
 from fastadapt.runs.run_files import export_model, load_run, save_evaluation, save_split, settle
 from fastadapt.training.device import choose_device
@@ -72,21 +72,21 @@ def main(argv: Sequence[str]) -> int:
 def train_folder(argv: Sequence[str]) -> int:
     """Train on a folder of the user's own images."""
     wishes, rest = parse_wishes(argv)
-    settings = _folder_settings(rest, first_guess(wishes), wishes)  # a mistake is told before the images are read
+    settings = _folder_settings(rest, first_guess(wishes))  # a mistake is told before the images are read
+    wishes, looked = settled(wishes, settings.run)
     place = settings.run or Path("runs") / wishes.name
-    config, images = resolve(wishes, place)
-    settings = _folder_settings(rest, config, wishes)
+    config, images = resolve(wishes, place, looked)
+    settings = _folder_settings(rest, config)
     chosen = seal(honestly_named(settings.config, config), images, place)
     return run(dataclasses.replace(settings, config=chosen, data=wishes.data, run=place), images)
 
 
-def _folder_settings(words: Sequence[str], config: RunConfig, wishes: Wishes) -> TrainSettings:
-    default = TrainSettings(config=config, run=Path("runs") / wishes.name)
+def _folder_settings(words: Sequence[str], config: RunConfig) -> TrainSettings:
     return tyro.cli(
         TrainSettings,
         args=list(words),
         prog="fastadapt train --data FOLDER",
-        default=default,
+        default=TrainSettings(config=config),
         config=(tyro.conf.AvoidSubcommands,),
     )
 

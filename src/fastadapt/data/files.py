@@ -1,11 +1,13 @@
 """Files that a user names: read within a limit, and spoken of in sentences.
 
 * `read_file`: the bytes of one regular file, or a `DataError` that says why not.
-* `shown`: a path as it may be printed.
+* `shown`: a path as it may be printed; `as_word`: as it may be typed.
 * `complain`: one error for one or many problems.
 """
 
 import errno
+import os
+import shlex
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,6 +82,21 @@ def shown(path: str | Path) -> str:
     text = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(path))
     half = _LONGEST // 2
     return text if len(text) <= _LONGEST else f"{text[:half]}...{text[-half:]}"
+
+
+def as_word(path: str | Path) -> str:
+    r"""Return a path as a word of a command line that a shell reads back, however long or odd it is.
+
+    Example:
+        >>> as_word("my photos"), as_word("-5"), as_word("two" + chr(10) + "lines")
+        ("'my photos'", './-5', "$'two\\x0alines'")
+    """
+    text = str(path)
+    text = f"./{text}" if text.startswith("-") else text
+    if text.isprintable():
+        return shlex.quote(text)
+    plain = range(ord(" "), ord("~") + 1)
+    return "$'" + "".join(chr(b) if b in plain and b not in b"'\\" else f"\\x{b:02x}" for b in os.fsencode(text)) + "'"
 
 
 def complain(problems: Sequence[str], where: str) -> DataError:

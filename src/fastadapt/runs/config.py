@@ -97,9 +97,14 @@ class RunConfig:
 
 def _to_plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: _to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"kind": type(value).__name__, **fields}
+        written = [f for f in dataclasses.fields(value) if not _left_out(f, getattr(value, f.name))]
+        return {"kind": type(value).__name__, **{f.name: _to_plain(getattr(value, f.name)) for f in written}}
     return [_to_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _left_out(field: "dataclasses.Field[Any]", value: Any) -> bool:
+    """Whether a field joined later and has its default, so that older configurations read and write the same."""
+    return "where_set" in field.metadata and value == field.default
 
 
 def _from_plain(value: Any, kind: Any) -> Any:

@@ -159,6 +159,7 @@ def save_split(folder: Path, data: FolderData) -> None:
     """
     record = {
         "folder": data.folder,
+        "by": data.split_by or "random",
         "seed": data.split_seed,
         "sha256": ClassSplit("folder", data.train_classes, data.val_classes, data.test_classes).sha256,
         "images": data.digest,

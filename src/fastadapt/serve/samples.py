@@ -99,6 +99,28 @@ def decoded(recipe: ImageRecipe, files: Sequence[tuple[bytes, str]], check: Chec
     return torch.stack(rows)
 
 
+def check_apart(x: Tensor, files: Sequence[File]) -> None:
+    """Raise for an image that stands in two classes: no answer to it can be right for both.
+
+    Args:
+        x: `[n, ...]`, the images as the model sees them, so that another format or name does not tell them apart.
+        files: theirs.
+
+    Raises:
+        Problem: 422 for the first.
+    """
+    seen: dict[bytes, File] = {}
+    for image, file in zip(x, files, strict=True):
+        first = seen.setdefault(image.numpy().tobytes(), file)
+        if first.label != file.label:
+            raise Problem(
+                422,
+                "same_image",
+                f"{first.label!a} and {file.label!a} have the same image, as the model sees it; keep it in one of them",
+                file.field,
+            )
+
+
 def as_png(image: Tensor, recipe: ImageRecipe) -> bytes:
     """Return an image `[C, size, size]` as a PNG that `recipe` decodes to the same numbers."""
     from PIL import Image

@@ -121,8 +121,9 @@ class Service:
         model.run_for(len(groups))
         shots = [len(group) for group in groups.values()]
         self._check_memory(model, len(groups), sum(shots))
-        files = [(file.content, file.field) for group in groups.values() for file in group]
-        x = samples.decoded(model.recipe, files, job.check)
+        files = [replace(file, label=name) for name, group in groups.items() for file in group]
+        x = samples.decoded(model.recipe, [(file.content, file.field) for file in files], job.check)
+        samples.check_apart(x, files)
         return list(groups), shots, (x, torch.arange(len(shots)).repeat_interleave(torch.tensor(shots)))
 
     def _check_memory(self, model: ServedModel, ways: int, images: int) -> None:

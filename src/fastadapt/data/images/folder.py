@@ -15,9 +15,9 @@ from torch import Tensor
 
 from fastadapt.data.files import complain, reason, shown
 from fastadapt.data.images.images import ImageRecipe
+from fastadapt.data.images.tree import CLUTTER, SUFFIXES
 from fastadapt.errors import DataError
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 _WANTED = "make one sub-folder for each class and put its images in it"
 
 
@@ -67,7 +67,7 @@ def read_class_folders(
         >>> x.shape, y, labels
         (torch.Size([2, 1, 28, 28]), tensor([0, 1]), ['dark', 'light'])
     """
-    folder = Path(folder)
+    folder = _unwrapped(Path(folder))
     listing = _list(folder)
     classes, problems = listing.classes, listing.problems
     wanted = fewest or (2 if ways is None else ways)
@@ -93,9 +93,34 @@ def read_class_folders(
                 numbers.append(number)
             except DataError as error:
                 problems.append(str(error))
+    if not problems:
+        problems += _shared(images, numbers, list(classes))
     if problems:
         raise complain(problems, shown(folder))
     return (torch.stack(images), torch.tensor(numbers)), list(classes)
+
+
+def _unwrapped(folder: Path) -> Path:
+    """Return the folder that holds the class folders, where an archive was unpacked to one around them."""
+    inside = _entries(folder)
+    while len(inside) == 1 and inside[0].is_dir():
+        deeper = _entries(inside[0])
+        if not deeper or not all(path.is_dir() for path in deeper):
+            break
+        folder, inside = inside[0], deeper
+    return folder
+
+
+def _shared(images: list[Tensor], numbers: list[int], labels: list[str]) -> list[str]:
+    """Return a sentence for each image that stands in two classes, of which an answer can't be right for both."""
+    first: dict[bytes, int] = {}
+    found = []
+    for image, number in zip(images, numbers, strict=True):
+        owner = first.setdefault(image.numpy().tobytes(), number)
+        if owner != number:
+            both = f"{shown(labels[owner])!r} and {shown(labels[number])!r}"
+            found.append(f"{both} have the same image; keep it in one of them")
+    return list(dict.fromkeys(found))
 
 
 def _list(folder: Path) -> _Listing:
@@ -111,7 +136,7 @@ def _list(folder: Path) -> _Listing:
             listing.classes[path.name] = _files(path, listing.problems)
         elif path.is_symlink() and not path.exists():
             listing.problems.append(f"{shown(path)} is a symbolic link that leads nowhere; remove it")
-        elif path.suffix.lower() in _SUFFIXES:
+        elif path.suffix.lower() in SUFFIXES:
             loose.append(path)
     if not listing.classes:
         found = f"its {len(loose)} images belong to no class" if loose else "it has no sub-folders"
@@ -138,7 +163,10 @@ def _files(folder: Path, problems: list[str]) -> list[Path]:
 def _entries(folder: Path) -> list[Path]:
     """Return what is in a folder, by name, without the hidden."""
     try:
-        return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: path.name)
+        return sorted(
+            (path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in CLUTTER),
+            key=lambda path: path.name,
+        )
     except NotADirectoryError as error:
         raise DataError(f"{shown(folder)} is a file, not a folder; {_WANTED}") from error
     except FileNotFoundError as error:

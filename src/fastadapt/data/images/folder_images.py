@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from fastadapt.data.download import cache_folder
-from fastadapt.data.files import complain, shown
+from fastadapt.data.files import as_word, complain, shown
 from fastadapt.data.images.decode import decode_blocks
 from fastadapt.data.images.decoded import read_decoded, room_for, write_decoded
 from fastadapt.data.images.images import ImageRecipe
-from fastadapt.data.images.survey import Survey, survey_folder
+from fastadapt.data.images.survey import WARNINGS, Survey, summed_up, survey_folder
 from fastadapt.data.images.tree import Tree, scan_tree, without_classes
 from fastadapt.errors import DataError
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 Bad = Literal["fail", "skip"]
 
-_RECIPE = 1  # raise it when the decoding or the judging changes, so that old decoded copies are not used
+_RECIPE = 2  # raise it when the decoding or the judging changes, so that old decoded copies are not used
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +39,7 @@ class FolderImages:
         class_names: sorted.
         digests: for each class, a digest of the contents of its files, in the order of their names.
         left_out: a sentence for each file that can't be used.
+        warnings: a sentence for each kind of image that can be used and may spoil the training: blank ones, faint ones.
         files: `[M]`, the file of each image within the folder; None where an older copy does not say.
 
     Example:
@@ -52,6 +53,7 @@ class FolderImages:
     class_names: tuple[str, ...] = field(repr=False)
     digests: dict[str, str] = field(repr=False)
     left_out: list[str] = field(repr=False)
+    warnings: list[str] = field(repr=False, default_factory=list)
     files: tuple[str, ...] | None = field(default=None, repr=False)
 
     @property
@@ -67,12 +69,12 @@ class FolderImages:
 
 
 def load_folder(
-    folder: str | Path, recipe: ImageRecipe, *, bad: Bad = "fail", survey: Survey | None = None
+    folder: str | Path | Tree, recipe: ImageRecipe, *, bad: Bad = "fail", survey: Survey | None = None
 ) -> FolderImages:
     """Load the images of a folder of classes.
 
     Args:
-        folder: class folders at any depth.
+        folder: class folders at any depth, or what `scan_tree` made of them.
         recipe: how a file becomes pixels; `invert` and `normalise` have no effect here.
         bad: "fail" refuses a folder in which anything can't be used, with the list; "skip" leaves it out and says
             how much that is.
@@ -91,30 +93,30 @@ def load_folder(
         >>> load_folder(root, ImageRecipe(28)).images.flatten(1)[:, 0]
         tensor([  0, 255], dtype=torch.uint8)
     """
-    tree = scan_tree(folder)
+    tree = folder if isinstance(folder, Tree) else scan_tree(folder)
     if not tree.classes:
         raise without_classes(tree)
     path = _cache_path(tree, recipe)
     loaded = _read_copy(path) if path is not None else None
     if loaded is not None:
-        _judge(loaded.left_out, sum(map(len, tree.classes.values())), tree, bad)
+        _judge(loaded.left_out, tree, recipe, bad)
         return loaded
     if survey is None:
         survey = survey_folder(tree, size=recipe.size, channels=recipe.channels, fit=recipe.fit)
     left_out = [finding.text for finding in survey.problems]
-    _judge(left_out, sum(map(len, tree.classes.values())), tree, bad)
+    _judge(left_out, tree, recipe, bad)
     if not survey.images:
         raise complain(left_out, shown(tree.root))
     return _decode(survey, recipe, left_out, path)
 
 
-def _judge(left_out: list[str], count: int, tree: Tree, bad: Bad) -> None:
+def _judge(left_out: list[str], tree: Tree, recipe: ImageRecipe, bad: Bad) -> None:
     """Refuse the folder or say how much is left out."""
+    count = sum(map(len, tree.classes.values()))
     if left_out and bad == "fail":
         listed = complain(left_out, shown(tree.root))
-        raise DataError(
-            f"{listed}\nmend them (fastadapt check {shown(tree.root)} lists all), or leave them out: --bad skip"
-        )
+        command = f"fastadapt check {as_word(tree.root)} --size {recipe.size} --fit {recipe.fit} --json"
+        raise DataError(f"{listed}\nmend them ({command} lists all), or leave them out: --bad skip")
     if left_out:
         logger.warning(
             "%s: %d problem%s left out, of %d files; the first: %s",
@@ -137,6 +139,7 @@ def _decode(survey: Survey, recipe: ImageRecipe, left_out: list[str], path: Path
         "digests": [_digest(inside) for inside in survey.images.values()],
         "left_out": left_out,
         "files": [survey.tree.name(path) for path in keys],
+        "warnings": summed_up([finding for finding in survey.notes if finding.kind in WARNINGS]),
     }
     if path is not None:
         try:
@@ -175,7 +178,8 @@ def _assembled(images: Tensor, facts: Mapping[str, Any]) -> FolderImages:
     labels = np.repeat(np.arange(len(counts)), counts)
     digests = dict(zip(names, map(str, facts["digests"]), strict=True))
     files = tuple(map(str, facts["files"])) if len(facts.get("files", ())) == len(images) else None
-    return FolderImages(images, labels, names, digests, list(map(str, facts["left_out"])), files)
+    told = [list(map(str, facts[name])) for name in ("left_out", "warnings")]
+    return FolderImages(images, labels, names, digests, *told, files)
 
 
 def _read_copy(path: Path) -> FolderImages | None:
@@ -197,12 +201,12 @@ def _cache_path(tree: Tree, recipe: ImageRecipe) -> Path | None:
     digest = hashlib.sha256(os.fsencode(tree.root.absolute()))
     for finding in tree.findings:
         digest.update(finding.text.encode("utf-8", "surrogatepass"))
-    for path in (path for files in tree.classes.values() for path in files):
+    for path, name in ((path, name) for name, files in tree.classes.items() for path in files):
         try:
             stat = path.stat()
             state = f" {stat.st_size} {stat.st_mtime_ns}\n"
         except OSError:  # it went away: decoding will say so
             state = " gone\n"
-        digest.update(os.fsencode(tree.name(path)) + state.encode())
+        digest.update(os.fsencode(f"{tree.name(path)} {name}") + state.encode())
     kind = f"{recipe.size}-{recipe.channels}-{recipe.fit}-{recipe.resize}"
     return folder / "folders" / f"decoded-{_RECIPE}-{kind}-{digest.hexdigest()[:16]}.raw"

@@ -2,20 +2,23 @@
 
 import logging
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from fastadapt.arguments import argument, default_of
+from fastadapt.arguments import WHERE_SET, argument, default_of
 from fastadapt.data.files import complain, shown
 from fastadapt.data.images.class_settings import ClassData, Part
 from fastadapt.data.images.classes import ClassImages, Rotation
 from fastadapt.data.images.folder_images import Bad, FolderImages, load_folder
-from fastadapt.data.images.folder_split import folder_split
+from fastadapt.data.images.folder_split import divide
 from fastadapt.data.images.images import Fit, ImageRecipe
+from fastadapt.data.images.split_choice import SplitBy, class_tree
 from fastadapt.data.images.survey import few_images
+from fastadapt.data.images.tree import scan_tree
 from fastadapt.errors import ConfigError, DataError
 from fastadapt.tasks import TaskSource
 
@@ -38,9 +41,9 @@ class FolderData(ClassData):
     bad: Bad = argument(load_folder, "bad")
     min_images: int = 0
     """Leave out classes with fewer images than this."""
-    val_fraction: float = argument(folder_split, "val")
-    test_fraction: float = argument(folder_split, "test")
-    split_seed: int = default_of(folder_split, "seed")
+    val_fraction: float = argument(divide, "val")
+    test_fraction: float = argument(divide, "test")
+    split_seed: int = default_of(divide, "seed")
     """Seed of the shuffle behind the split."""
     folder: str = ""
     """The folder, as it was named when the run began."""
@@ -52,6 +55,8 @@ class FolderData(ClassData):
     """The classes that are tested on; found by the command."""
     digest: str = ""
     """Digest of the images of these classes."""
+    split_by: SplitBy = field(default="", metadata=WHERE_SET)
+    """Who divided the classes: folders that are named as parts, lists, or chance; found by the command."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,15 +77,19 @@ class FolderData(ClassData):
         """The classes of each part."""
         return {"train": self.train_classes, "val": self.val_classes, "test": self.test_classes}
 
-    def divided(self, images: FolderImages) -> "FolderData":
+    def divided(self, images: FolderImages, parts: Mapping[str, Part] | None = None) -> "FolderData":
         """Return these settings with the classes of each part.
+
+        Args:
+            images: of all classes.
+            parts: the part of each class, where the user has divided them.
 
         Raises:
             DataError: if there are too few classes for a task in each part.
         """
         names = [name for name, count in images.counts.items() if count >= self.min_images]
-        split = folder_split(
-            names, ways=self.ways, val=self.val_fraction, test=self.test_fraction, seed=self.split_seed
+        split = divide(
+            names, parts or {}, ways=self.ways, val=self.val_fraction, test=self.test_fraction, seed=self.split_seed
         )
         return replace(self, train_classes=split.train, val_classes=split.val, test_classes=split.test)
 
@@ -110,7 +119,7 @@ class FolderData(ClassData):
                 f"there is no folder {shown(self.folder)} any more; give the place of the images with --data"
             )
         place = Path(self.folder) if root is None else root
-        images = load_folder(place, self.recipe, bad=self.bad)
+        images = load_folder(class_tree(scan_tree(place), self.split_by), self.recipe, bad=self.bad)
         if not self.train_classes:
             raise ConfigError("the run has no split of its classes; it is made by fastadapt train --data FOLDER")
         self._check(images)

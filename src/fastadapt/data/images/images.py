@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from fastadapt.data.files import read_file, shown
+from fastadapt.data.images.flatten import flatten
+from fastadapt.data.images.other_formats import other_format
 from fastadapt.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -46,8 +48,8 @@ _opening = threading.Lock()
 class ImageRecipe:
     """Say how a file becomes the tensor that a model was trained on.
 
-    EXIF rotation is applied, transparency is laid on white, 16-bit grey is scaled, and of an animation
-    the first frame is taken. Then the image is made grey or RGB, square and small.
+    EXIF rotation is applied, transparency is laid on white (on black where white would hide the drawing), 16-bit grey
+    is scaled, and of an animation the first frame is taken. Then the image is made grey or RGB, square and small.
 
     Args:
         size: height and width of the result in pixels, 1..1024.
@@ -147,7 +149,7 @@ class ImageRecipe:
         if len(content) > MOST_BYTES:
             raise DataError(f"{name} is larger than {MOST_BYTES / 1e6:g} MB, the limit for an image; make it smaller")
         try:
-            picture = on_white(upright(open_image(content, name)))
+            picture = flatten(upright(open_image(content, name)))
             return np.array(self._fitted(picture.convert("L" if self.channels == 1 else "RGB"), name))
         except DataError:
             raise
@@ -207,7 +209,9 @@ def open_image(content: bytes, name: str) -> "Picture":
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError as error:
-        raise DataError(f"{name} is not a PNG, JPEG, WebP or GIF image, or is damaged; save it as PNG") from error
+        other = other_format(content)
+        what = f"but {other} file" if other else "or is damaged"
+        raise DataError(f"{name} is not a PNG, JPEG, WebP or GIF image, {what}; save it as PNG") from error
     except Image.DecompressionBombError as error:
         raise DataError(_too_many(name, "over 178 million")) from error
     width, height = picture.size
@@ -242,21 +246,6 @@ def upright(picture: "Picture") -> "Picture":
     with suppress(Exception):
         orientation = turns.get(picture.getexif().get(_ORIENTATION, 1))
     return picture if orientation is None else picture.transpose(orientation)
-
-
-def on_white(picture: "Picture") -> "Picture":
-    """Return the picture in 8 bits a channel, without transparency: it is laid on white."""
-    from PIL import Image
-
-    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would clip at 255
-        values = np.asarray(picture).astype(np.int64)
-        if isinstance(clear := picture.info.get("transparency"), int):
-            values = np.where(values == clear, 65535, values)
-        return Image.fromarray(((values.clip(0, 65535) + 128) // 257).astype(np.uint8))
-    if "A" in picture.getbands() or "a" in picture.getbands() or "transparency" in picture.info:
-        layer = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return picture if picture.mode in ("1", "L", "RGB") else picture.convert("RGB")
 
 
 def _padded(picture: "Picture", size: int) -> "Picture":

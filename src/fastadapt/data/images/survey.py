@@ -2,6 +2,7 @@
 
 import os
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ LARGE, SMALL, LEAST = 84, 28, 16
 _MOST_THREADS = 8
 _LONG_NAME = 240  # bytes; most file systems allow 255
 _NAMED = 4  # files of a duplicate that are named
+_CONSTANT, _FAINT = 8, 32  # levels of 256: what spans fewer is as good as constant, is hard to see
+WARNINGS = frozenset({"blank", "nearly constant", "faint", "unused range", "twin", "light on transparent"})
+"""Kinds of notes that training tells too, as they may spoil it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,12 +93,14 @@ def survey_folder(
     if not tree.classes:
         raise without_classes(tree)
     findings = [*tree.findings, *_names(tree)]
-    images = _inspect(tree, findings)
+    images = _inspect(tree, findings, fit)
     every = [facts for inside in images.values() for facts in inside.values()]
     grey = channels is None and all(facts.grey for facts in every)
     recipe = ImageRecipe(size or _size(every), channels or (1 if grey else 3), fit=fit)
     _drop_misfits(images, recipe, tree, findings)
     _drop_copies(images, tree, findings)
+    findings += _unseen(images, recipe, tree)
+    findings += _twins(images, tree)
     for name in tree.classes:
         if not images[name]:
             findings.append(Finding("class", name, f"{shown(tree.root / name)} has no usable image; mend or remove it"))
@@ -137,12 +143,12 @@ def _pool() -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _inspect(tree: Tree, findings: list[Finding]) -> dict[str, dict[Path, ImageFacts]]:
+def _inspect(tree: Tree, findings: list[Finding], fit: Fit) -> dict[str, dict[Path, ImageFacts]]:
     """Return the facts of every image that can be decoded; add the others, and what is changed, to `findings`."""
 
     def look(path: Path) -> ImageFacts | DataError:
         try:
-            return image_facts(path)
+            return image_facts(path, fit)
         except DataError as error:
             return error
 
@@ -195,12 +201,70 @@ def _drop_copies(images: dict[str, dict[Path, ImageFacts]], tree: Tree, findings
                 for _, path in same[1:]
             ]
         else:
-            more = f" and {len(same) - _NAMED} more" if len(same) > _NAMED else ""
-            paths = ", ".join(shown(path) for _, path in same[:_NAMED]) + more
-            text = f"one and the same image has {len(classes)} classes: {paths}; keep it in one of them"
+            text = f"one and the same image has {len(classes)} classes: {_paths(same)}; keep it in one of them"
             findings.append(Finding("duplicate", tree.name(first), text))
         for name, path in same[1:] if len(classes) == 1 else same:
             del images[name][path]
+
+
+def _unseen(images: Mapping[str, Mapping[Path, ImageFacts]], recipe: ImageRecipe, tree: Tree) -> list[Finding]:
+    """Return notes on images in which there is little to be seen at the size of the training."""
+    found: list[Finding] = []
+
+    def note(kind: str, path: Path, words: str) -> None:
+        found.append(Finding(kind, tree.name(path), f"{shown(path)} {words}", False))
+
+    every = [(path, facts) for inside in images.values() for path, facts in inside.items()]
+    at = f"at {recipe.size}x{recipe.size} pixels"
+    for path, facts in every:
+        spread = facts.spreads[0] if recipe.size > SMALL else facts.spreads[1]
+        if facts.bits == 0 or spread == 0:
+            note("blank", path, f"is blank {at}: all its pixels are equal; remove it or look at how it was saved")
+        elif spread < _CONSTANT:
+            note("nearly constant", path, f"is nearly constant {at}: its pixels span {spread + 1} of 256 levels")
+        elif spread < _FAINT:
+            note("faint", path, f"is faint {at}: its pixels span {spread + 1} of 256 levels; stretch their range")
+    deep = [facts.bits for _, facts in every if facts.bits is not None]
+    if deep and 0 < max(deep) < 16:
+        factor = 2 ** (16 - max(deep))
+        words = f"{len(deep)} images have 16 bits a pixel and use {max(deep)} of them, which is 1/{factor} of the range"
+        found.append(
+            Finding("unused range", ".", f"{words}; multiply their values by {factor} and save them again", False)
+        )
+    return found
+
+
+def _twins(images: Mapping[str, Mapping[Path, ImageFacts]], tree: Tree) -> list[Finding]:
+    """Return notes on different files of different classes that show one picture."""
+    owners: dict[str, list[tuple[str, Path]]] = {}
+    for name, inside in images.items():
+        for path, facts in inside.items():
+            if facts.spreads[0]:  # blank ones are told as blank
+                owners.setdefault(facts.picture, []).append((name, path))
+    return [
+        Finding("twin", tree.name(same[0][1]), f"{_paths(same)} show the same picture in different classes", False)
+        for same in owners.values()
+        if len({name for name, _ in same}) > 1
+    ]
+
+
+def _paths(same: Sequence[tuple[str, Path]]) -> str:
+    more = f" and {len(same) - _NAMED} more" if len(same) > _NAMED else ""
+    return ", ".join(shown(path) for _, path in same[:_NAMED]) + more
+
+
+def summed_up(findings: Sequence[Finding]) -> list[str]:
+    """Return the first sentence of each kind, and how many there are of it.
+
+    Example:
+        >>> summed_up([Finding("blank", name, f"{name} is blank") for name in ("a", "b", "c")])
+        ['a is blank (blank: 3 in all)']
+    """
+    lines = []
+    for kind, number in Counter(finding.kind for finding in findings).items():
+        first = next(finding.text for finding in findings if finding.kind == kind)
+        lines.append(f"{first}{f' ({kind}: {number} in all)' if number > 1 else ''}")
+    return lines
 
 
 def _names(tree: Tree) -> list[Finding]:

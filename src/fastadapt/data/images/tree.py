@@ -18,10 +18,16 @@ from pathlib import Path
 from fastadapt.data.files import reason, shown
 from fastadapt.errors import DataError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
-"""How names of images end; those of the last three are told to be no format that is read."""
+_READ = "png apng jpg jpeg jpe jfif webp gif"
+_NOT_READ = (
+    "bmp dib tif tiff avif heic heif jp2 j2k jxl ico pgm ppm pbm pnm tga svg psd exr dcm qoi pcx dds hdr fits "
+    "raw cr2 nef dng arw"
+)
+SUFFIXES = frozenset(f".{end}" for end in f"{_READ} {_NOT_READ}".split())
+"""How names of images end, those of formats too that are not read: their files are told, not passed over."""
 
-_CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}  # what desktops and archives leave in folders
+CLUTTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+"""What desktops and archives leave in folders, in small letters."""
 _DEEPEST = 20
 _WANTED = "make one sub-folder for each class and put its images in it"
 
@@ -155,7 +161,7 @@ def _visit(walk: _Walk, path: Path, *, strict: bool = False) -> None:
         return
     files = walk.files[path] = []
     for entry in entries:
-        if not entry.name.startswith(".") and entry.name.lower() not in _CLUTTER:
+        if not entry.name.startswith(".") and entry.name.lower() not in CLUTTER:
             _enter(walk, path, entry, files)
 
 
