@@ -22,7 +22,7 @@ from fastadapt import (
     evaluate,
 )
 from fastadapt.errors import ConfigError, TaskError
-from fastadapt.evaluate import confidence, summarise
+from fastadapt.evaluation import confidence, summarise
 from fastadapt.evaluation_json import column_of
 from fastadapt.methods.nearest import NearestNeighbour
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastadapt.evaluate import Evaluation, Protocol
+from fastadapt.evaluation import Evaluation, Protocol
 from fastadapt.published.gradients import COMBINATIONS, CURVES, FORMULAS, PANELS
 from fastadapt.report.curves import smooth
 from fastadapt.report.sinusoid import draw_waves

@@ -7,9 +7,9 @@ from .data.images.omniglot import omniglot_tasks as omniglot_tasks
 from .data.sinusoid import Sinusoid as Sinusoid
 from .engine.execution import Execution as Execution
 from .errors import FastadaptError as FastadaptError
-from .evaluate import Evaluation as Evaluation
-from .evaluate import Protocol as Protocol
-from .evaluate import evaluate as evaluate
+from .evaluation import Evaluation as Evaluation
+from .evaluation import Protocol as Protocol
+from .evaluation import evaluate as evaluate
 from .inner.adapt import Adapted as Adapted
 from .inner.adapt import adapt as adapt
 from .inner.exact import Exact as Exact

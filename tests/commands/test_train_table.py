@@ -9,7 +9,7 @@ import pytest
 from fastadapt import load_predictor, load_run
 from fastadapt.cli import main
 from fastadapt.data.tables.csv_rows import read_rows
-from fastadapt.evaluate import Protocol, evaluate
+from fastadapt.evaluation import Protocol, evaluate
 from tables import classification, regression, write
 
 FAST = ["--training.steps", "20", "--training.meta-batch", "4", "--hidden", "8", "--draws", "2", "--quiet"]

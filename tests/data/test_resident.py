@@ -65,7 +65,7 @@ class Recorded:
 @pytest.mark.parametrize("module", ["training.train", "evaluate"])
 def test_training_and_evaluation_draw_from_the_resident_images(module, monkeypatch):
     asked, there = [], Recorded()
-    place = sys.modules[f"fastadapt.{module}"]  # fastadapt.evaluate is the function
+    place = sys.modules[f"fastadapt.{module}"]  # fastadapt.evaluation is the function
     monkeypatch.setattr(place, "resident", lambda source, device: asked.append(device.type) or there)
     learner = MAML(Conv4(1, 4, 3, size=16), CrossEntropy(), rule=SGD(0.1))
     if module == "training.train":

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastadapt.errors import ConfigError
-from fastadapt.evaluate import Protocol
+from fastadapt.evaluation import Protocol
 from fastadapt.published.experiment import Claim, Experiment, Measurement
 from fastadapt.published.registry import EXPERIMENTS, find
 from fastadapt.runs.presets import PRESETS

@@ -9,7 +9,7 @@ import torch
 
 from fastadapt.cli import main
 from fastadapt.errors import ConfigError, DataError
-from fastadapt.evaluate import Protocol
+from fastadapt.evaluation import Protocol
 from fastadapt.published import registry
 from fastadapt.published.comparison import rows
 from fastadapt.published.experiment import Claim, Experiment, Measurement

@@ -10,7 +10,7 @@ from fastadapt import MAML, MLP, SGD, Pretrain
 from fastadapt.compare.tune import at_rate
 from fastadapt.data.sinusoid import Sinusoid
 from fastadapt.errors import ConfigError
-from fastadapt.evaluate import Protocol, evaluate
+from fastadapt.evaluation import Protocol, evaluate
 from fastadapt.report import draw_adaptation, draw_steps, evaluate_shots, tune_step_size
 
 SMALL = Protocol("small-v1", tasks=12, steps=3, ddof=0)

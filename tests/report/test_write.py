@@ -8,7 +8,7 @@ import torch
 
 from fastadapt.data.images.classes import ClassImages
 from fastadapt.errors import MissingExtraError
-from fastadapt.evaluate import Protocol, evaluate
+from fastadapt.evaluation import Protocol, evaluate
 from fastadapt.report import comparison_table, evaluation_table, write_report
 from fastadapt.report.steps import draw_steps
 from fastadapt.runs.config import Conv4Net, MAMLMethod, OmniglotData, PretrainMethod, RunConfig, SinusoidData

@@ -13,7 +13,7 @@ from fastadapt.answers import Answers, worst
 from fastadapt.atomic import write_text
 from fastadapt.data.tables.table_settings import TableData
 from fastadapt.errors import ConfigError
-from fastadapt.evaluate import Evaluation, Protocol, evaluate, with_headline
+from fastadapt.evaluation import Evaluation, Protocol, evaluate, with_headline
 from fastadapt.evaluation_json import json_values
 from fastadapt.layers.norm import Norm
 from fastadapt.runs.run_files import LoadedRun, load_run

@@ -7,7 +7,7 @@ from pathlib import Path
 import tyro
 
 from fastadapt.errors import ConfigError
-from fastadapt.evaluate import evaluate
+from fastadapt.evaluation import evaluate
 from fastadapt.runs.run_files import load_run
 from fastadapt.training.log import read_metrics
 

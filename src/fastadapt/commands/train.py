@@ -12,7 +12,7 @@ import tyro
 from fastadapt.commands import train_table
 from fastadapt.data.images.folder_settings import FolderData
 from fastadapt.errors import ConfigError, MissingExtraError
-from fastadapt.evaluate import evaluate
+from fastadapt.evaluation import evaluate
 from fastadapt.runs.config import RunConfig
 from fastadapt.runs.folder_run import first_guess, parse_wishes, resolve, seal, settled
 from fastadapt.runs.presets import PRESETS

@@ -29,7 +29,7 @@ from fastadapt.data.tables.csv_rows import Encoding
 from fastadapt.data.tables.table import write_split
 from fastadapt.data.tables.table_settings import PreparedTable, TableData, prepare_table
 from fastadapt.errors import ConfigError, MissingExtraError
-from fastadapt.evaluate import Protocol
+from fastadapt.evaluation import Protocol
 from fastadapt.evaluation_json import json_values
 from fastadapt.methods.gradient import GradientLearner
 from fastadapt.methods.settings import MAMLMethod, ReptileMethod

@@ -16,7 +16,7 @@ from fastadapt.by_class import Tally
 from fastadapt.data.tables.table import LoadedTable, Part
 from fastadapt.data.tables.table_settings import TableData
 from fastadapt.errors import ConfigError
-from fastadapt.evaluate import Evaluation, Protocol, summarise
+from fastadapt.evaluation import Evaluation, Protocol, summarise
 from fastadapt.learner import Learner
 from fastadapt.tasks import Tasks, task_rng
 

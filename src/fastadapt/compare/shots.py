@@ -6,7 +6,7 @@ from typing import Any
 
 from fastadapt.compare.tune import at_rate
 from fastadapt.data.sinusoid import Family, Sinusoid
-from fastadapt.evaluate import Evaluation, Protocol, evaluate
+from fastadapt.evaluation import Evaluation, Protocol, evaluate
 from fastadapt.learner import Learner
 from fastadapt.methods.gradient import GradientLearner
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from fastadapt.errors import ConfigError
-from fastadapt.evaluate import Protocol, evaluate
+from fastadapt.evaluation import Protocol, evaluate
 from fastadapt.methods.gradient import GradientLearner
 from fastadapt.rules import with_lr
 from fastadapt.tasks import SampleFunction, TaskSource

@@ -10,7 +10,7 @@ import torch
 
 from fastadapt.data.images.resident import resident
 from fastadapt.errors import ConfigError
-from fastadapt.evaluate import measure, with_headline
+from fastadapt.evaluation import measure, with_headline
 from fastadapt.learner import Learner
 from fastadapt.runs.config import RunConfig
 from fastadapt.tasks import SampleFunction, TaskSource, draw_batch

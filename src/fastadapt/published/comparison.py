@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from fastadapt.evaluate import confidence
+from fastadapt.evaluation import confidence
 from fastadapt.evaluation_json import column_of
 from fastadapt.published.experiment import Experiment, Measurement
 from fastadapt.published.verdict import Verdict, judge

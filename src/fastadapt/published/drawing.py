@@ -9,7 +9,7 @@ of classes. Reptile's is a mean: Adam, its inner rule, moves alike for any scale
 from dataclasses import replace
 
 from fastadapt.data.settings import OmniglotData
-from fastadapt.evaluate import Protocol
+from fastadapt.evaluation import Protocol
 from fastadapt.methods.settings import MAMLMethod, ReptileMethod
 from fastadapt.nets.settings import Conv4Net
 from fastadapt.published.experiment import Experiment, Measurement

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastadapt.errors import ConfigError
-from fastadapt.evaluate import Protocol
+from fastadapt.evaluation import Protocol
 from fastadapt.runs.config import RunConfig
 from fastadapt.tasks import TaskSource
 

@@ -6,7 +6,7 @@ The combinations are named by what the outer step adds up: `sum3` is `g1 + g2 + 
 
 from dataclasses import replace
 
-from fastadapt.evaluate import Protocol
+from fastadapt.evaluation import Protocol
 from fastadapt.methods.settings import FOMLMethod, ReptileMethod
 from fastadapt.published.experiment import Experiment, Measurement
 from fastadapt.published.omniglot import CHARACTERS

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from fastadapt.evaluate import Protocol
+from fastadapt.evaluation import Protocol
 from fastadapt.methods.settings import FineTuneMethod, NearestMethod
 from fastadapt.nets.settings import Conv4Net
 from fastadapt.published.experiment import Experiment, Measurement

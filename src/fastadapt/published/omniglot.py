@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from fastadapt.evaluate import Protocol
+from fastadapt.evaluation import Protocol
 from fastadapt.published.experiment import Claim, Experiment, Measurement
 from fastadapt.runs.config import RunConfig
 from fastadapt.runs.presets import PRESETS, SETTINGS

@@ -20,7 +20,7 @@ import torch
 from fastadapt.compare.tune import at_rate, tune_step_size
 from fastadapt.data.sinusoid import Half, Sinusoid
 from fastadapt.errors import ConfigError
-from fastadapt.evaluate import Evaluation, evaluate
+from fastadapt.evaluation import Evaluation, evaluate
 from fastadapt.learner import Learner
 from fastadapt.methods.averaged import average_regressors
 from fastadapt.methods.fine_tune import FineTune

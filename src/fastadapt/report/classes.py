@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastadapt.errors import TaskError
-from fastadapt.evaluate import Evaluation
+from fastadapt.evaluation import Evaluation
 from fastadapt.learner import Learner
 from fastadapt.report.style import BLUE, RED, figure, note, save_figure
 from fastadapt.tasks import SampleFunction, TaskSource, draw

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastadapt.evaluate import Evaluation
+from fastadapt.evaluation import Evaluation
 from fastadapt.report.style import (
     add_legend,
     figure,

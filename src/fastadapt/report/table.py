@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from fastadapt.evaluate import Evaluation
+from fastadapt.evaluation import Evaluation
 
 
 def evaluation_table(result: Evaluation) -> str:
@@ -14,7 +14,7 @@ def evaluation_table(result: Evaluation) -> str:
     Example:
         >>> from fastadapt import MAML, MLP
         >>> from fastadapt.data.sinusoid import Sinusoid
-        >>> from fastadapt.evaluate import Protocol, evaluate
+        >>> from fastadapt.evaluation import Protocol, evaluate
         >>> result = evaluate(MAML(MLP(1, (8,), 1)), Sinusoid(), Protocol(tasks=4, steps=2))
         >>> evaluation_table(result).splitlines()[0]
         '| inner steps | mse, mean ± 95 % CI | median | non-finite tasks |'

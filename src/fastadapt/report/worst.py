@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastadapt.answers import worst
-from fastadapt.evaluate import Evaluation
+from fastadapt.evaluation import Evaluation
 from fastadapt.learner import Learner
 from fastadapt.report.classes import frame, letters, pictures, place, short
 from fastadapt.report.style import BLUE, RED, figure, note, only_note, save_figure, tidy

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastadapt.atomic import write_text
 from fastadapt.compare.shots import evaluate_shots
-from fastadapt.evaluate import Evaluation
+from fastadapt.evaluation import Evaluation
 from fastadapt.report.classes import draw_task
 from fastadapt.report.curves import draw_curves
 from fastadapt.report.sinusoid import draw_adaptation

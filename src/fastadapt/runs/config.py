@@ -14,7 +14,7 @@ from fastadapt.data.images.folder_settings import FolderData
 from fastadapt.data.settings import MiniImageNetData, OmniglotData, SinusoidData
 from fastadapt.data.tables.table_settings import TableData
 from fastadapt.errors import ConfigError
-from fastadapt.evaluate import Protocol
+from fastadapt.evaluation import Protocol
 from fastadapt.learner import Learner
 from fastadapt.methods.settings import (
     FineTuneMethod,

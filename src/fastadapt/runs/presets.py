@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from fastadapt.data.settings import OmniglotData, SinusoidData
-from fastadapt.evaluate import Protocol
+from fastadapt.evaluation import Protocol
 from fastadapt.methods.settings import FineTuneMethod, MAMLMethod, NearestMethod, PretrainMethod, ReptileMethod
 from fastadapt.nets.settings import Conv4Net, MLPNet
 from fastadapt.runs.config import RunConfig

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from fastadapt.data.images.folder_settings import FolderData
-from fastadapt.evaluate import Protocol
+from fastadapt.evaluation import Protocol
 from fastadapt.methods.settings import MAMLMethod, ReptileMethod
 from fastadapt.nets.settings import Conv4Net
 from fastadapt.runs.config import RunConfig

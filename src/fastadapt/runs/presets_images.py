@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from fastadapt.data.settings import MiniImageNetData
-from fastadapt.evaluate import Protocol
+from fastadapt.evaluation import Protocol
 from fastadapt.methods.settings import MAMLMethod, ReptileMethod
 from fastadapt.nets.settings import Conv4Net
 from fastadapt.runs.config import RunConfig

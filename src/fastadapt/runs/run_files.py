@@ -21,7 +21,7 @@ from fastadapt.atomic import write_folder, write_text
 from fastadapt.data.images.folder_settings import FolderData
 from fastadapt.data.images.omniglot_splits import ClassSplit
 from fastadapt.errors import CheckpointError, ConfigError
-from fastadapt.evaluate import Evaluation
+from fastadapt.evaluation import Evaluation
 from fastadapt.learner import Learner
 from fastadapt.methods.settings import MAMLMethod
 from fastadapt.runs.config import RunConfig, differences

@@ -26,7 +26,7 @@ from fastadapt.checks.tasks import first_look
 from fastadapt.data.images.resident import resident
 from fastadapt.engine.engine import Engine
 from fastadapt.errors import CheckpointError, ConfigError
-from fastadapt.evaluate import Evaluation, Protocol, measure, summarise, with_headline
+from fastadapt.evaluation import Evaluation, Protocol, measure, summarise, with_headline
 from fastadapt.learner import Learner, Outcome
 from fastadapt.tasks import SampleFunction, Tasks, TaskSource, draw_batch
 from fastadapt.training.blame import divergence, gradient_norm, skipped

@@ -178,8 +178,8 @@ def _assembled(images: Tensor, facts: Mapping[str, Any]) -> FolderImages:
     labels = np.repeat(np.arange(len(counts)), counts)
     digests = dict(zip(names, map(str, facts["digests"]), strict=True))
     files = tuple(map(str, facts["files"])) if len(facts.get("files", ())) == len(images) else None
-    told = [list(map(str, facts[name])) for name in ("left_out", "warnings")]
-    return FolderImages(images, labels, names, digests, *told, files)
+    left_out, warnings = ([*map(str, facts[name])] for name in ("left_out", "warnings"))
+    return FolderImages(images, labels, names, digests, left_out, warnings, files)
 
 
 def _read_copy(path: Path) -> FolderImages | None:

@@ -129,7 +129,12 @@ class FolderData(ClassData):
         return images
 
     def mention_new(self, images: FolderImages, place: Path) -> None:
-        """Say which classes of a folder are in no part of the split, as they came after it was made."""
+        """Say which classes of a folder are in no part of the split, as they came after it was made.
+
+        A list may leave classes out on purpose, so that nothing can be told of these.
+        """
+        if self.split_by == "lists":
+            return
         known = {name for names in self.split.values() for name in names}
         new = [name for name, count in images.counts.items() if name not in known and count >= self.min_images]
         if new:
