@@ -34,6 +34,16 @@ def argument(of: Callable[..., Any], name: str, default: Any = _THE_SAME) -> Any
     return dataclasses.field(**given, metadata={"help": _words_of(of, name)})
 
 
+def added(default: Any, *, remark: bool = False) -> Any:
+    """Return a dataclass field that came later: what is written without it stays as it was while it has its default.
+
+    Args:
+        default: what it was before there was the field.
+        remark: whether it only lets something be said, so that a run which has none of it is the same run.
+    """
+    return dataclasses.field(default=default, metadata={"added": True, "remark": remark})
+
+
 def default_of(of: Callable[..., Any], name: str) -> Any:
     """Return the default of an argument, as `argument` finds it, for a field that is told in words of its own."""
     for place in _places(of):
