@@ -10,6 +10,7 @@ from typing import Any
 
 import tyro
 
+from fastadapt.commands import check_table
 from fastadapt.data.files import shown
 from fastadapt.data.images.folder_split import folder_split, most_ways
 from fastadapt.data.images.images import Fit
@@ -45,6 +46,8 @@ class CheckSettings:
 
 def main(argv: Sequence[str]) -> int:
     """Parse the command line, look, and return 1 if training would refuse the folder."""
+    if check_table.is_asked_for(argv):
+        return check_table.main(argv)
     settings = tyro.cli(CheckSettings, args=list(argv), prog="fastadapt check")
     survey = survey_folder(settings.folder, size=settings.size, fit=settings.fit)
     counts = {name: count for name, count in survey.counts.items() if count >= settings.min_images}

@@ -11,12 +11,16 @@ from typing import Literal
 from fastadapt.data.files import shown
 from fastadapt.data.tables.missing import is_missing
 from fastadapt.data.tables.notation import (
+    EITHER,
     NOTATIONS,
     PLAIN,
+    POINT,
     is_money,
     looks_odd,
+    plain_numbers,
     read_number,
     readings,
+    simple_readings,
     take_apart,
     value_of,
 )
@@ -24,6 +28,7 @@ from fastadapt.data.tables.rows import Rows
 
 Decimal = Literal["auto", "point", "comma"]
 _MARKS = {"point": ".", "comma": ","}
+_TRIED = 1_000  # cells in which one is looked for that settles the notation
 _WORDS = {".": "a decimal point", ",": "a decimal comma"}
 
 
@@ -85,18 +90,46 @@ def look(rows: Rows, name: str, words: Collection[str] | None = None, option: st
         words: what says that a value is missing.
         option: what takes its numbers for words; by default `--categorical` with its name.
     """
+    cells = rows.column(name)
+    found = Evidence(name, option or f"--categorical {shown(name)}")
+    if (
+        not words
+        and any(simple_readings(cell) is POINT for cell in cells[:_TRIED])
+        and plain_numbers(cells) is not None
+    ):
+        found.there = found.numbers = len(cells)
+        found.alive, found.units = POINT, {"": 0}
+        return found  # as most columns of most tables, at once
     first: dict[str, int] = {}
     counts: dict[str, int] = {}
-    for row, cell in enumerate(rows.column(name)):
-        first.setdefault(cell, row)
-        counts[cell] = counts.get(cell, 0) + 1
-    found = Evidence(name, option or f"--categorical {shown(name)}")
+    for row, cell in enumerate(cells):
+        if cell in counts:
+            counts[cell] += 1
+        else:
+            first[cell], counts[cell] = row, 1
     narrowed: dict[frozenset[str], int] = {}  # which row brought each set of readings
+
+    def read_in(ways: frozenset[str], row: int) -> None:
+        if not ways & found.alive and found.clash is None:
+            before = next((r for seen, r in narrowed.items() if not seen & ways), next(iter(narrowed.values()), row))
+            found.clash = (before if ways else row, row)
+        narrowed.setdefault(ways, row)
+        found.alive &= ways
+
     for cell, row in first.items():
-        if is_missing(cell, words):
+        ways = simple_readings(cell)
+        if (ways is None or words) and is_missing(cell, words):
             continue
         count = counts[cell]
         found.there += count
+        if ways is not None:  # most cells of most tables
+            found.numbers += count
+            found.units.setdefault("", row)
+            if ways not in narrowed:
+                read_in(ways, row)
+                if found.open is None and ways == EITHER:
+                    found.open = row
+            continue
         parts = take_apart(cell)
         if parts is None:
             if read_number(cell) is None:
@@ -109,11 +142,7 @@ def look(rows: Rows, name: str, words: Collection[str] | None = None, option: st
         found.enclosed += count * parts.enclosed
         found.units.setdefault(parts.unit, row)
         ways = readings(parts)
-        if not ways & found.alive and found.clash is None:
-            before = next((r for seen, r in narrowed.items() if not seen & ways), next(iter(narrowed.values()), row))
-            found.clash = (before if ways else row, row)
-        narrowed.setdefault(ways, row)
-        found.alive &= ways
+        read_in(ways, row)
         if found.open is None and len({value_of(parts, way) for way in ways}) > 1:
             found.open = row
     if found.decimal is not None or not found.alive:
@@ -149,7 +178,7 @@ def settle(
         written = column.written(mark if column.open is not None else None)
         unit = next((unit for unit in column.units if unit), "")
         settled[column.name] = Settled(written, unit)
-        if column.open is not None and written != PLAIN and decimal == "auto" and mark is not None:
+        if column.open is not None and decimal == "auto" and mark is not None:
             cell = rows.column(column.name)[column.open]
             value = read_number(cell, written, unit)
             told = f"column {shown(column.name)!r}: {shown(cell)!r} is read as {value:.10g}"

@@ -15,7 +15,7 @@ from fastadapt.data.tables.dates import PARTS, DateOrder
 from fastadapt.data.tables.evidence import Decimal, Evidence, Settled, look, settle
 from fastadapt.data.tables.kinds import Kind, kind_of
 from fastadapt.data.tables.missing import LABELS, is_missing
-from fastadapt.data.tables.notation import PLAIN, read_number
+from fastadapt.data.tables.notation import read_number
 from fastadapt.data.tables.rows import Rows
 from fastadapt.data.tables.spelling import near_words, spellings
 from fastadapt.data.tables.values import read_dates, read_numbers
@@ -28,6 +28,7 @@ MOST_LABELS = 100
 FEW_VALUES = 10
 """A target of so few different whole numbers is taken for labels."""
 _UNNAMED = re.compile(r"column \d+")
+_WHOLE = re.compile(r"[+-]?\d+(?:\.0+)?")
 _SAME = 1e-9  # relative to the mean: a deviation that is rounding
 
 
@@ -73,7 +74,7 @@ def fit_preparation(
     categorical: Sequence[str] = (),
     ignore: Sequence[str] = (),
     problem: Problem = "auto",
-    reading: Reading = Reading(),  # noqa: B008  # frozen
+    reading: Reading = Reading(),  # frozen
 ) -> Fitted:
     """Fit how a table becomes numbers.
 
@@ -313,12 +314,10 @@ def _labels(rows: Rows, target: str, words: Collection[str] | None) -> tuple[lis
 
 def _few_values(rows: Rows, name: str, evidence: Evidence, words: Collection[str] | None) -> bool:
     """Return whether numbers are few enough to be labels; an amount of money or a share never is."""
-    if any(evidence.units) or evidence.clash is not None or evidence.open is not None or PLAIN not in evidence.alive:
+    cells = {cell for cell in rows.column(name) if not is_missing(cell, words)}
+    if any(evidence.units) or not all(_WHOLE.fullmatch(cell) for cell in cells):
         return False
-    values, _ = read_numbers(rows, name, words=words)
-    different = np.unique(values[~np.isnan(values)])
-    whole = bool((different == np.round(different)).all())
-    return whole and 2 <= different.size <= FEW_VALUES and 10 * different.size <= len(rows)
+    return 2 <= len({float(cell) for cell in cells}) <= FEW_VALUES and 10 * len(cells) <= len(rows)
 
 
 def _label_order(label: str) -> tuple[float, str]:

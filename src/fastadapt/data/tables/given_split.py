@@ -65,7 +65,7 @@ def sides_of_column(rows: Rows, column: str, task: str) -> Sides:
     if both:
         name, parts = next(iter(both.items()))
         lines = " and ".join(f"{part} (line {rows.lines[row]})" for part, row in parts.items())
-        told = f"{rows.name}: by column {shown(column)!r} {len(both)} tasks are on two sides, such as {shown(name)!r}: {lines}"
+        told = f"{rows.name}: column {shown(column)!r} has {len(both)} tasks on two sides, such as {shown(name)!r}: {lines}"
         hint = "what is tested on must not have been trained on; give every task one side, or --split random"
         problems.append(f"{told}; {hint}")
     if problems:

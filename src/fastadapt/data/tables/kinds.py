@@ -1,5 +1,6 @@
 """What a column holds: numbers, dates or words, by the cells of the training rows. Nothing is decided in silence."""
 
+import itertools
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from fastadapt.data.tables.rows import Rows
 
 _ORDERS = {"day-first": "31/03/2024", "month-first": "03/31/2024"}
 _FEW = 3  # numbers among words that are no mistake to speak of
-_WITH_WORD = re.compile(r"[+-]?\d[\d.,]*\s*([^\d\s.,].*)")
+_WITH_WORD = re.compile(r"[+-]?\d[\d.,]*\s*([^\W\d_]+)\.?")
 _TRIED = 20  # cells by which it is seen whether to look for dates
 
 
@@ -83,14 +84,16 @@ def _numbers_among(rows: Rows, found: Evidence) -> list[str]:
 
 
 def _with_a_word(found: Evidence) -> list[str]:
-    """Say that every cell is a number followed by one and the same word."""
-    parts = [_WITH_WORD.fullmatch(cell) for _, cell, _ in found.text]
-    after = {part[1] for part in parts if part is not None}
-    if found.numbers or len(after) != 1 or None in parts or len(parts) <= _FEW:
+    """Say that every cell is a number followed by a word: 1.5k, 12 pieces."""
+    parts = {cell: _WITH_WORD.fullmatch(cell) for _, cell, _ in found.text}
+    if found.numbers or None in parts.values() or len(parts) <= _FEW:
         return []
-    example = shown(found.text[0][1])
-    told = f"column {shown(found.name)!r} is taken for {len(parts)} categories, and every cell is a number followed by"
-    return [f"{told} {shown(after.pop())!r} ({example!r}); put that into the column's name to have numbers"]
+    after = {part[1]: cell for cell, part in parts.items() if part is not None}
+    examples = ", ".join(repr(shown(cell)) for cell in list(after.values())[:3])
+    told = (
+        f"column {shown(found.name)!r} is taken for {len(parts)} categories, though every cell is a number with a word"
+    )
+    return [f"{told} ({examples}); leave the word out to have numbers, all in one unit"]
 
 
 def _codes(rows: Rows, name: str, words: Collection[str] | None) -> list[str]:
@@ -100,7 +103,7 @@ def _codes(rows: Rows, name: str, words: Collection[str] | None) -> list[str]:
     if cells and all(COMPACT.fullmatch(cell) for cell in cells) and len(cells) > 1:
         told = f"column {word!r} is read as numbers such as {min(cells)}"
         return [f"{told}; if they are dates, write them as {min(cells)[:4]}-{min(cells)[4:6]}-{min(cells)[6:]}"]
-    codes = sorted(cell for cell in cells if re.fullmatch(r"0\d+", cell))
+    codes = sorted(cell for cell in cells if cell[0] == "0" and len(cell) > 1 and cell.isdigit())
     if not codes:
         return []
     return [f"column {word!r} is read as numbers, though {codes[0]!r} has a leading zero; --categorical takes codes"]
@@ -108,8 +111,12 @@ def _codes(rows: Rows, name: str, words: Collection[str] | None) -> list[str]:
 
 def _dates(rows: Rows, name: str, option: str, words: Collection[str] | None, order: DateOrder) -> Kind | None:
     """Return the kind of a column of dates; None if it is none."""
+    all_cells = rows.column(name)
+    there = (cell for cell in all_cells if not is_missing(cell, words))
+    if not any(forms_of([cell]) or SHORT_YEAR.fullmatch(cell) for cell in itertools.islice(there, _TRIED)):
+        return None
     first: dict[str, int] = {}
-    for row, cell in enumerate(rows.column(name)):
+    for row, cell in enumerate(all_cells):
         if not is_missing(cell, words):
             first.setdefault(cell, row)
     cells, word = list(first), shown(name)

@@ -2,10 +2,10 @@
 
 from collections.abc import Collection
 
-MISSING = (
+MISSING = frozenset((
     *("", "na", "n/a", "n.a.", "nan", "null", "none", "nil", "?", "-", "--", "–", "—", ".", "missing", "<na>", "nat"),
     *("#n/a", "#na", "#null!", "#value!", "#ref!", "#div/0!", "#num!", "#name?"),
-)
+))  # fmt: skip
 """In any case; an empty cell always is."""
 LABELS = frozenset({"none", "nil", "-", "--", "–", "—", "null", "missing"})
 """Of these the words that are taken for a label where the other labels are text: "none" beside "some"."""

@@ -1,7 +1,10 @@
 """How numbers are written: each notation is a row of a table, and a cell is taken apart by one pattern."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 PLAIN = "1234.5"
 NOTATIONS = {  # what 1234.5 looks like: (decimal mark, mark between thousands)
@@ -40,7 +43,8 @@ _CELL = re.compile(
 _MINUS = re.compile("^(\\s*\\(?[^\\d]{0,4}?)[−‒–﹣－⁻](?=[^\\d]{0,4}[\\d.,])")
 _ALIKE = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "´": "'", "`": "'"})
 _INFINITE = re.compile(r"[+-]?(?:inf|infinity)", re.IGNORECASE)
-_ODD = re.compile(r"[^\w]{0,3}\d[\d.,'_\s]*[^\w\s:/]{0,2}|\d+[½¼¾⅓⅔]?|[½¼¾⅓⅔]")
+_ODD = re.compile(rf"[^\w]*(?:{_CURRENCY})?[^\w]*(?:[\d½¼¾⅓⅔_][^a-zA-Z:/]*)(?:{_CURRENCY}|{_SUFFIX})?[^\w]*")
+_RANGE = re.compile(r"[\d.,]\s*[-–—]\s*\d")  # 10-20 is a bracket, and no number
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ def take_apart(cell: str) -> Parts | None:
 
 def looks_odd(cell: str) -> bool:
     """Return whether a cell looks like a number in a notation that is not known: "5-", "1_000", "<0.1", "12*"."""
-    return _ODD.fullmatch(cell) is not None
+    return _ODD.fullmatch(cell) is not None and _RANGE.search(cell) is None
 
 
 def readings(parts: Parts) -> frozenset[str]:
@@ -113,6 +117,25 @@ def readings(parts: Parts) -> frozenset[str]:
         (['1 234,5', "1'234,5", '1,234.5', '1.234,5', '1234,5'], ['1.234,5'])
     """
     return frozenset(name for name, pattern in _CORES.items() if pattern.fullmatch(parts.core))
+
+
+_SIMPLE = re.compile(r"[+-]?(\d+)(?:\.(\d*))?")
+_ANY = frozenset(NOTATIONS)
+POINT = frozenset(name for name, (decimal, _) in NOTATIONS.items() if decimal == ".")
+"""How "1.5" can be read."""
+EITHER = POINT | {"1.234,5"}
+"""How "1.234" can be read."""
+
+
+def simple_readings(cell: str) -> frozenset[str] | None:
+    """Return `readings` of a cell without unit, group and exponent, many times faster; None for any other cell."""
+    found = _SIMPLE.fullmatch(cell)
+    if found is None:
+        return None
+    whole, rest = found.groups()
+    if rest is None:
+        return _ANY
+    return EITHER if len(rest) == 3 and len(whole) <= 3 and whole[0] != "0" else POINT
 
 
 def value_of(parts: Parts, written: str) -> float | None:
@@ -152,6 +175,15 @@ def read_number(cell: str, written: str = PLAIN, unit: str = "") -> float | None
     if parts is None or (parts.unit != unit and (parts.unit or not is_money(unit))):
         return None
     return value_of(parts, written)
+
+
+def plain_numbers(cells: Sequence[str]) -> np.ndarray | None:
+    """Return finite numbers that are all written as a program does, at once; None if any cell is something else."""
+    try:
+        values = np.array(cells).astype(np.float64)
+    except ValueError:
+        return None
+    return values if np.isfinite(values).all() and not any("_" in cell for cell in cells) else None
 
 
 def is_money(unit: str) -> bool:

@@ -9,7 +9,7 @@ from fastadapt.data.files import shown
 from fastadapt.data.tables.dates import read_date
 from fastadapt.data.tables.evidence import Settled
 from fastadapt.data.tables.missing import is_missing
-from fastadapt.data.tables.notation import PLAIN, read_number, shown_notation
+from fastadapt.data.tables.notation import PLAIN, plain_numbers, read_number, shown_notation
 from fastadapt.data.tables.rows import Rows
 
 _EACH = 3  # so many cells of a column are told one by one
@@ -27,6 +27,10 @@ def read_numbers(
         settled: its notation and unit.
         words: what says that a value is missing.
     """
+    plain = settled == Settled(PLAIN)
+    at_once = plain_numbers(rows.column(name)) if plain and not words else None
+    if at_once is not None:
+        return at_once, []
     values, word = np.full(len(rows), np.nan), shown(name)
     strange: list[tuple[int, str]] = []
     infinite: list[str] = []
@@ -42,7 +46,6 @@ def read_numbers(
             )
         else:
             values[row] = value
-    plain = settled == Settled(PLAIN)
     mend = "write it as 12.5" if plain else f"the others are written as {shown_notation(settled.written, settled.unit)}"
     return values, told_at_once(strange, rows, name, f"in column {word!r} is not a number; {mend}") + infinite
 

@@ -53,7 +53,7 @@ def workbook_rows(content: bytes, name: str, sha256: str) -> Rows:
         raise DataError(f"{name} is a damaged workbook ({error}); save the table as CSV") from error
     if not found:
         raise DataError(f"{name} has no rows in its first sheet; add some")
-    at, header = found[0]
+    at = found[0][0]
     width = max(len(row) for _, row in found)
     texts = [[text_of(value) for value in row] + [""] * (width - len(row)) for _, row in found]
     lines = [line for line, _ in found]
@@ -100,8 +100,7 @@ def _refuse_unknown(name: str, values: list[tuple[int, tuple]], formulas: list[t
     known = dict(values)
     for line, row in formulas:
         for place, formula in enumerate(row):
-            there = known.get(line, ())
-            if isinstance(formula, str) and formula.startswith("="):
-                if place >= len(there) or there[place] is None:
-                    told = f"{name}, line {line}: the formula {shown(formula)!r} has no stored value"
-                    raise DataError(f"{told}; open and save the workbook in a spreadsheet, or save the table as CSV")
+            there = dict(enumerate(known.get(line, ())))
+            if isinstance(formula, str) and formula.startswith("=") and there.get(place) is None:
+                told = f"{name}, line {line}: the formula {shown(formula)!r} has no stored value"
+                raise DataError(f"{told}; open and save the workbook in a spreadsheet, or save the table as CSV")
