@@ -4,12 +4,12 @@ import collections
 
 import numpy as np
 import pytest
-from random_tables import random_table  # beside this file
 
 from fastadapt.data.tables.csv_rows import read_rows
 from fastadapt.data.tables.fit_columns import fit_preparation
 from fastadapt.data.tables.values import read_dates, read_numbers
 from fastadapt.errors import DataError
+from random_tables import random_table
 
 
 def difference(told, path):

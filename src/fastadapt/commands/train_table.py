@@ -228,9 +228,8 @@ def _describe(prepared: PreparedTable) -> None:
     """Say what was made of the table, so that a mistake shows before the training."""
     data, split = prepared.data, prepared.loaded.split
     preparation = data.preparation
-    print(
-        f"{shown(data.file)}: {_columns_in_words(preparation)}; target {shown(preparation.target)}: {_target(preparation)}"
-    )
+    target = f"target {shown(preparation.target)}: {_target(preparation)}"
+    print(f"{shown(data.file)}: {_columns_in_words(preparation)}; {target}")
     for column in preparation.columns:
         if column.holds == "category":
             count, example = len(column.categories), shown(column.categories[0])
@@ -243,7 +242,8 @@ def _describe(prepared: PreparedTable) -> None:
         named = ", ".join(f"{shown(name)} ({size})" for name, size in list(split.too_small.items())[:5])
         print(f"note: {len(split.too_small)} tasks have fewer than {data.fewest} rows and are left out: {named}")
     for name, reason in prepared.left_out.items():
-        print(f"note: column {shown(name)} is left out: {reason}")
+        word = shown(name) if name.startswith("column ") else f"column {shown(name)}"
+        print(f"note: {word} is left out: {reason}")
     for note in prepared.notes:
         print(f"note: {note}")
 

@@ -96,7 +96,7 @@ class RunConfig:
 
 
 def _to_plain(value: Any, remarks: bool = True) -> Any:
-    """Return a value for JSON; a field that came later is left out at its default, a remark where it is not asked for."""
+    """Return a value for JSON; a field that came later is left out at its default, a remark where it is unwanted."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {
             f.name: _to_plain(getattr(value, f.name), remarks)

@@ -18,6 +18,7 @@ _NUMBER_OF = {
     **{name: i for i, name in enumerate(_MONTHS, 1)}, **{name: i for i, name in enumerate(_LONG, 1)}, "sept": 9
 }  # fmt: skip
 _NAME = r"(?P<name>[A-Za-z]{3,9})\.?"
+_WEEKDAY = r"(?:[A-Za-z]{3,9},?\s+)?"
 _CLOCK = (
     r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}(?:[.,]\d+)?))?"
     r"\s*(?P<half>[AaPp]\.?[Mm]\.?)?\s*(?P<zone>Z|UTC|GMT|[+-]\d{2}:?\d{2})?"
@@ -27,8 +28,8 @@ _DAYS = {
     "2024-03": r"(?P<year>\d{4})-(?P<month>\d{2})",
     "31/03/2024": r"(?P<day>\d{1,2})(?P<by>[-/.])(?P<month>\d{1,2})(?P=by)(?P<year>\d{4})",
     "03/31/2024": r"(?P<month>\d{1,2})(?P<by>[-/.])(?P<day>\d{1,2})(?P=by)(?P<year>\d{4})",
-    "31 Mar 2024": rf"(?:[A-Za-z]{{3,9}},?\s+)?(?P<day>\d{{1,2}})(?:st|nd|rd|th|\.)?[-\s]*{_NAME}[-,\s]+(?P<year>\d{{4}})",
-    "Mar 31, 2024": rf"(?:[A-Za-z]{{3,9}},?\s+)?{_NAME}\s*(?P<day>\d{{1,2}})(?:st|nd|rd|th)?,?\s+(?P<year>\d{{4}})",
+    "31 Mar 2024": rf"{_WEEKDAY}(?P<day>\d{{1,2}})(?:st|nd|rd|th|\.)?[-\s]*{_NAME}[-,\s]+(?P<year>\d{{4}})",
+    "Mar 31, 2024": rf"{_WEEKDAY}{_NAME}\s*(?P<day>\d{{1,2}})(?:st|nd|rd|th)?,?\s+(?P<year>\d{{4}})",
 }
 FORMS = {
     **{name: re.compile(rf"{day}(?:[T ,]+{_CLOCK})?") for name, day in _DAYS.items()},

@@ -65,7 +65,7 @@ def sides_of_column(rows: Rows, column: str, task: str) -> Sides:
     if both:
         name, parts = next(iter(both.items()))
         lines = " and ".join(f"{part} (line {rows.lines[row]})" for part, row in parts.items())
-        told = f"{rows.name}: column {shown(column)!r} has {len(both)} tasks on two sides, such as {shown(name)!r}: {lines}"
+        told = f"{rows.name}: {len(both)} tasks are on two sides of {shown(column)!r}, such as {shown(name)!r}: {lines}"
         hint = "what is tested on must not have been trained on; give every task one side, or --split random"
         problems.append(f"{told}; {hint}")
     if problems:
@@ -76,8 +76,8 @@ def sides_of_column(rows: Rows, column: str, task: str) -> Sides:
 def read_sides(path: Path | str) -> Sides:
     r"""Return the names on each side, from a file that lists them.
 
-    JSON, `{"train": [...], "val": [...], "test": [...]}`, as the `split.json` of a run; or lines of a name and its side,
-    separated by a comma, semicolon or tab, with or without a header.
+    JSON, `{"train": [...], "val": [...], "test": [...]}`, as the `split.json` of a run; or lines of a name and its
+    side, separated by a comma, semicolon or tab, with or without a header.
 
     Raises:
         DataError: if the file can't be used, or a name is on two sides.
@@ -112,7 +112,8 @@ def _from_json(text: str, name: str) -> list[tuple[str, Part]]:
             continue  # the facts that stand beside them in a run's split.json
         if not isinstance(names, list) or not all(isinstance(word, str | int) for word in names):
             raise DataError(f"{name}: {key!r} is no list of names; {form}")
-        listed += [(str(word), part) for word in names]
+        for word in names:
+            listed.append((str(word), part))
     return listed
 
 

@@ -31,8 +31,8 @@ def known_as(word: str, known: Collection[str]) -> str | None:
     """Return which of the known words a word is; None if it is none of them.
 
     Example:
-        >>> known_as("1.0", ("1", "2")), known_as("TRUE", ("false", "true")), known_as("01", ("1",)), known_as("A", ("a",))
-        ('1', 'true', None, None)
+        >>> known_as("1.0", ("1", "2")), known_as("TRUE", ("false", "true")), known_as("01", ("1",))
+        ('1', 'true', None)
     """
     if word in known:
         return word
