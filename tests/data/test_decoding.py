@@ -56,7 +56,7 @@ def test_valid_utf_8_wins_and_it_is_said():
 def test_what_is_named_is_taken(encoding, text):
     content = text.encode(encoding)
     assert decoded(content, encoding, "t.csv")[0] == text
-    with pytest.raises(DataError, match="t.csv is not UTF-8 text .* name its --encoding"):
+    with pytest.raises(DataError, match=r"t.csv is not UTF-8 text .* name its --encoding"):
         decoded(content, "auto", "t.csv")
 
 

@@ -26,6 +26,8 @@ def settled(decimal="auto", **columns):
         (["7,602", "1,23"], "1234,5", ""),
         (["7,602", "0,123"], "1234,5", ""),
         (["7,602", "7,602.5"], "1,234.5", ""),
+        (["7,602.125", "112.507", "5,000"], "1,234.5", ""),
+        (["$1,200", "$850.50"], "1,234.5", "$"),
         (["1.234", "1.234.567"], "1.234,5", ""),
         (["1.234", "12345.678"], "1234.5", ""),
         (["1 234", "5"], "1 234.5", ""),
@@ -52,6 +54,7 @@ def test_the_cells_of_a_column_settle_it(cells, written, unit):
         (["$1,200", "$1,250"], "may be 1200 or 1.2"),
         (["1.234,5", "1,234.5"], r"no one notation reads both '1.234,5' (line 2) and '1,234.5' (line 3) in column 'a'"),
         (["1,5", "2.5"], "no one notation reads both"),
+        (["112.507", "121,707"], "no one notation reads both '112.507' (line 2) and '121,707' (line 3)"),  # 3 decimals
         (["1.2.3", "2.0"], "line 2: '1.2.3' in column 'a' is a number in no known notation"),
         (["$5", "€5"], "column 'a' has numbers in different units, '$5' (line 2) and '€5' (line 3)"),
         (["5%", "0.05"], "different units"),

@@ -70,7 +70,7 @@ def test_what_is_wrong_with_a_workbook_is_told(tmp_path, book):
     content = bytearray((tmp_path / "t.xlsx").read_bytes())
     content[60:400] = bytes(340)
     (tmp_path / "t.xlsx").write_bytes(content)
-    with pytest.raises(DataError, match="is a damaged workbook|is an archive"):
+    with pytest.raises(DataError, match=r"is a damaged workbook|is an archive"):
         read_rows(tmp_path / "t.xlsx")
 
 
@@ -99,7 +99,7 @@ def test_parquet_is_read_as_it_is_stored(tmp_path):
 
 def test_what_is_wrong_with_a_parquet_file_is_told(tmp_path):
     path = written({"a": [[1, 2], [3]], "b": [1, 2]}, tmp_path / "t.parquet")
-    with pytest.raises(DataError, match="column 'a' holds list<.*, no single values; leave it out"):
+    with pytest.raises(DataError, match=r"column 'a' holds list<.*, no single values; leave it out"):
         read_rows(path)
     path.write_bytes(b"PAR1" + bytes(40) + b"PAR1")
     with pytest.raises(DataError, match="is a damaged Parquet file"):

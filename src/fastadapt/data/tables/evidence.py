@@ -4,6 +4,7 @@
 others of its table; where nothing does, the column is refused.
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -28,6 +29,8 @@ from fastadapt.data.tables.rows import Rows
 
 Decimal = Literal["auto", "point", "comma"]
 _MARKS = {"point": ".", "comma": ","}
+_BOTH_MARKS = {"1,234.5", "1.234,5"}
+_THREE = re.compile(r"\d+([.,])\d{3}")
 _TRIED = 1_000  # cells in which one is looked for that settles the notation
 _WORDS = {".": "a decimal point", ",": "a decimal comma"}
 
@@ -145,9 +148,29 @@ def look(rows: Rows, name: str, words: Collection[str] | None = None, option: st
         read_in(ways, row)
         if found.open is None and len({value_of(parts, way) for way in ways}) > 1:
             found.open = row
+    if found.clash is None and found.alive <= _BOTH_MARKS:
+        found.clash = _mixed(first)
+        found.alive = found.alive if found.clash is None else frozenset()
     if found.decimal is not None or not found.alive:
         found.open = None
     return found
+
+
+def _mixed(first: Mapping[str, int]) -> tuple[int, int] | None:
+    """Return two rows if some numbers are 12.345, some 12,345, and none tells which mark is that of the thousands.
+
+    Thousands beside three decimals would have both marks; here two programs wrote three decimals.
+    """
+    rows: dict[str, int] = {}
+    for cell, row in first.items():
+        parts = take_apart(cell)
+        if parts is None or not ("." in parts.core or "," in parts.core):
+            continue
+        three = _THREE.fullmatch(parts.core)
+        if three is None:
+            return None
+        rows.setdefault(three[1], row)
+    return (min(rows.values()), max(rows.values())) if len(rows) == 2 else None
 
 
 def settle(
@@ -260,7 +283,7 @@ def _wrong(column: Evidence, rows: Rows) -> list[str]:
         found = " and ".join(
             f"{shown(cells[column.units[unit]])!r} (line {rows.lines[column.units[unit]]})" for unit in units[:3]
         )
-        return [f"{rows.name}: column {word!r} has numbers in different units, {found}; write all in one"]
+        return [f"{rows.name}: column {word!r} has numbers in different units, {found}; {mend}"]
     if column.enclosed and column.enclosed == column.numbers:
         row = next(i for i, cell in enumerate(cells) if (p := take_apart(cell)) is not None and p.enclosed)
         found = f"{rows.where(row)}: all numbers in column {word!r} are in parentheses, such as {shown(cells[row])!r}"
