@@ -105,7 +105,11 @@ def test_labels_are_shown_as_labels(here, capsys):
 @pytest.mark.parametrize(
     ("spoil", "words", "says"),
     [
-        (lambda row: [*row[:3], row[3].replace(".", ",")] if row[0] == "t1" else row, [], "in column 'y' is not a number"),
+        (
+            lambda row: [*row[:3], row[3].replace(".", ",")] if row[0] == "t1" else row,
+            [],
+            "in column 'y' is not a number",
+        ),
         (
             lambda row: ["" if row[0] == "t1" else row[0], *row[1:]],
             [],

@@ -70,9 +70,17 @@ def test_numbers_among_words_are_spoken_of():
     [note] = fit(["1", "2", "a", "b"]).notes
     assert note == "column 'c' is taken for categories, and 4 of 8 cells are numbers ('1' in line 2)"
     [note] = fit(["1.5k", "2M", "3k", "4k"]).notes
-    assert "taken for 4 categories, though every cell is a number with a word ('4k', '2M')" in note
+    assert "taken for 4 categories, though every cell is a number with a word ('1.5k', '2M', '3k')" in note
     [note] = fit(["5 pieces", "6 pieces", "7 pieces", "8 pieces"] * 2).notes
-    assert "every cell is a number with a word ('8 pieces')" in note
+    assert "every cell is a number with a word ('5 pieces', '6 pieces', '7 pieces')" in note
+    for what, cells in (
+        ("a fraction", ["1/2", "3/8", "1 1/4", "5/16"]),
+        ("a range", ["0-10", "10-20", "20 to 30", "30–40"]),
+        ("a length of time", ["90:10", "25:10", "61:00", "99:59"]),
+        ("a length of time", ["1h 30m", "2h 5m", "0h 10m", "3h 1m"]),
+    ):
+        [note] = fit(cells).notes
+        assert f"taken for 4 categories, though every cell is {what} ({cells[0]!r}" in note
 
 
 def test_codes_are_spoken_of():

@@ -187,6 +187,20 @@ def test_a_support_set_is_of_one_task(prepared, tmp_path):
     assert torch.equal(read_support(without, preparation)[0], x)  # in any order, without the task
 
 
+def test_a_run_of_before_is_the_same_run(prepared):
+    from fastadapt.runs.config import differences
+
+    config = RunConfig(data=prepared.data)
+    plain = json.loads(config.to_json())
+    for column in plain["data"]["preparation"]["columns"]:
+        column.pop("low", None), column.pop("high", None)
+        assert set(column) == {"kind", "name", "holds", "mean", "std", "categories", "missing"}
+    assert set(plain["data"]["preparation"]) == {"kind", "task", "target", "columns", "labels", "mean", "std"}
+    assert "split" not in plain["data"]
+    old = RunConfig.from_json(json.dumps(plain))
+    assert json.loads(old.to_json()) == plain and differences(old, config) == [] == differences(config, old)
+
+
 def test_a_changed_preparation_is_another_run(prepared):
     from fastadapt.runs.config import differences
 

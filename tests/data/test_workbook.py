@@ -97,6 +97,14 @@ def test_parquet_is_read_as_it_is_stored(tmp_path):
     assert rows.cells == [[*TEXTS[0], "5"], [*TEXTS[1], "6"], ["c", "7602.0", "", "true", "red", "7"]]
 
 
+def test_other_types_of_parquet(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    times = arrow.array([1711843200000000001, None], arrow.timestamp("ns"))
+    table = {"t": times, "c": arrow.array(["a", "b"]).dictionary_encode(), "x": arrow.array([None, float("nan")])}
+    rows = read_rows(written({**table, "d": arrow.array([1, 2], arrow.decimal128(9, 2))}, tmp_path / "t.parquet"))
+    assert rows.cells == [["2024-03-31", "a", "", "1.00"], ["", "b", "nan", "2.00"]]
+
+
 def test_what_is_wrong_with_a_parquet_file_is_told(tmp_path):
     path = written({"a": [[1, 2], [3]], "b": [1, 2]}, tmp_path / "t.parquet")
     with pytest.raises(DataError, match=r"column 'a' holds list<.*, no single values; leave it out"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from fastadapt.commands.table_options import TableOptions
+from fastadapt.commands.table_options import TableOptions, speaks_of_a_table
 from fastadapt.data.files import shown
 from fastadapt.data.tables.columns import missing_columns
 from fastadapt.data.tables.csv_rows import read_rows
@@ -18,8 +18,6 @@ from fastadapt.data.tables.overview import ColumnFacts, label_facts, overview
 from fastadapt.data.tables.rows import Rows
 from fastadapt.data.tables.table_settings import PreparedTable
 from fastadapt.errors import ConfigError, DataError
-
-_ENDINGS = (".csv", ".tsv", ".txt", ".xlsx", ".parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +36,7 @@ class CheckTableSettings(TableOptions):
 
 def is_asked_for(argv: Sequence[str]) -> bool:
     """Return whether the words after `check` name a file rather than a folder, or speak of a table."""
-    about = any(word.split("=")[0].replace("_", "-") in ("--task-column", "--target") for word in argv)
-    files = [word for word in argv if not word.startswith("-")]
-    return about or any(word.lower().endswith(_ENDINGS) or Path(word).is_file() for word in files)
+    return any(speaks_of_a_table(["--data", word]) or speaks_of_a_table([word]) for word in argv if word)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -162,7 +158,8 @@ def _what_next(settings: CheckTableSettings, prepared: PreparedTable | None, pro
     told = f"can be trained on: {len(split.train)} tasks train, {len(split.val)} validate, {len(split.test)} test"
     if split.too_small:
         told += f"; {len(split.too_small)} have fewer than {data.fewest} rows and are left out"
-    made = f"{data.preparation.inputs} inputs, target: " + (
+    count = data.preparation.inputs
+    made = f"{count} input{'s' * (count != 1)}, target: " + (
         f"{len(data.preparation.labels)} labels" if data.preparation.labels else "amounts"
     )
     return [told, made, f"  fastadapt train --data {table} {' '.join(_options(settings))}"]

@@ -1,5 +1,7 @@
 """What `train` and `check` ask of a table, and what every command asks of how it is written."""
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,23 @@ from fastadapt.data.tables.evidence import Decimal
 from fastadapt.data.tables.rows import Rows
 from fastadapt.data.tables.table_settings import PreparedTable, prepare_table
 from fastadapt.errors import ConfigError
+
+_ENDINGS = (".csv", ".tsv", ".xlsx", ".parquet")
+
+
+def speaks_of_a_table(argv: Sequence[str]) -> bool:
+    """Return whether the words of a command line name a table, or columns of one.
+
+    Example:
+        >>> speaks_of_a_table(["--data", "t.csv"]), speaks_of_a_table(["--data", "photos", "--run", "runs/t.csv"])
+        (True, False)
+    """
+    words = [word for given in argv for word in given.split("=", 1)]
+    if any(word.replace("_", "-") in ("--task-column", "--target") for word in words):
+        return True
+    preset = not argv[0].startswith("-") if argv else False  # whose data are elsewhere
+    named = [word for before, word in itertools.pairwise(words) if before == "--data" and not preset]
+    return any(word.lower().endswith(_ENDINGS) or Path(word).is_file() for word in named)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ import tyro
 
 from fastadapt.arguments import argument
 from fastadapt.atomic import write_text
-from fastadapt.commands.table_options import TableOptions
+from fastadapt.commands.table_options import TableOptions, speaks_of_a_table
 from fastadapt.compare.boosting import need_boosting
 from fastadapt.compare.comparison import compare, comparison_markdown, tune_adaptation
 from fastadapt.compare.held_out import evaluate_held_out
@@ -101,7 +101,7 @@ class TableSettings(TableOptions):
 
 def is_asked_for(argv: Sequence[str]) -> bool:
     """Return whether the words after `train` speak of a table rather than of a preset."""
-    return any(word.split("=")[0].replace("_", "-") in ("--task-column", "--target") for word in argv)
+    return speaks_of_a_table(argv)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -252,7 +252,8 @@ def _columns_in_words(preparation: Preparation) -> str:
     kinds = Counter({column.name: column.holds for column in preparation.columns}.values())
     numbers, dates = kinds["number"], kinds["date"]
     columns = f"{numbers} number column{'s' * (numbers != 1)}, {kinds['category']} of categories"
-    return f"{columns}{f', {dates} of dates' if dates else ''}: {preparation.inputs} inputs"
+    columns += f", {dates} of dates" if dates else ""
+    return f"{columns}: {preparation.inputs} input{'s' * (preparation.inputs != 1)}"
 
 
 def _target(preparation: Preparation) -> str:

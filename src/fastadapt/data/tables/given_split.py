@@ -19,7 +19,8 @@ PARTS: dict[str, Part] = {
                      "held_out", "heldout", "meta-test", "metatest", "meta_test"), "test"),
 }  # fmt: skip
 """What the sides of a split are called, in any case."""
-COLUMNS = ("split", "set", "subset", "part", "partition", "fold", "usage", "stage", "phase", "split_name", "data_split")
+COLUMNS = ("split", "set", "subset", "part", "partition", "fold", "usage", "stage", "phase", "split_name", "data_split",
+           "dataset", "data_set", "sample", "role", "mode", "type")  # fmt: skip
 """What a column is called that tells the sides; it is one if all its values are names of sides."""
 _MOST_BYTES = 20_000_000
 _LISTED = 3

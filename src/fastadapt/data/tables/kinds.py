@@ -14,7 +14,13 @@ from fastadapt.data.tables.rows import Rows
 
 _ORDERS = {"day-first": "31/03/2024", "month-first": "03/31/2024"}
 _FEW = 3  # numbers among words that are no mistake to speak of
-_WITH_WORD = re.compile(r"[+-]?\d[\d.,]*\s*([^\W\d_]+)\.?")
+_LOOKS = {
+    "a number with a word": re.compile(r"[+-]?\d[\d.,]*\s*[^\W\d_]+\.?"),
+    "a fraction": re.compile(r"(?:\d+\s+)?\d+/\d+"),
+    "a range": re.compile(r"\d[\d.,]*\s*(?:[-–—]|to)\s*\d[\d.,]*"),
+    "a length of time": re.compile(r"\d+:\d\d(?::\d\d)?(?:\.\d+)?|(?:\d+\s?[hms]\w*\s?){2,}"),
+}
+"""What categories look like that may be meant for numbers."""
 _TRIED = 20  # cells by which it is seen whether to look for dates
 
 
@@ -65,7 +71,7 @@ def kind_of(
             told = f"column {word!r} holds numbers, but text in {text} of {found.there} rows"
             hint = f"correct them, or give {option}"
         return Kind("number", problems=[f"{told} ({shown(cell)!r} in line {rows.lines[row]}); {hint}"])
-    return Kind("category", notes=_numbers_among(rows, found) + _with_a_word(found))
+    return Kind("category", notes=_numbers_among(rows, found) + _like_numbers(found))
 
 
 def _numbers_among(rows: Rows, found: Evidence) -> list[str]:
@@ -83,17 +89,15 @@ def _numbers_among(rows: Rows, found: Evidence) -> list[str]:
     return [f"{told} ({shown(rows.column(found.name)[row])!r} in line {rows.lines[row]})"]
 
 
-def _with_a_word(found: Evidence) -> list[str]:
-    """Say that every cell is a number followed by a word: 1.5k, 12 pieces."""
-    parts = {cell: _WITH_WORD.fullmatch(cell) for _, cell, _ in found.text}
-    if found.numbers or None in parts.values() or len(parts) <= _FEW:
+def _like_numbers(found: Evidence) -> list[str]:
+    """Say that every cell is a number with a word (1.5k, 12 pieces), a fraction, or the like."""
+    cells = [cell for _, cell, _ in found.text]
+    what = next((what for what, form in _LOOKS.items() if all(form.fullmatch(cell) for cell in cells)), None)
+    if found.numbers or what is None or len(cells) <= _FEW:
         return []
-    after = {part[1]: cell for cell, part in parts.items() if part is not None}
-    examples = ", ".join(repr(shown(cell)) for cell in list(after.values())[:3])
-    told = (
-        f"column {shown(found.name)!r} is taken for {len(parts)} categories, though every cell is a number with a word"
-    )
-    return [f"{told} ({examples}); leave the word out to have numbers, all in one unit"]
+    examples = ", ".join(repr(shown(cell)) for cell in cells[:3])
+    told = f"column {shown(found.name)!r} is taken for {len(cells)} categories, though every cell is {what}"
+    return [f"{told} ({examples}); write 12.5, all in one unit, to have numbers"]
 
 
 def _codes(rows: Rows, name: str, words: Collection[str] | None) -> list[str]:

@@ -37,7 +37,7 @@ _SUFFIX = "|".join(re.escape(unit) for unit in sorted(_UNITS.split(), key=len, r
 _CELL = re.compile(
     rf"(?P<open>\()?\s*(?P<sign>[+-])?\s*(?P<before>{_CURRENCY})?\s*(?P<inner>[+-])?(?P<inside>\()?\s*"
     r"(?P<core>\d[\d.,' ]*|[.,]\d+)"
-    r"(?P<exponent>[eE][+-]?\d+|[dD][+-]\d+|\s?[×x·*]\s?10(?:\^|\*\*)[+-]?\d+)?\s*"
+    r"(?P<exponent>[eE][+-]?\d+|\s[eE][+-]\d+|[dD][+-]\d+|\s?[×x·*]\s?10(?:\^|\*\*)[+-]?\d+)?\s*"
     rf"(?P<after>{_CURRENCY}|{_SUFFIX})?\s*(?P<close>\))?"
 )
 _MINUS = re.compile("^(\\s*\\(?[^\\d]{0,4}?)[−‒–﹣－⁻](?=[^\\d]{0,4}[\\d.,])")

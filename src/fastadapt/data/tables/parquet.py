@@ -1,6 +1,7 @@
 """A Parquet file as rows of text; pyarrow reads it."""
 
 import io
+from typing import Any
 
 from fastadapt.data.files import shown
 from fastadapt.data.tables.rows import MOST_COLUMNS, Rows, make_rows
@@ -41,7 +42,17 @@ def parquet_rows(content: bytes, name: str, sha256: str) -> Rows:
     for field in table.schema:
         if pyarrow.types.is_nested(field.type) or pyarrow.types.is_binary(field.type):
             raise DataError(f"{name}: column {shown(field.name)!r} holds {field.type}, no single values; leave it out")
-    columns = [[text_of(value) for value in column.to_pylist()] for column in table.itercolumns()]
+    columns = [[text_of(value) for value in _values(column)] for column in table.itercolumns()]
     header = ["" if field.startswith(_INDEX) else field.strip() for field in table.schema.names]
     cells = [list(row) for row in zip(*columns, strict=True)]
     return make_rows(name, header, cells, list(range(1, count + 1)), 0, sha256, [])
+
+
+def _values(column: Any) -> list[Any]:
+    """Return the values of a column; of a time the microseconds, as Python has no finer ones."""
+    import pyarrow  # type: ignore[import-not-found,import-untyped]
+
+    kind = column.type
+    if pyarrow.types.is_timestamp(kind) and kind.unit == "ns":
+        column = column.cast(pyarrow.timestamp("us", kind.tz), safe=False)
+    return column.to_pylist()
