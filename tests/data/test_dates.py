@@ -32,6 +32,7 @@ LAST = datetime.datetime(2024, 3, 31)
         (["Sunday, 31 March 2024"], "31 Mar 2024", LAST),
         (["Mar 31, 2024", "April 1 2024"], "Mar 31, 2024", LAST),
         (["March 31st, 2024"], "Mar 31, 2024", LAST),
+        (["Mar-31-2024", "Apr 1 2024"], "Mar 31, 2024", LAST),
         (["2024-03", "2023-11"], "2024-03", LAST.replace(day=1)),
         (["14:05", "2:10"], "12:30", datetime.datetime(1970, 1, 1, 14, 5)),
         (["2024-03-31", "1 Apr 2024"], "2024-03-31", LAST),  # neither can be mistaken

@@ -29,7 +29,7 @@ _DAYS = {
     "31/03/2024": r"(?P<day>\d{1,2})(?P<by>[-/.])(?P<month>\d{1,2})(?P=by)(?P<year>\d{4})",
     "03/31/2024": r"(?P<month>\d{1,2})(?P<by>[-/.])(?P<day>\d{1,2})(?P=by)(?P<year>\d{4})",
     "31 Mar 2024": rf"{_WEEKDAY}(?P<day>\d{{1,2}})(?:st|nd|rd|th|\.)?[-\s]*{_NAME}[-,\s]+(?P<year>\d{{4}})",
-    "Mar 31, 2024": rf"{_WEEKDAY}{_NAME}\s*(?P<day>\d{{1,2}})(?:st|nd|rd|th)?,?\s+(?P<year>\d{{4}})",
+    "Mar 31, 2024": rf"{_WEEKDAY}{_NAME}[-\s]*(?P<day>\d{{1,2}})(?:st|nd|rd|th)?[-,\s]+(?P<year>\d{{4}})",
 }
 FORMS = {
     **{name: re.compile(rf"{day}(?:[T ,]+{_CLOCK})?") for name, day in _DAYS.items()},

@@ -27,7 +27,7 @@ MOST_CATEGORIES = 50
 MOST_LABELS = 100
 FEW_VALUES = 10
 """A target of so few different whole numbers is taken for labels."""
-_UNNAMED = re.compile(r"column \d+")
+_UNNAMED = re.compile(r"column \d+|Unnamed: \d+")  # the latter is how pandas calls it when it reads one
 _WHOLE = re.compile(r"[+-]?\d+(?:\.0+)?")
 _SAME = 1e-9  # relative to the mean: a deviation that is rounding
 

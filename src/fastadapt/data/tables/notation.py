@@ -42,6 +42,7 @@ _CELL = re.compile(
 )
 _MINUS = re.compile("^(\\s*\\(?[^\\d]{0,4}?)[−‒–﹣－⁻](?=[^\\d]{0,4}[\\d.,])")
 _ALIKE = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "´": "'", "`": "'"})
+_SEAT = re.compile(r"\d[A-Z]$")  # 12A is a seat; 12 amperes are written 12 A
 _INFINITE = re.compile(r"[+-]?(?:inf|infinity)", re.IGNORECASE)
 _ODD = re.compile(rf"[^\w]*(?:{_CURRENCY})?[^\w]*(?:[\d½¼¾⅓⅔_][^a-zA-Z:/]*)(?:{_CURRENCY}|{_SUFFIX})?[^\w]*")
 _RANGE = re.compile(r"[\d.,]\s*[-–—]\s*\d")  # 10-20 is a bracket, and no number
@@ -96,6 +97,8 @@ def take_apart(cell: str) -> Parts | None:
     signs = [sign for sign in (found["sign"], found["inner"]) if sign]
     opened = bool(found["open"]) + bool(found["inside"])
     if len(signs) > 1 or opened != bool(found["close"]) or (opened and signs):
+        return None
+    if _SEAT.search(text):
         return None
     exponent = re.sub(r"^[^+\-\d]*(?:10(?:\^|\*\*))?", "", found["exponent"] or "0")
     before, after = found["before"] or "", found["after"] or ""

@@ -89,6 +89,18 @@ def near_tasks(names: Collection[str]) -> list[str]:
     )
 
 
+def counting_columns(rows: Rows, names: Iterable[str]) -> list[str]:
+    """Return a sentence for each of the columns that counts the rows, as an index does."""
+    notes = []
+    for name in names:
+        cells = rows.column(name)
+        start = int(cells[0]) if cells[0].isdecimal() else None
+        if start is not None and len(cells) > 2 and all(cell == str(start + i) for i, cell in enumerate(cells)):
+            told = f"column {shown(name)!r} counts the rows ({cells[0]}, {cells[1]}, ...) and is used as a number"
+            notes.append(f"{told}; give --ignore {shown(name)} if it is an index")
+    return notes
+
+
 def split_tasks(
     sizes: Mapping[str, int], *, fewest: int, seed: int = 0, val: int | None = None, test: int | None = None
 ) -> TaskSplit:

@@ -23,6 +23,7 @@ from fastadapt.data.tables.table import (
     TableTasks,
     TaskSplit,
     check_shots,
+    counting_columns,
     load_table,
     near_tasks,
     rows_of_tasks,
@@ -248,4 +249,5 @@ def prepare_table(
     told_later: list[str] = []
     loaded = load_table(rows, parts, fitted.preparation, told_later.append)
     left_out = fitted.left_out | dict.fromkeys(hidden, "it tells the sides of a split")
+    notes += counting_columns(rows, (c.name for c in fitted.preparation.columns if c.holds == "number"))
     return PreparedTable(data, loaded, left_out, (*notes, *fitted.notes, *told_later))
