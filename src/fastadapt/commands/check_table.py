@@ -54,8 +54,8 @@ def main(argv: Sequence[str]) -> int:
     if prepared is not None and prepared.data.preparation.labels:
         facts = label_facts(rows, prepared.data.preparation)
         columns = [facts if column.name == facts.name else column for column in columns]
-    told = prepared.notes if prepared is not None else rows.notes
-    notes = [*told, *(note for facts in columns for note in facts.notes if note not in told)]
+    seen = [*rows.notes, *(note for facts in columns for note in facts.notes)]
+    notes = seen if prepared is None else list(prepared.notes)
     told_as = _as_json if settings.json else _as_text
     print(told_as(settings, rows, columns, prepared, problems, notes))
     return 1 if problems else 0
