@@ -73,6 +73,7 @@ def test_a_share_of_random_tables(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_two_thousand_random_tables(tmp_path):
     counts = outcomes(tmp_path, range(2000))
     assert counts["read"] > 1200

@@ -1,5 +1,6 @@
 """How numbers are written: each notation is a row of a table, and a cell is taken apart by one pattern."""
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,6 +84,7 @@ _CORES = {
 }
 
 
+@functools.lru_cache(maxsize=50_000)  # a cell is looked at when its column is judged, and again when it is read
 def take_apart(cell: str) -> Parts | None:
     """Return the parts of a cell that holds a number in some notation, or in none; None where it holds something else.
 
