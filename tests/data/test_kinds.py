@@ -74,13 +74,16 @@ def test_numbers_among_words_are_spoken_of():
     [note] = fit(["5 pieces", "6 pieces", "7 pieces", "8 pieces"] * 2).notes
     assert "every cell is a number with a word ('5 pieces', '6 pieces', '7 pieces')" in note
     for what, cells in (
+        ("a number behind a word", ["z? 95\u00a0407,7", "z? 123\u00a0578,4", "z? 5,1", "z? 7,25"]),
+        ("a number behind a word", ["about 1.5", "about 2.5", "nearly 3.5", "about 4.5"]),
         ("a fraction", ["1/2", "3/8", "1 1/4", "5/16"]),
         ("a range", ["0-10", "10-20", "20 to 30", "30–40"]),
         ("a length of time", ["90:10", "25:10", "61:00", "99:59"]),
         ("a length of time", ["1h 30m", "2h 5m", "0h 10m", "3h 1m"]),
     ):
         [note] = fit(cells).notes
-        assert f"taken for 4 categories, though every cell is {what} ({cells[0]!r}" in note
+        assert f"taken for 4 categories, though every cell is {what} (" in note
+    assert fit(["room 1", "room 2", "room 3", "room 4"]).notes == ()
 
 
 def test_codes_are_spoken_of():

@@ -16,6 +16,9 @@ _ORDERS = {"day-first": "31/03/2024", "month-first": "03/31/2024"}
 _FEW = 3  # numbers among words that are no mistake to speak of
 _LOOKS = {
     "a number with a word": re.compile(r"[+-]?\d[\d.,]*\s*[^\W\d_]+\.?"),
+    "a number behind a word": re.compile(
+        r"[+-]?(?:[^\d\s]*[^\w\s][^\d\s]*\s+[+-]?\d[\d.,'\s]*|[^\d\s]+\s+[+-]?\d[\d\s]*[.,'\s]\d[\d.,'\s]*)"
+    ),
     "a fraction": re.compile(r"(?:\d+\s+)?\d+/\d+"),
     "a range": re.compile(r"\d[\d.,]*\s*(?:[-–—]|to)\s*\d[\d.,]*"),
     "a length of time": re.compile(r"\d+:\d\d(?::\d\d)?(?:\.\d+)?|(?:\d+\s?[hms]\w*\s?){2,}"),
