@@ -46,7 +46,7 @@ FROZEN_COMMANDS = [
     "completion",
 ]
 # What a command is made of beside its own file; not a command.
-PARTS_OF_COMMANDS = {"train_table"}
+PARTS_OF_COMMANDS = {"train_table", "table_options", "check_table"}
 FROZEN_PRESETS = [
     "anil-omniglot-20w1s",
     "anil-omniglot-20w5s",

@@ -9,10 +9,6 @@ from typing import Any
 _THE_SAME: Any = object()
 
 
-WHERE_SET = {"where_set": True}
-"""Metadata of a field that joined later: it is written down only where it differs from its default."""
-
-
 def argument(of: Callable[..., Any], name: str, default: Any = _THE_SAME) -> Any:
     """Return a dataclass field with the default of an argument, and its words in the docstring as the field's help.
 
@@ -36,6 +32,16 @@ def argument(of: Callable[..., Any], name: str, default: Any = _THE_SAME) -> Any
     default = default_of(of, name) if default is _THE_SAME else default
     given = {} if default is inspect.Parameter.empty else {"default": default}
     return dataclasses.field(**given, metadata={"help": _words_of(of, name)})
+
+
+def added(default: Any, *, remark: bool = False) -> Any:
+    """Return a dataclass field that came later: what is written without it stays as it was while it has its default.
+
+    Args:
+        default: what it was before there was the field.
+        remark: whether it only lets something be said, so that a run which has none of it is the same run.
+    """
+    return dataclasses.field(default=default, metadata={"added": True, "remark": remark})
 
 
 def default_of(of: Callable[..., Any], name: str) -> Any:

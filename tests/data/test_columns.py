@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from fastadapt.data.tables.columns import Column, Preparation, read_number
-from fastadapt.data.tables.csv_rows import Rows, read_rows
+from fastadapt.data.tables.columns import Column, Preparation
+from fastadapt.data.tables.csv_rows import read_rows
 from fastadapt.data.tables.fit_columns import MOST_CATEGORIES, fit_preparation
+from fastadapt.data.tables.rows import Rows
 from fastadapt.errors import ConfigError, DataError
 
 
-def rows_of(text, decimal_comma=False):
-    header, *cells = [line.split(";" if decimal_comma else ",") for line in text.strip().splitlines()]
-    return Rows("t.csv", tuple(header), cells, list(range(2, len(cells) + 2)), decimal_comma, "")
+def rows_of(text, by=","):
+    header, *cells = [line.split(by) for line in text.strip().splitlines()]
+    return Rows("t.csv", tuple(header), cells, list(range(2, len(cells) + 2)))
 
 
 def fit(rows, training=None, **settings):
@@ -80,11 +81,9 @@ def test_numbers_may_be_taken_for_categories_and_columns_ignored():
     ]
 
 
-def test_a_decimal_comma_counts_where_semicolons_separate():
-    rows = rows_of("g;a;y\n1;1,5;2,5\n2;2,5;4,5", decimal_comma=True)
-    prepared = fit(rows).preparation
+def test_a_decimal_comma_is_found_out():
+    prepared = fit(rows_of("g;a;y\n1;1,5;2,5\n2;2,5;4,5", ";")).preparation
     assert prepared.columns[0].mean == 2.0 and prepared.mean == 3.5
-    assert read_number("1.000,5", decimal_comma=True) is None
 
 
 @pytest.mark.parametrize(

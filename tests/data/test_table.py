@@ -187,6 +187,32 @@ def test_a_support_set_is_of_one_task(prepared, tmp_path):
     assert torch.equal(read_support(without, preparation)[0], x)  # in any order, without the task
 
 
+def test_an_index_is_spoken_of(tmp_path):
+    rows = read_rows(regression(tmp_path / "t.csv"))
+    cells = [[i, 280 - i, i + 7, *row] for i, row in enumerate(rows.cells)]
+    path = write(tmp_path / "t.csv", ("Unnamed: 0", "down", "rownames", *rows.header), cells)
+    prepared = prepare_table(path, task="group", target="y", shots=(5,))
+    assert prepared.left_out == {"Unnamed: 0": "it has no name in the header; name it if it is to be used"}
+    [note] = [note for note in prepared.notes if "counts the rows" in note]
+    assert note.startswith("column 'rownames' counts the rows (7, 8, ...) and is used as a number; give")
+    ignored = prepare_table(path, task="group", target="y", shots=(5,), ignore=["rownames"])
+    assert not any("counts the rows" in note for note in ignored.notes)
+
+
+def test_a_run_of_before_is_the_same_run(prepared):
+    from fastadapt.runs.config import differences
+
+    config = RunConfig(data=prepared.data)
+    plain = json.loads(config.to_json())
+    for column in plain["data"]["preparation"]["columns"]:
+        column.pop("low", None), column.pop("high", None)
+        assert set(column) == {"kind", "name", "holds", "mean", "std", "categories", "missing"}
+    assert set(plain["data"]["preparation"]) == {"kind", "task", "target", "columns", "labels", "mean", "std"}
+    assert "split" not in plain["data"]
+    old = RunConfig.from_json(json.dumps(plain))
+    assert json.loads(old.to_json()) == plain and differences(old, config) == [] == differences(config, old)
+
+
 def test_a_changed_preparation_is_another_run(prepared):
     from fastadapt.runs.config import differences
 

@@ -14,7 +14,10 @@ from fastadapt.data.files import shown
 from fastadapt.data.images.folder import read_class_folders
 from fastadapt.data.images.images import Fit, ImageRecipe
 from fastadapt.data.tables.csv_rows import read_rows
+from fastadapt.data.tables.decoding import Encoding
+from fastadapt.data.tables.evidence import Decimal
 from fastadapt.data.tables.points import read_points
+from fastadapt.data.tables.remarks import row_notes
 from fastadapt.data.tables.table import read_support
 from fastadapt.data.tables.table_settings import TableData
 from fastadapt.errors import ConfigError, DataError, DivergenceError
@@ -25,6 +28,8 @@ from fastadapt.runs.predictor_file import check_target, save_predictor
 if TYPE_CHECKING:
     from fastadapt.runs.run_files import LoadedRun
 
+MOST_NOTES = 5
+"""Notes on the rows of a table; what is unusual about more of them is counted."""
 NORM_IN_WORDS = {
     "transductive": "all samples of one call share their statistics, so an answer depends on the others",
     "support": "every sample is answered with the statistics of your samples, whatever else is asked",
@@ -53,6 +58,10 @@ class AdaptSettings:
     """Samples to take (of each class), the first by name; by default all."""
     fit: Fit | None = None
     """What to do with an image that is not square: refuse it, pad it, or crop its centre; by default as in training."""
+    encoding: Encoding = "auto"
+    """How the characters of a table are written, where it is neither UTF-8 nor as in the training."""
+    decimal: Decimal = "auto"
+    """The decimal mark of a table, where numbers such as 1,234 leave it open."""
     overwrite: bool = False
     """Replace the predictor that OUT holds."""
 
@@ -158,7 +167,9 @@ def _table(settings: AdaptSettings, trained: "LoadedRun") -> _Samples:
     data = trained.config.data
     assert isinstance(data, TableData)
     preparation = data.preparation
-    support = read_support(read_rows(settings.data, data.encoding), preparation, settings.shots)
+    rows = read_rows(settings.data, settings.encoding, usual=data.encoding).filled()
+    told: list[str] = []
+    support = read_support(rows, preparation, settings.shots, settings.decimal, told.append)
     count = len(support[1])
     recipe = {**trained.input, "encoding": data.encoding, "preparation": preparation.to_plain()}
     details: dict[str, Any] = {"input": recipe, "support": count}
@@ -166,6 +177,11 @@ def _table(settings: AdaptSettings, trained: "LoadedRun") -> _Samples:
         details["labels"] = list(preparation.labels)
     few = count < trained.shots
     hints = (f"the run was trained for {trained.shots} rows, these are fewer",) if few else ()
+    unusual = Counter(note for notes in row_notes(preparation, rows, preparation.settled(rows, settings.decimal))
+                      for note in notes)  # fmt: skip
+    told += [f"{note}{f' ({times} rows)' if times > 1 else ''}" for note, times in unusual.most_common(MOST_NOTES)]
+    told += [f"and {len(unusual) - MOST_NOTES} more such notes"] if len(unusual) > MOST_NOTES else []
+    hints = (*rows.notes, *told, *hints)
     words = f"{count} row{'s' * (count != 1)} of {shown(settings.data)}"
     return _Samples(support, details, words, hints, scale=preparation.std)
 

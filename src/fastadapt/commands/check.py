@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import tyro
 
+from fastadapt.commands import check_table
 from fastadapt.data.files import shown
 from fastadapt.data.images.folder_images import Bad
 from fastadapt.data.images.folder_settings import FolderData
@@ -66,6 +67,8 @@ class CheckSettings:
 
 def main(argv: Sequence[str]) -> int:
     """Parse the command line, look, and return 1 if training would refuse the folder."""
+    if check_table.is_asked_for(argv):
+        return check_table.main(argv)
     settings = tyro.cli(CheckSettings, args=list(argv), prog="fastadapt check")
     looked = look_at(settings.wishes)
     verdict, problems = looked.judged(settings.wishes)

@@ -1,6 +1,7 @@
 """`fastadapt predict PREDICTOR FILE...`: the class of an image, the value at a point or for a row of a table."""
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,12 +15,17 @@ from torch import Tensor
 from fastadapt.data.files import complain, shown
 from fastadapt.data.images.images import Fit, ImageRecipe
 from fastadapt.data.tables.columns import Preparation
-from fastadapt.data.tables.csv_rows import Rows, read_rows
+from fastadapt.data.tables.csv_rows import read_rows
+from fastadapt.data.tables.decoding import Encoding
+from fastadapt.data.tables.evidence import Decimal
 from fastadapt.data.tables.points import read_inputs
+from fastadapt.data.tables.remarks import row_notes
+from fastadapt.data.tables.rows import Rows
 from fastadapt.errors import CheckpointError, ConfigError, DataError
 from fastadapt.predictor import Predictor
 from fastadapt.runs.predictor_file import load_predictor
 
+logger = logging.getLogger("fastadapt")
 _CHUNK = 256
 
 
@@ -35,6 +41,10 @@ class PredictSettings:
     """Print one JSON array instead of a table."""
     fit: Fit | None = None
     """What to do with an image that is not square; by default what was chosen for adapt."""
+    encoding: Encoding = "auto"
+    """How the characters of a table are written, where it is neither UTF-8 nor as in the training."""
+    decimal: Decimal = "auto"
+    """The decimal mark of a table, where numbers such as 1,234 leave it open."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -63,7 +73,7 @@ def run(settings: PredictSettings) -> int:
     if kind == "image":
         _print_classes(classify(predictor, settings.files, settings.fit), settings)
     elif kind == "table":
-        _print_rows(answer_rows(predictor, settings.files), settings)
+        _print_rows(answer_rows(predictor, settings.files, settings.encoding, settings.decimal), settings)
     else:
         _print_values(evaluate(predictor, settings.files, int(recipe["inputs"])), settings)
     return 0
@@ -94,8 +104,24 @@ def evaluate(predictor: Predictor, files: Sequence[Path], inputs: int) -> list[t
     return [(x, _answers(predictor, x, [path] * len(x))) for path, x in zip(files, tables, strict=True)]
 
 
-def answer_rows(predictor: Predictor, files: Sequence[Path]) -> list[list[dict[str, Any]]]:
+@dataclass(frozen=True)
+class Answered:
+    """Hold the answers to the rows of a table, each with its line and notes, and the notes on the table as a whole."""
+
+    rows: list[dict[str, Any]]
+    notes: list[str]
+
+
+def answer_rows(
+    predictor: Predictor, files: Sequence[Path], encoding: Encoding = "auto", decimal: Decimal = "auto"
+) -> list[Answered]:
     """Return for each row of each table its line with the value, or with the label and every label's probability.
+
+    Args:
+        predictor: what `adapt` wrote.
+        files: the tables.
+        encoding: how their characters are written.
+        decimal: their decimal mark, where it is open.
 
     Raises:
         DataError: if a file can't be used; all that can't are named.
@@ -103,18 +129,21 @@ def answer_rows(predictor: Predictor, files: Sequence[Path]) -> list[list[dict[s
     recipe = predictor.details["input"]
     preparation = Preparation.from_plain(recipe["preparation"])
 
-    def read(path: Path) -> tuple[Rows, Tensor]:
-        rows = read_rows(path, recipe["encoding"])
-        return rows, preparation.features(rows)
+    def read(path: Path) -> tuple[Rows, Tensor, list[str], list[list[str]]]:
+        rows = read_rows(path, encoding, usual=recipe["encoding"])
+        told = list(rows.notes)
+        settled = preparation.settled(rows, decimal, say=told.append)
+        return rows, preparation.features(rows, decimal), told, row_notes(preparation, rows, settled)
 
     answers = []
-    for path, (rows, x) in zip(files, _read_all(files, read), strict=True):
+    for path, (rows, x, told, notes) in zip(files, _read_all(files, read), strict=True):
         outputs = _answers(predictor, x, [path] * len(x)).double()
         if preparation.labels:
-            told = [_ranked(preparation.labels, row) for row in outputs.softmax(-1).tolist()]
+            values = [_ranked(preparation.labels, row) for row in outputs.softmax(-1).tolist()]
         else:
-            told = [{"value": value} for value in (preparation.mean + preparation.std * outputs[:, 0]).tolist()]
-        answers.append([{"line": line, **entry} for line, entry in zip(rows.lines, told, strict=True)])
+            values = [{"value": value} for value in (preparation.mean + preparation.std * outputs[:, 0]).tolist()]
+        entries = zip(rows.lines, values, notes, strict=True)
+        answers.append(Answered([{"line": line, **value, "notes": note} for line, value, note in entries], told))
     return answers
 
 
@@ -180,17 +209,22 @@ def _print_values(answers: list[tuple[Tensor, Tensor]], settings: PredictSetting
             print(f"{', '.join(f'{number:.6g}' for number in row)} -> {value:.6g}")
 
 
-def _print_rows(answers: list[list[dict[str, Any]]], settings: PredictSettings) -> None:
+def _print_rows(answers: list[Answered], settings: PredictSettings) -> None:
+    """Print the answers; the column of notes is there if any row has one."""
+    pairs = list(zip(settings.files, answers, strict=True))
     if settings.json:
-        pairs = zip(settings.files, answers, strict=True)
-        print(json.dumps([{"file": str(path), "rows": rows} for path, rows in pairs], indent=1))
+        told = [{"file": str(path), "rows": found.rows, "notes": found.notes} for path, found in pairs]
+        print(json.dumps(told, indent=1))
         return
+    for note in (note for found in answers for note in found.notes):
+        logger.info("note: %s", note)
+    noted = any(row["notes"] for found in answers for row in found.rows)
     table = []
-    for path, rows in zip(settings.files, answers, strict=True):
-        for row in rows:
+    for path, found in pairs:
+        for row in found.rows:
             told = f"{row['value']:.6g}" if "value" in row else f"{shown(row['label'])} ({row['probability']:.3f})"
-            table.append((shown(path), str(row["line"]), told))
-    _print_table(("file", "line", "answer"), table)
+            table.append((shown(path), str(row["line"]), told, "; ".join(row["notes"]))[: 3 + noted])
+    _print_table(("file", "line", "answer", "note")[: 3 + noted], table)
 
 
 def _print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -10,6 +10,7 @@ What is left in the run's folder beside what every run has:
 import dataclasses
 import json
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,15 +21,17 @@ import tyro
 
 from fastadapt.arguments import argument
 from fastadapt.atomic import write_text
+from fastadapt.commands.table_options import TableOptions, speaks_of_a_table
 from fastadapt.compare.boosting import need_boosting
 from fastadapt.compare.comparison import compare, comparison_markdown, tune_adaptation
 from fastadapt.compare.held_out import evaluate_held_out
 from fastadapt.data.files import shown
+from fastadapt.data.tables.columns import Preparation
 from fastadapt.data.tables.content import same_table
-from fastadapt.data.tables.csv_rows import Encoding
+from fastadapt.data.tables.notation import PLAIN, shown_notation
 from fastadapt.data.tables.table import write_split
 from fastadapt.data.tables.table_settings import PreparedTable, TableData, prepare_table
-from fastadapt.errors import ConfigError, MissingExtraError
+from fastadapt.errors import MissingExtraError
 from fastadapt.evaluation import Protocol
 from fastadapt.evaluation_json import json_values
 from fastadapt.methods.gradient import GradientLearner
@@ -65,27 +68,15 @@ class TableTraining:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableSettings:
+class TableSettings(TableOptions):
     """Meta-learn on a table whose rows belong to tasks, and compare with what one would try otherwise."""
 
     data: Path
-    """The CSV file."""
+    """The file: CSV, or .xlsx or Parquet where openpyxl or pyarrow is installed."""
     task_column: str = argument(prepare_table, "task")
     target: str = argument(prepare_table, "target")
-    shots: tuple[int, ...] = argument(prepare_table, "shots", (5, 10))  # a comparison at two sizes says more
     method: Literal["maml", "reptile"] = "maml"
     """How it learns to learn."""
-    queries: int = argument(prepare_table, "queries")
-    classification: bool = False
-    """Take the values of the target for labels."""
-    regression: bool = False
-    """Take the values of the target for amounts, however few there are."""
-    categorical: tuple[str, ...] = argument(prepare_table, "categorical")
-    ignore: tuple[str, ...] = argument(prepare_table, "ignore")
-    encoding: Encoding = argument(prepare_table, "encoding")
-    test_tasks: int | None = argument(prepare_table, "test")
-    val_tasks: int | None = argument(prepare_table, "val")
-    split_seed: int = argument(prepare_table, "split_seed")
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the network's hidden layers."""
     inner_lr: float = 0.05
@@ -112,7 +103,7 @@ class TableSettings:
 
 def is_asked_for(argv: Sequence[str]) -> bool:
     """Return whether the words after `train` speak of a table rather than of a preset."""
-    return any(word.split("=")[0].replace("_", "-") in ("--task-column", "--target") for word in argv)
+    return speaks_of_a_table(argv)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -127,22 +118,11 @@ def prepare(settings: TableSettings) -> PreparedTable:
         DataError: if the file can't be used.
         ConfigError: if a setting can't.
     """
-    if settings.classification and settings.regression:
-        raise ConfigError("--classification and --regression exclude each other; give one, or none")
-    return prepare_table(
+    return settings.prepared(
         settings.data,
         task=settings.task_column,
         target=settings.target,
-        shots=settings.shots,
-        queries=settings.queries,
         with_queries=settings.method == "maml",
-        problem="classification" if settings.classification else "regression" if settings.regression else "auto",
-        categorical=settings.categorical,
-        ignore=settings.ignore,
-        encoding=settings.encoding,
-        split_seed=settings.split_seed,
-        val=settings.val_tasks,
-        test=settings.test_tasks,
     )
 
 
@@ -205,6 +185,7 @@ def run(settings: TableSettings) -> int:
     learner = config.build().to(device)
     settle(folder, config)
     facts = {"file": prepared.data.file, "sha256": prepared.data.sha256, "seed": prepared.data.split_seed}
+    facts |= {"split": prepared.data.split or "random"}
     write_split(folder / "split.json", prepared.loaded.split, facts)
     data, table = prepared.data, prepared.loaded
     trained = meta_train(
@@ -262,21 +243,42 @@ def _describe(prepared: PreparedTable) -> None:
     """Say what was made of the table, so that a mistake shows before the training."""
     data, split = prepared.data, prepared.loaded.split
     preparation = data.preparation
-    kinds = [column.holds for column in preparation.columns]
-    numbers, categories = kinds.count("number"), kinds.count("category")
-    columns = f"{numbers} number column{'s' * (numbers != 1)}, {categories} of categories: {preparation.inputs} inputs"
-    target = (
-        f"{len(preparation.labels)} labels"
-        if preparation.labels
-        else f"amounts, {preparation.mean:.4g} ± {preparation.std:.4g} in training tasks"
-    )
-    print(f"{shown(data.file)}: {columns}; target {shown(preparation.target)}: {target}")
+    target = f"target {shown(preparation.target)}: {_target(preparation)}"
+    print(f"{shown(data.file)}: {_columns_in_words(preparation)}; {target}")
+    for column in preparation.columns:
+        if column.holds == "category":
+            count, example = len(column.categories), shown(column.categories[0])
+            told = f"{count} categor{'ies' if count > 1 else 'y'}, such as {example!r}"
+            print(f"column {shown(column.name)}: {told}{', or missing' if column.missing else ''}")
+        elif column.holds == "number" and (column.written != PLAIN or column.unit):
+            print(f"column {shown(column.name)}: numbers written as {shown_notation(column.written, column.unit)}")
     print(f"{len(split.train)} tasks train, {len(split.val)} validate, {len(split.test)} test")
     if split.too_small:
         named = ", ".join(f"{shown(name)} ({size})" for name, size in list(split.too_small.items())[:5])
         print(f"note: {len(split.too_small)} tasks have fewer than {data.fewest} rows and are left out: {named}")
     for name, reason in prepared.left_out.items():
-        print(f"note: column {shown(name)} is left out: {reason}")
+        word = shown(name) if name.startswith("column ") else f"column {shown(name)}"
+        print(f"note: {word} is left out: {reason}")
+    for note in prepared.notes:
+        print(f"note: {note}")
+
+
+def _columns_in_words(preparation: Preparation) -> str:
+    kinds = Counter({column.name: column.holds for column in preparation.columns}.values())
+    numbers, dates = kinds["number"], kinds["date"]
+    columns = f"{numbers} number column{'s' * (numbers != 1)}, {kinds['category']} of categories"
+    columns += f", {dates} of dates" if dates else ""
+    return f"{columns}: {preparation.inputs} input{'s' * (preparation.inputs != 1)}"
+
+
+def _target(preparation: Preparation) -> str:
+    if preparation.labels:
+        listed = ", ".join(map(shown, preparation.labels[:10])) + (", ..." if len(preparation.labels) > 10 else "")
+        return f"{len(preparation.labels)} labels ({listed})"
+    amounts = f"amounts, {preparation.mean:.4g} ± {preparation.std:.4g} in training tasks"
+    if preparation.written == PLAIN and not preparation.unit:
+        return amounts
+    return f"{amounts}, written as {shown_notation(preparation.written, preparation.unit)}"
 
 
 def _has_boosting() -> bool:

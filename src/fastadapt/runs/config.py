@@ -95,16 +95,17 @@ class RunConfig:
             raise ConfigError(f"this is not a run configuration ({error})") from None
 
 
-def _to_plain(value: Any) -> Any:
+def _to_plain(value: Any, remarks: bool = True) -> Any:
+    """Return a value for JSON; a field that came later is left out at its default, a remark where it is unwanted."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        written = [f for f in dataclasses.fields(value) if not _left_out(f, getattr(value, f.name))]
-        return {"kind": type(value).__name__, **{f.name: _to_plain(getattr(value, f.name)) for f in written}}
-    return [_to_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _left_out(field: "dataclasses.Field[Any]", value: Any) -> bool:
-    """Whether a field joined later and has its default, so that older configurations read and write the same."""
-    return "where_set" in field.metadata and value == field.default
+        fields = {
+            f.name: _to_plain(getattr(value, f.name), remarks)
+            for f in dataclasses.fields(value)
+            if not (f.metadata.get("added") and getattr(value, f.name) == f.default)
+            and (remarks or not f.metadata.get("remark"))
+        }
+        return {"kind": type(value).__name__, **fields}
+    return [_to_plain(item, remarks) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _from_plain(value: Any, kind: Any) -> Any:
@@ -136,7 +137,7 @@ def differences(old: RunConfig, new: RunConfig) -> list[str]:
 
     What only decides how long, how often and how loudly may change between the lives of a run.
     """
-    a, b = _flat(_to_plain(old)), _flat(_to_plain(new))
+    a, b = _flat(_to_plain(old, remarks=False)), _flat(_to_plain(new, remarks=False))
     free = {"export", "data.folder"}  # a folder of images may move; a digest says that it is still the same
     outside = [key for key in sorted(a | b) if not key.startswith("training.") and key not in free]
     changed = [f"{key}: {_short(a.get(key))} -> {_short(b.get(key))}" for key in outside if a.get(key) != b.get(key)]

@@ -3,13 +3,13 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from fastadapt.arguments import WHERE_SET, argument, default_of
+from fastadapt.arguments import added, argument, default_of
 from fastadapt.data.files import complain, shown
 from fastadapt.data.images.class_settings import ClassData, Part
 from fastadapt.data.images.classes import ClassImages, Rotation
@@ -55,7 +55,7 @@ class FolderData(ClassData):
     """The classes that are tested on; found by the command."""
     digest: str = ""
     """Digest of the images of these classes."""
-    split_by: SplitBy = field(default="", metadata=WHERE_SET)
+    split_by: SplitBy = added("")
     """Who divided the classes: folders that are named as parts, lists, or chance; found by the command."""
 
     def __post_init__(self) -> None:

@@ -1,65 +1,38 @@
-r"""The rows of a CSV file, as text: read within limits, and all that is wrong with the file said at once.
+r"""The rows of a table's file, as text: read within limits, and all that is wrong with the file said at once.
 
-school,hours,score        school;hours;score        (commas, semicolons or tabs)
-a,1.5,17                  a;1,5;17                  (a decimal comma where semicolons separate)
+school,hours,score        school;hours;score        (commas, semicolons, tabs or bars)
+a,1.5,17                  a;1,5;17
+
+A workbook (.xlsx) or a Parquet file is read by `workbook.py` and `parquet.py`.
 """
 
 import csv
 import hashlib
 import io
-from dataclasses import dataclass
+import re
 from pathlib import Path
-from typing import Literal
 
 from fastadapt.data.files import complain, read_file, shown
-from fastadapt.errors import DataError
+from fastadapt.data.tables.decoding import Encoding, decoded
+from fastadapt.data.tables.parquet import is_parquet, parquet_rows
+from fastadapt.data.tables.rows import Rows, header_problems, make_rows
+from fastadapt.data.tables.workbook import is_workbook, workbook_rows
 
-Encoding = Literal["auto", "utf-8", "utf-16", "cp1252", "latin-1"]
 MOST_BYTES = 50_000_000
-MOST_COLUMNS = 2_000
-_DELIMITERS = ",;\t"
+_DELIMITERS = ",;\t|"
 _HEAD = 1_000_000  # characters in which the header has to end
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Hold a table as text.
+def read_rows(path: str | Path, encoding: Encoding = "auto", *, usual: Encoding | None = None) -> Rows:
+    r"""Read a table with a header: CSV, and .xlsx or Parquet where openpyxl or pyarrow is installed.
+
+    Blank lines are skipped; a row of empty cells is a row. Lines before the header that begin with "#", and a line such
+    as "sep=;", are no rows either.
 
     Args:
-        name: the file, as it may be printed.
-        header: the names of the columns.
-        cells: one list of texts for each row, as long as the header.
-        lines: the line of the file on which each row ends.
-        decimal_comma: whether "1,5" may be a number here.
-        sha256: of the file's bytes.
-    """
-
-    name: str
-    header: tuple[str, ...]
-    cells: list[list[str]]
-    lines: list[int]
-    decimal_comma: bool
-    sha256: str
-
-    def __len__(self) -> int:
-        return len(self.cells)
-
-    def column(self, name: str) -> list[str]:
-        """Return the texts of one column."""
-        place = self.header.index(name)
-        return [row[place] for row in self.cells]
-
-    def where(self, row: int) -> str:
-        """Return file and line of a row, for a message."""
-        return f"{self.name}, line {self.lines[row]}"
-
-
-def read_rows(path: str | Path, encoding: Encoding = "auto") -> Rows:
-    r"""Read a CSV file with a header.
-
-    Args:
-        path: the file, at most 50 MB and 2,000 columns. Blank lines are skipped.
-        encoding: how the characters are written; "auto" is UTF-8, or UTF-16 where the file begins with its mark.
+        path: the file, at most 50 MB and 2,000 columns.
+        encoding: how the characters are written, where it is not UTF-8; a byte-order mark, and then valid UTF-8, win.
+        usual: the encoding of the table that a run was trained on.
 
     Raises:
         DataError: if it can't be used; every bad line is named, ten of them in words.
@@ -73,9 +46,20 @@ def read_rows(path: str | Path, encoding: Encoding = "auto") -> Rows:
         (('shop', 'price'), [['a', '1,5'], ['b', '2']], [2, 4])
     """
     content, name = read_file(path, limit=MOST_BYTES, kind="a table"), shown(path)
-    text = _decoded(content, encoding, name)
-    delimiter = _delimiter(text)
-    header: tuple[str, ...] = ()
+    digest = hashlib.sha256(content).hexdigest()
+    if is_workbook(content):
+        return workbook_rows(content, name, digest)
+    if is_parquet(content):
+        return parquet_rows(content, name, digest)
+    text, notes = decoded(content, encoding, name, usual=usual)
+    return _csv_rows(text, name, digest, notes)
+
+
+def _csv_rows(text: str, name: str, digest: str, notes: list[str]) -> Rows:
+    text, skipped, delimiter, told = _below_the_head(text, name)
+    delimiter = delimiter or _delimiter(text)
+    header: list[str] = []
+    at = 0
     cells: list[list[str]] = []
     lines: list[int] = []
     problems: list[str] = []
@@ -83,40 +67,72 @@ def read_rows(path: str | Path, encoding: Encoding = "auto") -> Rows:
     try:
         for row in reader:
             row = [cell.strip() for cell in row]
-            if not any(row):
+            if not row or row == [""]:
                 continue
             if not header:
-                header = tuple(row)
-                problems += _header_problems(header, f"{name}, line {reader.line_num}")
-            elif len(row) != len(header):
-                found = f"{name}, line {reader.line_num} has {len(row)} values, the header has {len(header)}"
-                problems.append(f"{found}; correct the line")
+                if not any(row):
+                    continue
+                header, at = row, reader.line_num + skipped
             else:
                 cells.append(row)
-                lines.append(reader.line_num)
+                lines.append(reader.line_num + skipped)
     except csv.Error as error:
-        problems.append(f"{name}, line {reader.line_num} is not valid CSV ({error}); correct the line")
-    if not cells and not problems:
-        problems.append(f"{name} has no rows below its header; add some")
-    if problems:
-        raise complain(problems, name)
-    return Rows(name, header, cells, lines, delimiter == ";", hashlib.sha256(content).hexdigest())
+        problems.append(f"{name}, line {reader.line_num + skipped} is not valid CSV ({error}); correct the line")
+    cells, uneven = _even(cells, lines, header, name)
+    if problems or uneven:
+        raise complain(header_problems(header, f"{name}, line {at}") + uneven + problems, name)
+    return make_rows(name, header, cells, lines, at, digest, notes + told)
 
 
-def _decoded(content: bytes, encoding: Encoding, name: str) -> str:
-    if content.startswith(b"PK\x03\x04"):
-        raise DataError(f"{name} is an archive (a workbook of a spreadsheet?); save the table as CSV")
-    marked = content[:2] in (b"\xff\xfe", b"\xfe\xff")
-    codec = {"auto": "utf-16" if marked else "utf-8-sig", "utf-8": "utf-8-sig"}.get(encoding, encoding)
-    try:
-        text = content.decode(codec)
-    except UnicodeDecodeError as error:
-        known = codec.removesuffix("-sig").upper()
-        hint = "save the table as CSV in UTF-8, or name its --encoding, for example cp1252"
-        raise DataError(f"{name} is not {known} text (byte {error.start}); {hint}") from error
-    if "\0" in text:
-        raise DataError(f"{name} holds NUL characters, so it is not CSV; save the table as CSV in UTF-8")
-    return text
+def _even(cells: list[list[str]], lines: list[int], header: list[str], name: str) -> tuple[list[list[str]], list[str]]:
+    """Return the rows, without the empty cell behind a delimiter that ends every line, and what is uneven."""
+    width = len(header)
+    if cells and all(len(row) == width + 1 and not row[-1] for row in cells):
+        return [row[:-1] for row in cells], []
+    widths = {len(row) for row in cells}
+    if len(cells) > 2 and len(widths) == 1 and widths != {width}:
+        found = f"{name}: the header has {width} names and every row has {widths.pop()} values"
+        return cells, [f"{found}; is the header the first line of the table? Name every column in it"]
+    return cells, [
+        f"{name}, line {line} has {len(row)} values, the header has {width}; correct the line"
+        for row, line in zip(cells, lines, strict=True)
+        if len(row) != width
+    ]
+
+
+def _below_the_head(text: str, name: str) -> tuple[str, int, str | None, list[str]]:
+    """Return the text from the header on, the lines before it, the delimiter that they name, and what to say."""
+    lines = text[:_HEAD].splitlines(keepends=True)
+    at, delimiter, hashed = 0, None, -1
+    while at < len(lines):
+        line = lines[at].strip("\r\n")
+        named = re.fullmatch(r'"?sep=(.|\\t)"?', line.strip(" "), re.IGNORECASE)
+        if at == 0 and named:
+            delimiter = "\t" if named[1] == "\\t" else named[1]
+        elif line.lstrip().startswith("#"):
+            hashed = at
+        elif line.strip():
+            break
+        at += 1
+    if at == len(lines) or at == 0:
+        return text, 0, delimiter, []
+    if hashed >= 0 and _is_header(lines[hashed], lines[at], delimiter):
+        told = f'{name}, line {hashed + 1} is taken for the header, without its "#"'
+        rest = "".join(lines[:hashed]), lines[hashed].replace("#", "", 1).lstrip(" ")
+        below = text[len(rest[0]) + len(lines[hashed]) :]
+        return rest[1] + below, hashed, delimiter, [told]
+    before = sum(len(line) for line in lines[:at])
+    comments = sum(line.lstrip().startswith("#") for line in lines[:at])
+    told = [f'{name}: {comments} line{"s" * (comments > 1)} of "#" before the header left out'] if comments else []
+    return text[before:], at, delimiter, told
+
+
+def _is_header(hashed: str, below: str, delimiter: str | None) -> bool:
+    """Return whether a line of "#" names the columns: it has as many words as the line below, which has numbers."""
+    by = delimiter or _delimiter(below)
+    names, values = next(_reader(hashed, by), []), next(_reader(below, by), [])
+    numbers = sum(any(c.isdigit() for c in cell) for cell in values)
+    return len(names) == len(values) > 1 and numbers > 0 and not any(re.fullmatch(r"[\d.,]+", n) for n in names)
 
 
 def _reader(text: str, delimiter: str):
@@ -127,32 +143,12 @@ def _reader(text: str, delimiter: str):
 
 def _delimiter(text: str) -> str:
     """Return the delimiter that splits the header into the most columns, the comma where they tie."""
-    counts = {}
+    counts = dict.fromkeys(_DELIMITERS, 0)
     for delimiter in _DELIMITERS:
         try:
-            counts[delimiter] = next((len(row) for row in _reader(text[:_HEAD], delimiter) if any(row)), 0)
+            # a bad line elsewhere is told when all lines are read
+            header = next((row for row in _reader(text[:_HEAD], delimiter) if any(map(str.strip, row))), [])
+            counts[delimiter] = len(header)
         except csv.Error:
-            counts[delimiter] = 0
-    return max(_DELIMITERS, key=lambda delimiter: counts[delimiter])
-
-
-def _header_problems(header: tuple[str, ...], where: str) -> list[str]:
-    if len(header) > MOST_COLUMNS:
-        return [f"{where} names {len(header):,} columns, at most {MOST_COLUMNS:,} are read; leave some out"]
-    if all(_is_number(cell) for cell in header):
-        return [f"{where} holds numbers where the header should be; add a first line with the columns' names"]
-    twice = sorted({name for name in header if name and header.count(name) > 1})
-    problems = [f"{where}: the column {shown(name)!r} is named twice; name every column differently" for name in twice]
-    unnamed = [str(place) for place, name in enumerate(header, start=1) if not name]
-    if unnamed:
-        listed = f"column{'s' * (len(unnamed) > 1)} {', '.join(unnamed[:5])}{' and more' if len(unnamed) > 5 else ''}"
-        problems.append(f"{where}: {listed} {'have' if len(unnamed) > 1 else 'has'} no name; name every column")
-    return problems
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+            continue
+    return max(counts, key=lambda delimiter: counts[delimiter])

@@ -1,22 +1,24 @@
 """Fit a `Preparation` on the rows of training tasks: kinds of columns, means and deviations, categories, labels."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
 from fastadapt.data.files import shown
-from fastadapt.data.tables.columns import (
-    Column,
-    Preparation,
-    is_missing,
-    missing_columns,
-    raise_problems,
-    read_number,
-    read_numbers,
-)
-from fastadapt.data.tables.csv_rows import Rows
+from fastadapt.data.tables.column import Column
+from fastadapt.data.tables.columns import Preparation, missing_columns, raise_problems
+from fastadapt.data.tables.dates import PARTS, DateOrder
+from fastadapt.data.tables.evidence import Decimal, Evidence, Settled, look, settle
+from fastadapt.data.tables.kinds import Kind, kind_of
+from fastadapt.data.tables.missing import LABELS, is_missing
+from fastadapt.data.tables.notation import read_number
+from fastadapt.data.tables.rows import Rows
+from fastadapt.data.tables.spelling import near_words, spellings
+from fastadapt.data.tables.values import read_dates, read_numbers
 from fastadapt.errors import ConfigError, DataError
 
 Problem = Literal["auto", "regression", "classification"]
@@ -25,14 +27,42 @@ MOST_CATEGORIES = 50
 MOST_LABELS = 100
 FEW_VALUES = 10
 """A target of so few different whole numbers is taken for labels."""
+_UNNAMED = re.compile(r"column \d+|Unnamed: \d+")  # the latter is how pandas calls it when it reads one
+_WHOLE = re.compile(r"[+-]?\d+(?:\.0+)?")
+_SAME = 1e-9  # relative to the mean: a deviation that is rounding
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Hold a preparation, and the columns that were left out since they say nothing: name and reason."""
+    """Hold a preparation, the columns that were left out since they say nothing: name and reason, and what to say."""
 
     preparation: Preparation
     left_out: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Say how cells are read, where they leave it open.
+
+    Args:
+        decimal: the decimal mark of numbers that could have either.
+        dates: whether day or month is first in dates that could have either.
+        words: what says that a value is missing, in lower case; None for `MISSING`. An empty cell always does.
+    """
+
+    decimal: Decimal = "auto"
+    dates: DateOrder = "auto"
+    words: tuple[str, ...] | None = None
+
+
+@dataclass
+class _Findings:
+    """Gather what is wrong, what is to be said, and what says nothing."""
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def fit_preparation(
@@ -44,12 +74,13 @@ def fit_preparation(
     categorical: Sequence[str] = (),
     ignore: Sequence[str] = (),
     problem: Problem = "auto",
+    reading: Reading = Reading(),  # frozen
 ) -> Fitted:
     """Fit how a table becomes numbers.
 
     Nothing but the list of labels depends on a row outside `training`. A category is known if it occurs in at least
     two training tasks: what occurs in one can't serve another, and gives the place of the unknown something to learn
-    from. A column with one value only is left out.
+    from. A column with one value only, or without a name, is left out.
 
     Args:
         rows: the table.
@@ -59,6 +90,7 @@ def fit_preparation(
         categorical: columns that are categories although they hold numbers.
         ignore: columns that are no inputs.
         problem: what the target is; "auto" takes text, and at most 10 different whole numbers, for labels.
+        reading: how cells are read that leave it open.
 
     Raises:
         DataError: if columns are missing, hold a mixture of numbers and text, or say nothing; all of it at once.
@@ -66,31 +98,39 @@ def fit_preparation(
     """
     raise_problems(missing_columns(rows, [task, target, *categorical, *ignore]), rows)
     _check_names(task, target, categorical, ignore)
-    # of the other rows not even the kind of a value is looked at
-    seen = Rows(rows.name, rows.header, [rows.cells[i] for i in training], [rows.lines[i] for i in training],
-                rows.decimal_comma, rows.sha256)  # fmt: skip
-    tasks = seen.column(task)
-    columns: list[Column] = []
-    left_out: dict[str, str] = {}
-    problems: list[str] = []
+    seen = rows.only(list(training))  # of the other rows not even the kind of a value is looked at
+    found = _Findings()
+    kinds: dict[str, Kind] = {}
     for name in rows.header:
         if name in (task, target) or name in ignore:
             continue
-        kind, found = ("category", []) if name in categorical else _kind(seen, name, f"--categorical {shown(name)}")
-        problems += found
-        if found:
-            continue
-        column = _number_column(seen, name) if kind == "number" else _category_column(seen, name, tasks)
-        if isinstance(column, str):
-            left_out[name] = column
+        if _UNNAMED.fullmatch(name) and name not in categorical:
+            found.left_out[name] = "it has no name in the header; name it if it is to be used"
+        elif name in categorical:
+            kinds[name] = Kind("category")
         else:
-            columns.append(column)
-    labels, mean, std, found = _target(rows, seen, target, problem)
-    raise_problems([*problems, *found], rows)
+            kinds[name] = kind_of(seen, name, f"--categorical {shown(name)}", reading.words, reading.dates)
+    goal = _kind_of_target(seen, target, problem, reading)
+    for kind in (*kinds.values(), goal):
+        found.problems += kind.problems
+        found.notes += kind.notes
+    evidence = [kind.evidence for kind in (*kinds.values(), goal) if kind.evidence is not None]
+    settled, problems, notes = settle(evidence, seen, reading.decimal)
+    found.problems += problems
+    found.notes += notes
+    columns: list[Column] = []
+    for name, kind in kinds.items():
+        if not kind.problems:
+            columns += _columns(seen, name, kind, settled.get(name), task, found, reading)
+    made = _target(rows, seen, target, goal, settled.get(target), found, reading)
+    raise_problems(found.problems, rows)
     if not columns:
-        reasons = "; ".join(f"{shown(name)!r}: {reason}" for name, reason in list(left_out.items())[:5])
+        reasons = "; ".join(f"{shown(name)!r}: {reason}" for name, reason in list(found.left_out.items())[:5])
         raise DataError(f"{rows.name} has no column to predict {shown(target)!r} from ({reasons or 'none is left'})")
-    return Fitted(Preparation(task, target, tuple(columns), labels, mean, std), left_out)
+    labels, mean, std = made
+    usual = settled.get(target, Settled()) if not labels else Settled()
+    preparation = Preparation(task, target, tuple(columns), labels, mean, std, usual.written, usual.unit, reading.words)
+    return Fitted(preparation, found.left_out, tuple(found.notes))
 
 
 def _check_names(task: str, target: str, categorical: Sequence[str], ignore: Sequence[str]) -> None:
@@ -102,78 +142,182 @@ def _check_names(task: str, target: str, categorical: Sequence[str], ignore: Seq
         raise ConfigError(f"{both[0]!r} is named for two things; a column is the task, the target, or an input")
 
 
-def _kind(rows: Rows, name: str, option: str) -> tuple[Literal["number", "category"], list[str]]:
-    """Return what a column holds; a column of numbers with a little text in it is a mistake to be mended."""
-    cells = [(row, cell) for row, cell in enumerate(rows.column(name)) if not is_missing(cell)]
-    odd = [(row, cell) for row, cell in cells if read_number(cell, rows.decimal_comma) is None]
-    if 2 * len(odd) >= len(cells):
-        return ("category" if odd else "number"), []
-    if not odd:
-        infinite = read_numbers(rows, name)[1]
-        return "number", infinite
-    row, cell = odd[0]
-    found = f"column {shown(name)!r} holds numbers, but text in {len(odd)} of {len(cells)} rows"
-    return "number", [f"{found} ({shown(cell)!r} in line {rows.lines[row]}); correct them, or give {option}"]
+def _columns(
+    seen: Rows, name: str, kind: Kind, settled: Settled | None, task: str, found: _Findings, reading: Reading
+) -> list[Column]:
+    """Return what one column of the table becomes; none, with the reason among what was found, if it says nothing."""
+    made: list[Column] = []
+    if kind.holds == "category":
+        fitted = _category_column(seen, name, task, found, reading.words)
+    elif kind.holds == "date":
+        fitted, made = (
+            "every value is the same or missing",
+            _date_columns(seen, name, kind.written, found, reading.words),
+        )
+    elif settled is None:
+        return []
+    else:
+        fitted = _number_column(seen, name, settled, found, reading.words)
+    if isinstance(fitted, Column):
+        made = [fitted]
+    if not made:
+        found.left_out[name] = str(fitted)
+    return made
 
 
-def _number_column(rows: Rows, name: str) -> Column | str:
-    values, _ = read_numbers(rows, name)
+def _number_column(
+    rows: Rows, name: str, settled: Settled, found: _Findings, words: Collection[str] | None
+) -> Column | str:
+    values, problems = read_numbers(rows, name, settled, words)
+    found.problems += problems
+    return _standardised(values, Column(name, "number", written=settled.written, unit=settled.unit))
+
+
+def _standardised(values: np.ndarray, column: Column) -> Column | str:
+    """Return the column with mean, deviation and range of its values, or why it says nothing."""
     there = values[~np.isnan(values)]
     if there.size == 0:
         return "every value is missing"
     mean, std = float(there.mean()), float(there.std())
     missing = there.size < values.size
-    if std <= 1e-9 * max(1.0, abs(mean)):
+    if std <= _SAME * max(1.0, abs(mean)):
         if not missing:
             return "every value is the same"
         std = 1.0  # whether the value is there may still say something
-    return Column(name, "number", mean=mean, std=std, missing=missing)
+    return replace(column, mean=mean, std=std, missing=missing, low=float(there.min()), high=float(there.max()))
 
 
-def _category_column(rows: Rows, name: str, tasks: Sequence[str]) -> Column | str:
-    counts: dict[str, int] = {}
+def _date_columns(rows: Rows, name: str, written: str, found: _Findings, words: Collection[str] | None) -> list[Column]:
+    """Return a column for each part of a date that is not the same everywhere; the first one tells what is missing."""
+    made: list[Column] = []
+    for part in PARTS:
+        values, problems = read_dates(rows, name, written, part, words)
+        found.problems += [problem for problem in problems if problem not in found.problems]
+        there = values[~np.isnan(values)]
+        if there.size and there.std() > _SAME * max(1.0, abs(float(there.mean()))):
+            column = _standardised(values, Column(name, "date", written=written, part=part))
+            assert isinstance(column, Column)
+            if made and column.missing:
+                column = replace(column, missing=False)
+            made.append(column)
+    if made:
+        parts = ", ".join(column.part for column in made)
+        found.notes.append(f"column {shown(name)!r} holds dates, written as {written}: its inputs are {parts}")
+    return made
+
+
+def _category_column(rows: Rows, name: str, task: str, found: _Findings, words: Collection[str] | None) -> Column | str:
+    cells = rows.column(name)
+    other = spellings({cell for cell in cells if not is_missing(cell, words)})
+    counts: Counter[str] = Counter()
+    absent: Counter[str] = Counter()
     found_in: dict[str, set[str]] = {}
-    missing = False
-    for cell, task in zip(rows.column(name), tasks, strict=True):
-        if is_missing(cell):
-            missing = True
+    for cell, owner in zip(cells, rows.column(task), strict=True):
+        if is_missing(cell, words):
+            absent[cell] += 1
             continue
-        counts[cell] = counts.get(cell, 0) + 1
-        found_in.setdefault(cell, set()).add(task)
+        cell = other.get(cell, cell)
+        counts[cell] += 1
+        found_in.setdefault(cell, set()).add(owner)
+    found.notes += _spelling_notes(name, other, counts) + _word_notes(name, absent)
     shared = [category for category in counts if len(found_in[category]) > 1]
     if not shared:
         return "every value is missing" if not counts else "no category occurs in two training tasks"
-    if len(counts) == 1 and not missing:
+    if len(counts) == 1 and not absent:
         return "every value is the same"
     known = sorted(shared, key=lambda category: (-counts[category], category))[:MOST_CATEGORIES]
-    return Column(name, "category", categories=tuple(sorted(known)), missing=missing)
+    return Column(name, "category", categories=tuple(sorted(known)), missing=bool(absent))
 
 
-def _target(rows: Rows, seen: Rows, target: str, problem: Problem) -> tuple[tuple[str, ...], float, float, list[str]]:
-    """Return the labels, or mean and deviation, and what is wrong with the target."""
-    if problem == "auto":
-        kind, found = _kind(seen, target, "--classification")
-        if found:
-            return (), 0.0, 1.0, found
-        problem = "classification" if kind == "category" or _few_values(seen, target) else "regression"
+def _spelling_notes(name: str, other: dict[str, str], counts: Collection[str]) -> list[str]:
+    notes = [f"column {shown(name)!r}: {shown(a)!r} is taken for {shown(b)!r}" for a, b in list(other.items())[:3]]
+    pairs = [f"{shown(a)!r} and {shown(b)!r}" for a, b in near_words(counts)[:3]]
+    return notes + ([f"column {shown(name)!r} has {', '.join(pairs)} as different categories"] if pairs else [])
+
+
+def _word_notes(name: str, absent: Counter[str]) -> list[str]:
+    """Say which words of a column of categories are taken for a missing value."""
+    said = [f"{shown(word)!r} ({count})" for word, count in absent.items() if word]
+    if not said:
+        return []
+    told = f"column {shown(name)!r}: {', '.join(said[:3])} counts as missing"
+    return [f"{told}; give --missing to take words for what they are"]
+
+
+def _kind_of_target(seen: Rows, target: str, problem: Problem, reading: Reading) -> Kind:
+    """Return what the target holds: "category" for labels, "number" for amounts."""
     if problem == "classification":
-        labels = sorted({cell for cell in rows.column(target) if not is_missing(cell)}, key=_label_order)
+        return Kind("category")
+    if problem == "regression":
+        kind = kind_of(seen, target, "--classification", reading.words, reading.dates)
+        if kind.holds == "category" and not kind.problems:
+            row, cell, _ = look(seen, target, reading.words).text[0]
+            told = f"{seen.where(row)}: {shown(cell)!r} in column {shown(target)!r} is not a number; write it as 12.5"
+            return Kind("number", problems=[told])
+    else:
+        kind = kind_of(seen, target, "--classification", reading.words, reading.dates)
+    if kind.holds == "date" and not kind.problems:
+        told = f"the target {shown(target)!r} holds dates ({kind.written}); make it a number, such as days that passed"
+        return Kind("date", problems=[f"{seen.name}: {told}, or give --classification"])
+    if problem == "auto" and kind.evidence is not None and _few_values(seen, target, kind.evidence, reading.words):
+        return Kind("category", notes=kind.notes)
+    return kind
+
+
+def _target(
+    rows: Rows, seen: Rows, target: str, kind: Kind, settled: Settled | None, found: _Findings, reading: Reading
+) -> tuple[tuple[str, ...], float, float]:
+    """Return the labels, or mean and deviation; what is wrong with the target goes to what was found."""
+    nothing: tuple[tuple[str, ...], float, float] = ((), 0.0, 1.0)
+    if kind.problems:
+        return nothing
+    if kind.holds == "category":
+        labels, notes = _labels(rows, target, reading.words)
+        found.notes += notes
         if 2 <= len(labels) <= MOST_LABELS:
-            return tuple(labels), 0.0, 1.0, []
+            return tuple(labels), 0.0, 1.0
         wanted = f"classification needs 2 to {MOST_LABELS}"
-        return (), 0.0, 1.0, [f"{rows.name}: the target {shown(target)!r} has {len(labels)} labels; {wanted}"]
-    values, found = read_numbers(seen, target)
+        if len(labels) > MOST_LABELS:
+            wanted += f", and some are {', '.join(repr(shown(label)) for label in labels[:3])}"
+        found.problems.append(f"{rows.name}: the target {shown(target)!r} has {len(labels)} labels; {wanted}")
+        return nothing
+    if settled is None:
+        return nothing
+    values, problems = read_numbers(seen, target, settled, reading.words)
     there = values[~np.isnan(values)]
-    if not found and (there.size == 0 or there.std() <= 1e-9 * max(1.0, abs(there.mean()))):
-        found = [f"{rows.name}: the target {shown(target)!r} has one value in all training tasks; nothing is to learn"]
-    return ((), 0.0, 1.0, found) if found else ((), float(there.mean()), float(there.std()), [])
+    if not problems and (there.size == 0 or there.std() <= _SAME * max(1.0, abs(there.mean()))):
+        problems = [
+            f"{rows.name}: the target {shown(target)!r} has one value in all training tasks; nothing is to learn"
+        ]
+    found.problems += problems
+    return nothing if problems else ((), float(there.mean()), float(there.std()))
 
 
-def _few_values(rows: Rows, name: str) -> bool:
-    values, _ = read_numbers(rows, name)
-    different = np.unique(values[~np.isnan(values)])
-    whole = bool((different == np.round(different)).all())
-    return whole and 2 <= different.size <= FEW_VALUES and 10 * different.size <= len(rows)
+def _labels(rows: Rows, target: str, words: Collection[str] | None) -> tuple[list[str], list[str]]:
+    """Return the labels of the whole table, and what is to be said of them.
+
+    A word such as "none" is a label beside other text, and a missing value beside numbers.
+    """
+    counts = Counter(rows.column(target))
+    there = {cell for cell in counts if not is_missing(cell, words)}
+    text = any(read_number(cell) is None for cell in there)
+    taken = sorted(cell for cell in counts if cell and text and is_missing(cell, words) and cell.lower() in LABELS)
+    notes = [
+        f"the target {shown(target)!r}: {shown(cell)!r} ({counts[cell]} rows) is taken for a label; if it says that "
+        "there is no value, remove these lines"
+        for cell in taken
+    ]
+    other = spellings(there)
+    notes += _spelling_notes(target, other, there - set(other))
+    return sorted((there - set(other)) | set(taken), key=_label_order), notes
+
+
+def _few_values(rows: Rows, name: str, evidence: Evidence, words: Collection[str] | None) -> bool:
+    """Return whether numbers are few enough to be labels; an amount of money or a share never is."""
+    cells = {cell for cell in rows.column(name) if not is_missing(cell, words)}
+    if any(evidence.units) or not all(_WHOLE.fullmatch(cell) for cell in cells):
+        return False
+    return 2 <= len({float(cell) for cell in cells}) <= FEW_VALUES and 10 * len(cells) <= len(rows)
 
 
 def _label_order(label: str) -> tuple[float, str]:

@@ -8,7 +8,7 @@ to adapt on, and others of the same to be judged on.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,8 +18,12 @@ from torch import Tensor
 
 from fastadapt.atomic import write_text
 from fastadapt.data.files import shown
-from fastadapt.data.tables.columns import Preparation, is_missing, missing_columns, raise_problems
-from fastadapt.data.tables.csv_rows import Rows
+from fastadapt.data.tables.columns import Preparation, missing_columns, raise_problems, without_value
+from fastadapt.data.tables.evidence import Decimal
+from fastadapt.data.tables.missing import is_missing
+from fastadapt.data.tables.rows import Rows
+from fastadapt.data.tables.spelling import near_words, spellings
+from fastadapt.data.tables.values import Say
 from fastadapt.errors import ConfigError, DataError
 from fastadapt.tasks import Task
 
@@ -44,21 +48,57 @@ class TaskSplit:
         return {"train": self.train, "val": self.val, "test": self.test}[part]
 
 
-def rows_of_tasks(rows: Rows, column: str) -> dict[str, np.ndarray]:
+def rows_of_tasks(rows: Rows, column: str, words: Collection[str] | None = None) -> dict[str, np.ndarray]:
     """Return the row numbers of each task, by its name.
 
+    Args:
+        rows: the table.
+        column: the column whose values are the tasks.
+        words: what says that a value is missing; None for `MISSING`.
+
     Raises:
-        DataError: if there is no such column, or the task of a row is missing.
+        DataError: if there is no such column, the task of a row is missing, or one task has two spellings.
     """
     raise_problems(missing_columns(rows, [column]), rows)
     found: dict[str, list[int]] = {}
-    problems = []
-    for row, name in enumerate(rows.column(column)):
-        if is_missing(name):
-            problems.append(f"{rows.where(row)}: the task {shown(column)!r} is missing; fill it in or remove the line")
+    cells = rows.column(column)
+    absent = [row for row, name in enumerate(cells) if is_missing(name, words)]
+    problems = without_value(rows, absent, f"the task {shown(column)!r}", cells)
+    for row, name in enumerate(cells):
         found.setdefault(name, []).append(row)
+    for name, other in list(_whole_numbers(found).items())[:3]:
+        a, b = rows.lines[found[other][0]], rows.lines[found[name][0]]
+        told = f"{rows.name}: the tasks {shown(other)!r} (line {a}) and {shown(name)!r} (line {b}) may be one"
+        problems.append(f"{told}; write them alike")
     raise_problems(problems, rows)
     return {name: np.array(numbers) for name, numbers in found.items()}
+
+
+def _whole_numbers(names: Collection[str]) -> dict[str, str]:
+    """Return the tasks that are spelt as whole numbers in two ways."""
+    return spellings([*names, ""])  # beside a word that is none, "yes" and "y" are two names
+
+
+def near_tasks(names: Collection[str]) -> list[str]:
+    """Return a sentence if tasks differ in nothing but case and spaces."""
+    pairs = [f"{shown(a)!r} and {shown(b)!r}" for a, b in near_words(names)[:3]]
+    return (
+        [f"the tasks {', '.join(pairs)} differ in case or spaces alone; write them alike if they are one"]
+        if pairs
+        else []
+    )
+
+
+def counting_columns(rows: Rows, names: Iterable[str]) -> list[str]:
+    """Return a sentence for each of the columns that counts the rows, as an index does."""
+    notes = []
+    for name in names:
+        cells = rows.column(name)
+        start = int(cells[0]) if cells[0].isdecimal() else None
+        if start is not None and len(cells) > 2 and all(cell == str(start + i) for i, cell in enumerate(cells)):
+            told = f"column {shown(name)!r} counts the rows ({cells[0]}, {cells[1]}, ...) and is used as a number"
+            notes.append(f"{told}; give --ignore {shown(name)} if it is an index")
+    return notes
 
 
 def split_tasks(
@@ -100,9 +140,14 @@ def split_tasks(
             f"of {len(names)} tasks {val} validate and {test} test, which leaves {len(names) - val - test}; each must "
             "be at least 1, and 2 must be left to train on"
         )
-    order = sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+    order = shuffled(names, seed)
     parts = order[test + val :], order[test : test + val], order[:test]
     return TaskSplit(*(tuple(sorted(part)) for part in parts), too_small=small)
+
+
+def shuffled(names: Iterable[str], seed: int) -> list[str]:
+    """Return names in an order that depends on nothing but them and the seed."""
+    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,14 +179,20 @@ class LoadedTable:
         return min(len(rows) for rows in self.tasks(part).values())
 
 
-def load_table(rows: Rows, split: TaskSplit, preparation: Preparation) -> LoadedTable:
+def load_table(rows: Rows, split: TaskSplit, preparation: Preparation, say: Say = lambda sentence: None) -> LoadedTable:
     """Return a table as tensors.
+
+    Args:
+        rows: the table.
+        split: which task is for what.
+        preparation: how its columns become numbers.
+        say: takes a sentence about how rows beyond those of training tasks are read.
 
     Raises:
         DataError: if a value can't be used.
     """
-    by_task = rows_of_tasks(rows, preparation.task)
-    return LoadedTable(*preparation.samples(rows), by_task, split)
+    by_task = rows_of_tasks(rows, preparation.task, preparation.words)
+    return LoadedTable(*preparation.samples(rows, say=say), by_task, split)
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,14 +263,28 @@ def write_split(path: Path, split: TaskSplit, facts: Mapping[str, Any]) -> None:
     write_text(path, json.dumps({**facts, **asdict(split)}, indent=1) + "\n")
 
 
-def read_support(rows: Rows, preparation: Preparation, shots: int | None = None) -> tuple[Tensor, Tensor]:
+def read_support(
+    rows: Rows,
+    preparation: Preparation,
+    shots: int | None = None,
+    decimal: Decimal = "auto",
+    say: Say = lambda sentence: None,
+) -> tuple[Tensor, Tensor]:
     """Return the support set `(x, y)` that a table of one new task holds, the first `shots` rows or all.
 
     The task column may be missing there; if it is there, it must have one value.
 
+    Args:
+        rows: the table.
+        preparation: how its columns become numbers.
+        shots: how many of its rows.
+        decimal: the decimal mark, where the cells leave it open.
+        say: takes a sentence about how the table is read.
+
     Raises:
         DataError: if the table has rows of several tasks or too few, or a value can't be used.
     """
+    rows = rows.filled()
     if preparation.task in rows.header:
         names = sorted(set(rows.column(preparation.task)))
         if len(names) > 1:
@@ -230,5 +295,5 @@ def read_support(rows: Rows, preparation: Preparation, shots: int | None = None)
             )
     if shots is not None and len(rows) < shots:
         raise DataError(f"{rows.name} has {len(rows)} of the {shots} rows asked for; add {shots - len(rows)}")
-    x, y = preparation.samples(rows)
+    x, y = preparation.samples(rows, decimal, say)
     return (x, y) if shots is None else (x[:shots], y[:shots])

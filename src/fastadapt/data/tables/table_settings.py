@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fastadapt.arguments import argument, default_of
+from fastadapt.arguments import added, argument, default_of
 from fastadapt.data.files import shown
 from fastadapt.data.tables.columns import Preparation, missing_columns, raise_problems
 from fastadapt.data.tables.content import same_table
-from fastadapt.data.tables.csv_rows import Encoding, Rows, read_rows
-from fastadapt.data.tables.fit_columns import Problem, fit_preparation
+from fastadapt.data.tables.csv_rows import read_rows
+from fastadapt.data.tables.dates import DateOrder
+from fastadapt.data.tables.decoding import Encoding
+from fastadapt.data.tables.evidence import Decimal
+from fastadapt.data.tables.fit_columns import Problem, Reading, fit_preparation
+from fastadapt.data.tables.given_split import sides_asked_for, split_given
+from fastadapt.data.tables.rows import Rows
 from fastadapt.data.tables.table import (
     FEWEST_QUERIES,
     LoadedTable,
@@ -19,7 +24,9 @@ from fastadapt.data.tables.table import (
     TableTasks,
     TaskSplit,
     check_shots,
+    counting_columns,
     load_table,
+    near_tasks,
     rows_of_tasks,
     split_tasks,
 )
@@ -33,7 +40,7 @@ MOST_TRAIN_SUPPORT = 40
 
 @dataclass(frozen=True)
 class TableData:
-    """Rows of a CSV file that belong to tasks."""
+    """Rows of a table that belong to tasks."""
 
     preparation: Preparation = dataclasses.field(default_factory=Preparation)
     """How columns become numbers."""
@@ -56,6 +63,14 @@ class TableData:
     """How many tasks validate."""
     test_tasks: int = 2
     """How many tasks test."""
+    split: str = added("")
+    """Where the user's own split is from, "column NAME" or "file NAME"; empty for one that the seed makes."""
+    train_names: tuple[str, ...] = added(())
+    """Training tasks of the user's own split."""
+    val_names: tuple[str, ...] = added(())
+    """Its validation tasks."""
+    test_names: tuple[str, ...] = added(())
+    """Its test tasks."""
 
     def __post_init__(self) -> None:
         check_shots(self.every_shots)
@@ -80,7 +95,7 @@ class TableData:
         if root is None:
             raise DataError(f"this run was trained on {shown(self.file)}; give that file with --data")
         path = Path(root) / self.file if Path(root).is_dir() else Path(root)
-        rows = read_rows(path, self.encoding)
+        rows = read_rows(path, self.encoding).filled()
         if rows.sha256 != self.sha256 and not same_table(path, self.sha256):
             raise DataError(
                 f"{rows.name} is not the {shown(self.file)} that this run was trained on (its SHA-256 is another), so "
@@ -126,17 +141,21 @@ class TableData:
     flat_batch: ClassVar[int] = 0
 
     def _split(self, rows: Rows) -> TaskSplit:
-        sizes = {name: len(numbers) for name, numbers in rows_of_tasks(rows, self.preparation.task).items()}
+        if self.split:
+            return TaskSplit(self.train_names, self.val_names, self.test_names)
+        by_task = rows_of_tasks(rows, self.preparation.task, self.preparation.words)
+        sizes = {name: len(numbers) for name, numbers in by_task.items()}
         return split_tasks(sizes, fewest=self.fewest, seed=self.split_seed, val=self.val_tasks, test=self.test_tasks)
 
 
 @dataclass(frozen=True)
 class PreparedTable:
-    """Hold the settings that were made for a table, its tensors, and the columns that say nothing."""
+    """Hold the settings that were made for a table, its tensors, the columns that say nothing, and what to say."""
 
     data: TableData
     loaded: LoadedTable
     left_out: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def prepare_table(
@@ -154,11 +173,16 @@ def prepare_table(
     split_seed: int = TableData.split_seed,
     val: int | None = None,
     test: int | None = None,
+    split: str = "auto",
+    decimal: Decimal = Reading.decimal,
+    dates: DateOrder = Reading.dates,
+    missing: Sequence[str] | None = Reading.words,
+    rows: Rows | None = None,
 ) -> PreparedTable:
     """Read a table, split its tasks, fit the preparation on the training tasks and return all of it.
 
     Args:
-        path: the CSV file.
+        path: the file: CSV, or .xlsx or Parquet where openpyxl or pyarrow is installed.
         task: the column whose values are the tasks: schools, shops, patients.
         target: the column to predict.
         shots: labelled rows of a new task, K; with several numbers, training mixes them and each is measured.
@@ -167,26 +191,48 @@ def prepare_table(
         problem: what the target is.
         categorical: columns of numbers that are categories.
         ignore: columns that are not to be used.
-        encoding: how the file's characters are written; "auto" is UTF-8, or UTF-16 with its mark.
+        encoding: how the file's characters are written, where it is not UTF-8; a byte-order mark and valid UTF-8 win.
         split_seed: another seed is another split into training, validation and test tasks.
         val: validation tasks; None takes 15 %.
         test: held-out tasks; None takes 20 %.
+        split: which tasks train, validate and test. "auto" takes a column named split (or set, fold, ...) of train, val
+            and test if there is one, and the seed if not; "column" wants the column; "random" takes the seed. Or a file
+            that lists names and sides, or the name of a column.
+        decimal: the decimal mark of numbers such as 1,234 where nothing in the table tells; "point" or "comma".
+        dates: "day-first" or "month-first", for dates such as 03/04/2024 where nothing in their column tells.
+        missing: the words that say that a value is missing, in any case; None takes the usual ones (NA, null, none, ?,
+            - and others). An empty cell always does.
+        rows: the table, if it was read already.
 
     Raises:
         DataError: if the file can't be used.
         ConfigError: if a setting can't.
     """
-    rows = read_rows(path, encoding)
+    rows = (rows or read_rows(path, encoding)).filled()
     raise_problems(missing_columns(rows, [task, target, *categorical, *ignore]), rows)
     draft = TableData(every_shots=tuple(shots), queries=queries)
-    by_task = rows_of_tasks(rows, task)
+    reading = Reading(decimal, dates, None if missing is None else tuple(word.lower() for word in missing))
+    by_task = rows_of_tasks(rows, task, reading.words)
     sizes = {name: len(numbers) for name, numbers in by_task.items()}
-    split = split_tasks(sizes, fewest=draft.fewest, seed=split_seed, val=val, test=test)
-    training = sorted(row for name in split.train for row in by_task[name].tolist())
+    sides, source, sided = sides_asked_for(split, rows, task)
+    notes = [*rows.notes, *near_tasks(sizes)]
+    if sides is None:
+        parts = split_tasks(sizes, fewest=draft.fewest, seed=split_seed, val=val, test=test)
+    else:
+        if val is not None or test is not None:
+            raise ConfigError(
+                f"--val-tasks and --test-tasks divide at random, and the split is that of {source}; leave them out"
+            )
+        parts, told = split_given(sides, sizes, fewest=draft.fewest, source=source, seed=split_seed)
+        notes += told
+    training = sorted(row for name in parts.train for row in by_task[name].tolist())
+    hidden = [sided] if sided is not None and sided not in (task, target, *ignore, *categorical) else []
     fitted = fit_preparation(
-        rows, training, task=task, target=target, categorical=categorical, ignore=ignore, problem=problem
-    )
-    smallest = min(sizes[name] for name in split.train)
+        rows, training, task=task, target=target, categorical=categorical, ignore=[*ignore, *hidden], problem=problem,
+        reading=reading,
+    )  # fmt: skip
+    smallest = min(sizes[name] for name in parts.train)
+    own = {f"{part}_names": parts.names(part) for part in ("train", "val", "test")} if source else {}
     data = dataclasses.replace(
         draft,
         preparation=fitted.preparation,
@@ -196,7 +242,13 @@ def prepare_table(
         train_support=None if with_queries else min(smallest, max(MOST_TRAIN_SUPPORT, *shots)),
         train_queries=min(20, queries),
         split_seed=split_seed,
-        val_tasks=len(split.val),
-        test_tasks=len(split.test),
+        val_tasks=len(parts.val),
+        test_tasks=len(parts.test),
+        split=source,
+        **own,
     )
-    return PreparedTable(data, load_table(rows, split, fitted.preparation), fitted.left_out)
+    told_later: list[str] = []
+    loaded = load_table(rows, parts, fitted.preparation, told_later.append)
+    left_out = fitted.left_out | dict.fromkeys(hidden, "it tells the sides of a split")
+    notes += counting_columns(rows, (c.name for c in fitted.preparation.columns if c.holds == "number"))
+    return PreparedTable(data, loaded, left_out, (*notes, *fitted.notes, *told_later))
