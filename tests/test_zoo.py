@@ -205,7 +205,7 @@ def assert_it_learns(learner, batch, steps):
     assert losses[-1] < losses[0]
 
 
-LONG = ("resnet12", "conv4_max_same")
+LONG = ("resnet12", "conv4_max_same", "conv4_stride")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in LONG else []) for n in ZOO])

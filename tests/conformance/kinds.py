@@ -22,7 +22,7 @@ class Entry:
         has_route: it takes `route=`.
         kinds: the kinds of task it is for; None is all.
         has_steps: it takes inner steps.
-        setting: it is another setting of a method above: beyond one kind of task it is checked on demand.
+        setting: it is another setting of a method above.
     """
 
     build: Callable[..., Learner]
@@ -42,7 +42,7 @@ LEARNERS = {
     "maml": Entry(of(MAML, rule=SGD(0.1), steps=2)),
     "maml_adam": Entry(of(MAML, rule=Adam(0.01, beta1=0.9), steps=2), setting=True),
     "fomaml": Entry(of(MAML, rule=SGD(0.1), steps=2, meta_gradient="first_order")),
-    "imaml": Entry(of(MAML, rule=SGD(0.1), steps=3, meta_gradient=Implicit(strength=1.0, cg_steps=2))),
+    "imaml": Entry(of(MAML, rule=SGD(0.1), steps=5, meta_gradient=Implicit(strength=1.0, cg_steps=3))),
     "maml_segments": Entry(of(MAML, rule=SGD(0.1), steps=3, meta_gradient=Exact(segment=2)), setting=True),
     "maml_minibatch": Entry(of(MAML, rule=SGD(0.1), steps=3, batch=3), shuffles=True, setting=True),
     "anil": Entry(of(MAML, rule=SGD(0.1), steps=2, adapt="head")),

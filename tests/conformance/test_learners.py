@@ -14,12 +14,14 @@ from fastadapt.errors import ConfigError
 pytestmark = pytest.mark.usefixtures("double")
 
 
+def on_demand(name, kind):
+    """Whether a method is checked on this kind of task with the slow tests: all are on classes, MAML on all kinds."""
+    quick = ("classification",) if LEARNERS[name].setting or name == "imaml" else ("classification", "ragged")
+    return name != "maml" and kind not in quick
+
+
 CASES = [
-    pytest.param(
-        (name, kind),
-        id=f"{name}-{kind}",
-        marks=[pytest.mark.slow] if entry.setting and kind != "classification" else [],
-    )
+    pytest.param((name, kind), id=f"{name}-{kind}", marks=[pytest.mark.slow] if on_demand(name, kind) else [])
     for name, entry in LEARNERS.items()
     for kind in entry.kinds or KINDS
 ]

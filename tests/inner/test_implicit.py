@@ -42,8 +42,10 @@ def flat(tensors):
     return torch.cat([t.flatten() for t in tensors])
 
 
-@pytest.mark.parametrize("route", ["loop", "vmap"])
-@pytest.mark.parametrize("adapt", ["all", "head"])
+@pytest.mark.parametrize(
+    "adapt, route",
+    [("all", "loop"), ("head", "loop"), ("head", "vmap"), pytest.param("all", "vmap", marks=pytest.mark.slow)],
+)
 def test_a_network_agrees_with_the_dense_formula(route, adapt):
     strength, rate = 4.0, 0.2
     net = MLP(2, (4,), 1, activation="tanh", init_std=None).double()

@@ -1,5 +1,6 @@
 """Tensors are put in a module's places and taken out again, whatever happens in between."""
 
+import copy
 import gc
 import random
 import threading
@@ -11,6 +12,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from fastadapt import MAML, SGD, Reptile, Task, adapt, mse
+from fastadapt.errors import TaskError
 from fastadapt.layers.bound import Bound, inside
 from fastadapt.layers.scope import held
 
@@ -53,6 +55,15 @@ def test_the_model_of_a_loss_passes_for_the_module():
         assert model[0].weight is given["0.weight"] and next(iter(model)) is net[0]
         assert torch.equal(net(torch.ones(1, 3)), torch.zeros(1, 2))  # also for who holds the module itself
     assert all(isinstance(p, nn.Parameter) for p in net.parameters())
+
+
+@pytest.mark.parametrize("route", ["loop", "vmap"])
+def test_a_model_can_t_be_copied_inside_a_loss_and_a_sentence_says_so(route):
+    def loss(model, batch):
+        return mse(copy.deepcopy(model), batch)
+
+    with pytest.raises(TaskError, match=r"the Net inside a loss can't be copied.*p\.detach\(\)"):
+        MAML(Net(), loss, rule=SGD(0.1), steps=1, route=route)(tasks())
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
@@ -131,7 +142,8 @@ def test_a_graph_that_leaves_adapt_is_right_when_it_runs_the_module_again(steps,
     assert set(before) == set(places(net))
 
 
-def test_four_threads_get_what_one_gets():
+@pytest.mark.parametrize("rounds", [50, pytest.param(1000, marks=pytest.mark.slow)])
+def test_four_threads_get_what_one_gets(rounds):
     net, batch = Net(run_again=True), tasks()
     learner = MAML(net, rule=SGD(0.2), steps=2, route="loop")
 
@@ -153,7 +165,7 @@ def test_four_threads_get_what_one_gets():
 
     def work(seed):
         order = random.Random(seed)
-        for _ in range(50):
+        for _ in range(rounds):
             i = order.randrange(3)
             got = kinds[i]()
             if not torch.equal(got, want[i]):

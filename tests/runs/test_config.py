@@ -26,8 +26,6 @@ def test_a_preset_builds_a_learner_that_trains(name: str) -> None:
     config = PRESETS[name][1]
     small = replace(config, net=replace(config.net, width=4)) if hasattr(config.net, "width") else config
     shape = config.data.input
-    if shape.get("size", 0) > 28:  # measuring which route is faster takes seconds on photographs
-        small = replace(small, method=replace(small.method, route="loop"))
     learner = small.build()
     if shape["kind"] == "points":
         x, y = torch.randn(2, 50, shape["inputs"]), torch.randn(2, 50, 1)

@@ -6,9 +6,10 @@ Two routes give the same numbers:
   vmap is wrong for some normalisation layers in torch 2.13), in chunks that fit the memory budget;
 * "loop": one task after another with plain autograd, which runs whatever torch runs.
 
-"auto" measures both, once for each shape of task, and says in the log what it chose. When vmap can't run a module the
-loop does, and the reason is logged once. The first time vmap serves a shape its result is compared in float64 with
-the loop's; if they disagree, or vmap can't be run so, the loop serves, and that is logged.
+"auto" goes by a rule (`fastadapt.engine.rule`), never by the clock, and says in the log what it chose, once for each
+shape of task. When vmap can't run a module the loop does, and the reason is logged once. The first time vmap serves a
+shape its result is compared in float64 with the loop's; if they disagree, or vmap can't be run so, the loop serves, and
+that is logged.
 
 Either route can be compiled (`fastadapt.engine.programs`). A compiled result is compared with the eager one before it
 is used, and used only while the Python state that it has frozen is as it was (`fastadapt.engine.watch`).
@@ -26,9 +27,8 @@ from torch.utils import _pytree as pytree
 
 from fastadapt.engine.check import disagreement, drift, seconds, undisturbed
 from fastadapt.engine.execution import Execution, Route, as_execution
-from fastadapt.engine.faster import faster
 from fastadapt.engine.memory import PeakBytes, fitting
-from fastadapt.engine.plan import Plan, convolves_on_cpu, described, loop_is_usual
+from fastadapt.engine.plan import Plan, described
 from fastadapt.engine.precision import precision
 from fastadapt.engine.programs import Compiled, Kind, Whole, laid_out
 from fastadapt.engine.routes import (
@@ -42,6 +42,7 @@ from fastadapt.engine.routes import (
     singly,
     vmapped,
 )
+from fastadapt.engine.rule import convolves_on_cpu, usual_route
 from fastadapt.engine.shapes import ALONE, Forms, standing
 from fastadapt.engine.watch import Watch
 from fastadapt.errors import FastadaptError
@@ -150,8 +151,8 @@ class Engine:
             key = (key, tuple((tuple(leaf.shape[1:]), leaf.dtype) for leaf in leaves))
             if tasks.constants:  # a program would freeze them, and each may lead to another computation
                 key, pieces = (*key, tasks.constants), False
-            several = len(tasks) > 1 or self.calls_ahead > 0
-            plan = standing(self.plans, key, recorded=self._recorded, several=several, picks=self._picks)
+            ahead, picks = self.calls_ahead > 0, self._picks
+            plan = standing(self.plans, key, recorded=self._recorded, tasks=len(tasks), ahead=ahead, picks=picks)
             if plan is None:
                 plan = self._choose(f, state, tasks, extra, model, key, pieces, self._watch(key, model, owner))
                 self.plans[key] = plan
@@ -250,7 +251,7 @@ class Engine:
             elif recorded is not None:
                 plan = Plan(**{**recorded, "compile": "off"})
             else:
-                plan = self._choose_route(f, state, tasks, extra, model, key, measure=not compiles)
+                plan = self._choose_route(f, state, tasks, extra, model, key, compiles)
             if torch.is_grad_enabled():
                 self._seen.check(model)
             if self._seen.tensors:
@@ -282,13 +283,14 @@ class Engine:
         return plan
 
     def _choose_route(
-        self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, model: nn.Module, key: Any, measure: bool
+        self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, model: nn.Module, key: Any, compiles: bool
     ) -> Plan:
         if self.route == "loop":
             return Plan("loop", why="asked for")
-        if self.route == "auto" and not measure and convolves_on_cpu(model, tasks):
-            return Plan("loop", why="convolutions on a CPU")  # what a vmap of them would take needn't be tried
-        if self.route == "auto" and measure and len(tasks) == 1 and not self.calls_ahead:
+        usual, why = usual_route(model, tasks)
+        if self.route == "auto" and (usual == "loop" or (compiles and convolves_on_cpu(model, tasks))):
+            return Plan("loop", why=why if usual == "loop" else "programs of convolutions on a CPU run one task each")
+        if self.route == "auto" and not compiles and len(tasks) == 1 and not self.calls_ahead:
             return Plan("loop", why=ALONE)
         failed = next((p for known, p in self.plans.items() if known[0] == key[0] and not p.vmap_runs), None)
         if self.route == "auto" and failed is not None:  # nor will it run tasks of another shape
@@ -311,14 +313,7 @@ class Engine:
             return self._explain(f"vmap gave {name} another result (relative difference {difference:.1e})")
         # kept although this meta-batch may fit: a later one of the same shape can have more tasks
         chunk = self.execution.task_chunk or fitting(memory.peak / len(few), tasks, self.execution.memory)
-        if self.route == "vmap":
-            return Plan("vmap", chunk, why="asked for")
-        if len(tasks) == 1 and loop_is_usual(model, tasks):
-            return Plan("loop", why="usual for one task")
-        if len(tasks) == 1 or not measure:
-            return Plan("vmap", chunk, why="not measured")
-        together = partial(vmapped, f, state, segment=self.execution.segment)
-        return faster(partial(self._looped, f, state), together, tasks, extra, model, chunk)
+        return Plan("vmap", chunk, why="asked for" if self.route == "vmap" else why)
 
     def _wanted(
         self, plan: Plan, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, key: Any, pieces: bool

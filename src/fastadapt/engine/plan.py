@@ -3,15 +3,6 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
-
-from fastadapt.tasks import Tasks
-
-LOOP_ABOVE_ELEMENTS = 30_000
-"""Input elements of one task above which convolutions on a CPU usually run faster in a loop."""
-
 
 @dataclass
 class Plan:
@@ -40,21 +31,3 @@ def described(key: Any) -> str:
     constants = [constant for more in beside if isinstance(more, tuple) for constant in more]
     words += [value if isinstance(value, str) else kind.__name__ for kind, value in constants]
     return f"{name} {' '.join(words)}"
-
-
-def milliseconds(seconds: float) -> str:
-    """Return a time in words."""
-    return f"{1e3 * seconds:.3g} ms"
-
-
-def convolves_on_cpu(model: nn.Module, tasks: Tasks) -> bool:
-    """Return whether a network convolves, on a CPU."""
-    convolves = any(isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) for m in model.modules())
-    return convolves and tasks.device == torch.device("cpu")
-
-
-def loop_is_usual(model: nn.Module, tasks: Tasks) -> bool:
-    """Return whether the loop is taken unless vmap is clearly faster."""
-    leaves = pytree.tree_leaves((tasks.support, tasks.query))
-    elements = sum(leaf[0].numel() for leaf in leaves if isinstance(leaf, Tensor))
-    return convolves_on_cpu(model, tasks) and elements > LOOP_ABOVE_ELEMENTS

@@ -16,6 +16,8 @@ FEW = 4
 """Tasks of a shape, on average over a meta-batch of several shapes, below which none of them is looked at."""
 AT_ONCE = 2
 """Shapes of a function that are looked at when they come; of further ones those that come back."""
+MANY = 8
+"""Tasks at once for which a look pays at the first time."""
 RETURNS = 64
 """Times that a further shape has to come until it is looked at; a look takes as long as about ten meta-batches."""
 MOST_FORMS = 16
@@ -53,7 +55,7 @@ class Forms:
 
 
 def standing(
-    plans: dict[Any, Plan], key: Any, *, recorded: Mapping[str, Any], several: bool, picks: bool
+    plans: dict[Any, Plan], key: Any, *, recorded: Mapping[str, Any], tasks: int, ahead: bool, picks: bool
 ) -> Plan | None:
     """Return how a shape runs this time; None if that is to be found by a look at the routes, or recalled.
 
@@ -61,18 +63,19 @@ def standing(
         plans: how the shapes that have come run; what is returned is noted there.
         key: the function and the shape.
         recorded: what an earlier run has chosen, by a shape in words.
-        several: whether more than one task is to be run, now or later.
+        tasks: how many are to be run now.
+        ahead: whether more are to be run later.
         picks: whether neither the route nor programs were asked for.
     """
     plan, name = plans.get(key), described(key)
-    if plan is not None and plan.why == ALONE and (several or name in recorded):
+    if plan is not None and plan.why == ALONE and (tasks > 1 or ahead or name in recorded):
         plan = None
     if not picks or (plan is None and name in recorded):
         return plan
-    if plan is None and len(_others(name, plans, recorded)) >= AT_ONCE:
+    if plan is None and tasks < MANY and len(_others(name, plans, recorded)) >= AT_ONCE:
         plan = Plan("loop", why=RARE)
     if plan is not None and plan.why == RARE:
-        plan = replace(plan, came=plan.came + 1) if plan.came < RETURNS else None
+        plan = replace(plan, came=plan.came + 1) if plan.came < RETURNS and tasks < MANY else None
     if plan is not None:
         plans[key] = plan
     return plan

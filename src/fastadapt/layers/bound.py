@@ -92,6 +92,13 @@ class Bound:
     def __dir__(self) -> list[str]:
         return dir(inside(self).module)
 
+    def __deepcopy__(self, memo: Any) -> Any:
+        raise TaskError(
+            f"the {type(inside(self).module).__name__} inside a loss can't be copied, as its adapted parameters are "
+            "results of a computation; take their values, {n: p.detach() for n, p in model.named_parameters()}, "
+            "or copy the module before the learner is made"
+        )
+
     def __repr__(self) -> str:
         return repr(inside(self).module)
 

@@ -131,7 +131,7 @@ class ClassImages:
             >>> images = torch.zeros(6, 8, 8, dtype=torch.uint8)
             >>> source = ClassImages(images, np.arange(6) // 3, ("a", "b"), ways=2, shots=1, queries=1)
             >>> source.origin(np.random.default_rng(0)).support
-            ['b #2', 'a #3']
+            ['a #3', 'b #3']
         """
         rows, turns = self._draw((rng,))
         turned = turns[0] if self.rotated_classes else np.zeros(self.ways, dtype=np.int64)
