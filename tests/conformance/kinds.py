@@ -42,7 +42,7 @@ LEARNERS = {
     "maml": Entry(of(MAML, rule=SGD(0.1), steps=2)),
     "maml_adam": Entry(of(MAML, rule=Adam(0.01, beta1=0.9), steps=2), setting=True),
     "fomaml": Entry(of(MAML, rule=SGD(0.1), steps=2, meta_gradient="first_order")),
-    "imaml": Entry(of(MAML, rule=SGD(0.1), steps=5, meta_gradient=Implicit(strength=1.0, cg_steps=3))),
+    "imaml": Entry(of(MAML, rule=SGD(0.1), steps=8, meta_gradient=Implicit(strength=1.0, cg_steps=5))),
     "maml_segments": Entry(of(MAML, rule=SGD(0.1), steps=3, meta_gradient=Exact(segment=2)), setting=True),
     "maml_minibatch": Entry(of(MAML, rule=SGD(0.1), steps=3, batch=3), shuffles=True, setting=True),
     "anil": Entry(of(MAML, rule=SGD(0.1), steps=2, adapt="head")),
