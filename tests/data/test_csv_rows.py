@@ -149,3 +149,18 @@ def test_a_header_that_is_shorter_than_all_rows_is_told_once(tmp_path):
     with pytest.raises(DataError, match=r"the header has 2 names and every row has 3 values") as caught:
         read_rows(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a b c\n1 2 3\n4 5 6\n", " 0   0    0\n 1   1    1\n", "59 2 32.1\n48 1 21.6\n"])
+def test_columns_that_spaces_separate_are_spoken_of_once(tmp_path, text):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(DataError, match=r"one column, and 3 words in each of its lines; separate columns by commas"):
+        read_rows(tmp_path / "t.csv")
+
+
+def test_a_header_with_numbers_among_its_names_is_noted_but_not_for_years(tmp_path):
+    (tmp_path / "t.csv").write_text("150,4,setosa\n5.1,3.5,0\n4.9,3.0,1\n")
+    [note] = read_rows(tmp_path / "t.csv").notes
+    assert "line 1 is taken for the header, and names columns '150', '4'" in note
+    (tmp_path / "u.csv").write_text("country,2019,2020\na,1,2\nb,3,4\n")
+    assert read_rows(tmp_path / "u.csv").notes == ()

@@ -127,6 +127,17 @@ def test_day_and_month_in_either_order_are_refused_or_told():
             ["03/04/24", "05/06/24", "07/08/24", "01/02/24"],
             "'03/04/24' in column 'day' looks like a date whose century",
         ),
+        *(
+            ([*cells, cells[0].replace("1", "2")], f"'{cells[0]}' in column 'day' looks like a date whose century")
+            for cells in (
+                ["19-Sep-03", "18-Sep-03", "17-Sep-03"],
+                ["1 March 04", "2 March 04", "11 May 04"],
+                ["Mar 1, 04", "Mar 2, 04", "May 11, 04"],
+                ["Jan-01", "Feb-01", "Mar-02"],
+                ["Sept 91", "Oct 91", "Nov 92"],
+                ["01.03.04 10:30", "01.03.04 11:30", "02.03.04 10:30"],
+            )
+        ),
         (["2024-03-01T10:00Z", "2024-03-01T11:00", "2024-03-02", "2024-03-03"], "times with and without their zone"),
     ],
 )
@@ -146,3 +157,8 @@ def test_a_date_is_no_target(tmp_path):
     rows = read_rows(path)
     with pytest.raises(DataError, match=r"the target 'y' holds dates \(2024-03-31\); make it a number"):
         fit_preparation(rows, range(8), task="g", target="y")
+
+
+@pytest.mark.parametrize("cells", [["Mar 2024", "April 2024", "May 2024"], ["03/2024", "04/2024", "05/2024"]])
+def test_a_month_of_a_year_is_a_date(cells):
+    assert forms_of(cells) and [read_date(cell, forms_of(cells)[0]).part("month") for cell in cells] == [3.0, 4.0, 5.0]

@@ -18,6 +18,7 @@ _NUMBER_OF = {
     **{name: i for i, name in enumerate(_MONTHS, 1)}, **{name: i for i, name in enumerate(_LONG, 1)}, "sept": 9
 }  # fmt: skip
 _NAME = r"(?P<name>[A-Za-z]{3,9})\.?"
+_MONTH = rf"(?:{'|'.join(sorted(_NUMBER_OF, key=len, reverse=True))})\.?"
 _WEEKDAY = r"(?:[A-Za-z]{3,9},?\s+)?"
 _CLOCK = (
     r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}(?:[.,]\d+)?))?"
@@ -26,6 +27,8 @@ _CLOCK = (
 _DAYS = {
     "2024-03-31": r"(?P<year>\d{4})(?P<by>[-/.])(?P<month>\d{1,2})(?P=by)(?P<day>\d{1,2})",
     "2024-03": r"(?P<year>\d{4})-(?P<month>\d{2})",
+    "Mar 2024": rf"{_NAME}[-/,\s]+(?P<year>\d{{4}})",
+    "03/2024": r"(?P<month>\d{1,2})[/.-](?P<year>\d{4})",
     "31/03/2024": r"(?P<day>\d{1,2})(?P<by>[-/.])(?P<month>\d{1,2})(?P=by)(?P<year>\d{4})",
     "03/31/2024": r"(?P<month>\d{1,2})(?P<by>[-/.])(?P<day>\d{1,2})(?P=by)(?P<year>\d{4})",
     "31 Mar 2024": rf"{_WEEKDAY}(?P<day>\d{{1,2}})(?:st|nd|rd|th|\.)?[-\s]*{_NAME}[-,\s]+(?P<year>\d{{4}})",
@@ -38,8 +41,12 @@ FORMS = {
 """Each form by its example."""
 _EITHER = ("31/03/2024", "03/31/2024")
 _SURE = tuple(name for name in FORMS if name not in (*_EITHER, "12:30"))
-SHORT_YEAR = re.compile(r"\d{1,2}([-/.])\d{1,2}\1\d{2}")
-"""A date of which neither the order nor the century is told."""
+SHORT_YEAR = re.compile(
+    rf"(?:\d{{1,2}}([-/.])\d{{1,2}}\1|(?:\d{{1,2}}(?:st|nd|rd|th)?[-/.,\s]*)?{_MONTH}[-/.,'\s]*(?:\d{{1,2}}[,\s]+)?)\d{{2}}"
+    rf"(?:[T ,]+{_CLOCK})?",
+    re.IGNORECASE,
+)
+"""A date of which the century is not told, nor the order where the month is a number."""
 COMPACT = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
 """A date written as one number."""
 

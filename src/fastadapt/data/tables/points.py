@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fastadapt.data.files import read_file, shown
+from fastadapt.data.tables.rows import is_plain_number
 from fastadapt.errors import DataError
 
 MOST_BYTES = 10_000_000
@@ -120,7 +121,7 @@ def _read(path: str | Path) -> _Table:
 def _checked_header(cells: list[str], where: str) -> list[str]:
     if len(cells) == 1 and any(mark in cells[0] for mark in ";\t"):
         raise DataError(f"{where}: the columns are not separated by commas; save the table as comma-separated CSV")
-    if any(_is_number(cell) for cell in cells):
+    if any(is_plain_number(cell) for cell in cells):
         raise DataError(f"{where} holds numbers where the header should be; add a first line such as x,y")
     twice = next((cell for cell in cells if cells.count(cell) > 1), None)
     if twice:
@@ -130,18 +131,10 @@ def _checked_header(cells: list[str], where: str) -> list[str]:
     return [shown(cell) for cell in cells]
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
 def _number(cell: str, column: str, where: str) -> float:
     if not cell:
         raise DataError(f"{where}: the value of {column!r} is missing; fill it in or remove the line")
-    if not _is_number(cell) or "_" in cell:
+    if not is_plain_number(cell) or "_" in cell:
         raise DataError(f"{where}: {shown(cell)!r} in column {column!r} is not a number; write it as 12.5")
     value = float(cell)
     if not math.isfinite(value):

@@ -1,10 +1,13 @@
 """A table as text: what every kind of file is read into."""
 
+import re
 from dataclasses import dataclass, replace
 
 from fastadapt.data.files import complain, shown
 
 MOST_COLUMNS = 2_000
+_YEAR = re.compile(r"(?:1[6-9]|20|21)\d\d")
+"""A number that may well be the name of a column."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,19 @@ def make_rows(
     problems = header_problems(header, where)
     if not cells and not problems:
         problems.append(f"{name} has no rows below its header; add some")
+    words = len(header[0].split()) if len(header) == 1 else 0
+    if words > 1 and all(len(row[0].split()) == words for row in cells):
+        told = f"{name} has one column, and {words} words in each of its lines"
+        problems = [f"{told}; separate columns by commas, semicolons, tabs or bars, and not by spaces"]
     if problems:
         raise complain(problems, name)
     empty = {i for i, word in enumerate(header) if not word and not any(row[i] for row in cells)}
     if empty:
         cells = [[cell for i, cell in enumerate(row) if i not in empty] for row in cells]
+    numbers = [word for word in header if is_plain_number(word) and not _YEAR.fullmatch(word)]
+    if numbers:
+        told = f"{where} is taken for the header, and names columns {', '.join(map(repr, numbers[:3]))}"
+        notes = [*notes, f"{told}; if it is none, put one with the columns' names above it"]
     named = [word or f"column {i + 1}" for i, word in enumerate(header) if i not in empty]
     return Rows(name, tuple(named), cells, lines, sha256, tuple(notes))
 
@@ -92,14 +103,20 @@ def header_problems(header: list[str], where: str) -> list[str]:
     """Return a sentence for each thing that is wrong with the names of the columns."""
     if len(header) > MOST_COLUMNS:
         return [f"{where} names {len(header):,} columns, at most {MOST_COLUMNS:,} are read; leave some out"]
-    if all(_is_number(cell) for cell in header if cell) and any(header):
+    if all(is_plain_number(cell) for cell in header if cell) and any(header):
         return [f"{where} holds numbers where the header should be; add a first line with the columns' names"]
     taken = [name or f"column {i + 1}" for i, name in enumerate(header)]
     twice = sorted({name for name in taken if taken.count(name) > 1})
     return [f"{where}: the column {shown(name)!r} is named twice; name every column differently" for name in twice]
 
 
-def _is_number(cell: str) -> bool:
+def is_plain_number(cell: str) -> bool:
+    """Return whether a cell is a number as Python writes it.
+
+    Example:
+        >>> is_plain_number("-1.5"), is_plain_number("1,5"), is_plain_number("")
+        (True, False, False)
+    """
     try:
         float(cell)
     except ValueError:
