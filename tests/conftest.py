@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastadapt.engine import programs
+from fastadapt.engine import pieces, programs
 
 torch.set_num_threads(1)
 
@@ -39,6 +39,7 @@ def told(monkeypatch, caplog):
 @pytest.fixture
 def built(monkeypatch):
     """Count the programs that are made."""
-    made, finished = [], programs.finished
-    monkeypatch.setattr(programs, "finished", lambda *a: made.append(1) or finished(*a))
+    made, finished = [], pieces.finished
+    for module in (pieces, programs):
+        monkeypatch.setattr(module, "finished", lambda *a: made.append(1) or finished(*a))
     return made

@@ -102,21 +102,7 @@ def test_the_rule_picks_and_the_choice_is_said_in_words(size, route, why, caplog
     assert {plan.route for plan in learner.engine.plans.values()} == {route}
 
 
-def test_choices_are_recalled_rather_than_made_again():
-    model, tasks = MLP(3, (8,), 2, init_std=None), batch()
-    first = MAML(model, CrossEntropy(), rule=SGD(0.2), steps=2, route=Execution(task_chunk=3, compile="trace"))
-    first(tasks)
-    [choice] = first.engine.choices().values()
-    assert choice["route"] == "vmap" and choice["chunk"] == 3 and choice["compile"] == "trace"
-    other = MAML(model, CrossEntropy(), rule=SGD(0.2), steps=2)
-    other.engine.recall({key: {**value, "route": "loop"} for key, value in first.engine.choices().items()})
-    other(tasks)
-    assert {plan.route for plan in other.engine.plans.values()} == {"loop"}
-    fresh = MAML(model, CrossEntropy(), rule=SGD(0.2), steps=2)
-    assert fresh.engine.choices() == {}
-
-
-def test_a_training_keeps_its_choices_and_goes_on_with_them(tmp_path):
+def test_a_training_that_was_stopped_makes_the_same_choices(tmp_path):
     def learner():
         torch.manual_seed(0)
         return MAML(MLP(1, (8,), 1), rule=SGD(0.01))
@@ -125,8 +111,8 @@ def test_a_training_keeps_its_choices_and_goes_on_with_them(tmp_path):
     meta_train(learner(), Sinusoid(), short, folder=tmp_path, quiet=True)
     resumed = learner()
     meta_train(resumed, Sinusoid(), Training(steps=6, meta_batch=3, checkpoint_every=2), folder=tmp_path, quiet=True)
-    [kept] = [v for k, v in resumed.engine.choices().items() if k.startswith("train")]
-    assert kept["route"] == "vmap"
+    [kept] = [plan for key, plan in resumed.engine.plans.items() if "train" in str(key[0])]
+    assert kept.strategy == "vmapped"
     straight = learner()
     meta_train(straight, Sinusoid(), Training(steps=6, meta_batch=3), quiet=True)
     for a, b in zip(straight.parameters(), resumed.parameters(), strict=True):
@@ -141,33 +127,40 @@ def test_auto_compiles_only_what_is_worth_it():
     assert {plan.compile for plan in learner.engine.plans.values()} == {"off"}
 
 
-@pytest.mark.parametrize(("seconds", "compiles"), [(120.0, False), (3600.0, True)])
+@pytest.mark.parametrize(("seconds", "compiles"), [(20.0, False), (3600.0, True)])
 def test_a_short_budget_of_time_is_not_spent_on_compiling(monkeypatch, seconds, compiles):
     tried = []
-    monkeypatch.setattr(Engine, "_choose_compiled", lambda self, want, plan, *rest: tried.append(want) or plan)
+    monkeypatch.setattr(Engine, "_compared", lambda self, plan, eager, *rest: tried.append(plan) or eager)
     learner = MAML(MLP(3, (8,), 2, init_std=None), CrossEntropy(), rule=SGD(0.2), steps=1)
     learner.engine.expect(10**9, seconds)
     learner(batch())
     assert bool(tried) is compiles
 
 
-def test_what_the_clock_forbade_is_decided_again_with_more_time(monkeypatch):
+def test_programs_are_built_for_a_long_training_whatever_came_before(monkeypatch):
     tried = []
-    monkeypatch.setattr(Engine, "_choose_compiled", lambda self, want, plan, *rest: tried.append(want) or plan)
+    monkeypatch.setattr(Engine, "_compared", lambda self, plan, eager, *rest: tried.append(plan.strategy) or eager)
+    learner = MAML(MLP(3, (8,), 2, init_std=None), CrossEntropy(), rule=SGD(0.2), steps=1)
+    learner(batch())
+    assert tried == []
+    learner.engine.expect(10**9)
+    learner(batch())
+    learner(batch())
+    assert tried == ["programs"]
 
-    def built(seconds: float) -> MAML:
-        learner = MAML(MLP(3, (8,), 2, init_std=None), CrossEntropy(), rule=SGD(0.2), steps=1)
-        learner.engine.expect(10**9, seconds)
-        return learner
 
-    short, longer, again = built(120), built(7200), built(7200)
-    short(batch())
-    longer.engine.recall(short.engine.choices())
-    longer(batch())
-    assert tried == ["on"]
-    again.engine.recall(longer.engine.choices())
-    again(batch())
-    assert tried == ["on"]  # what was decided with time is kept, here "off"
+def test_the_first_step_of_a_training_is_not_kept_waiting(caplog):
+    caplog.set_level("INFO", logger="fastadapt.engine")
+    seen = []
+
+    class Noted(MAML):
+        def forward(self, tasks):
+            seen.append(sum("train" in r.getMessage() for r in caplog.records if r.name == "fastadapt.engine"))
+            return super().forward(tasks)
+
+    learner = Noted(MLP(1, (8,), 1), rule=SGD(0.01))
+    meta_train(learner, Sinusoid(), Training(steps=3, meta_batch=3), quiet=True)
+    assert seen == [0, 0, 1]  # nothing is chosen, nor said, until the second step
 
 
 def test_a_plan_says_what_it_does():
@@ -184,10 +177,10 @@ def test_a_single_task_runs_in_the_loop_at_once_and_more_are_looked_at():
         return [(plan.route, plan.why) for plan in learner.engine.plans.values()]
 
     alone = learner(task).loss
-    assert plans() == [("loop", "a single task")] and learner.engine.choices() == {}
+    assert plans() == [("loop", "a single task")] and learner.engine.history() == {}
     together = learner([task, task, task]).loss
     [(route, why)] = plans()
-    assert route == "vmap" and why == ELSE and len(learner.engine.choices()) == 1
+    assert route == "vmap" and why == ELSE and len(learner.engine.history()) == 1
     torch.testing.assert_close(alone, together)
     learner(task)
     assert plans() == [(route, why)]

@@ -8,8 +8,8 @@ from torch import nn
 
 import fastadapt as fa
 from fastadapt import MAML, MLP, SGD, Task, Training, meta_train
-from fastadapt.engine import engine as engine_module
 from fastadapt.engine.shapes import RARE, RETURNS
+from fastadapt.engine.vmapped import Vmapped
 from reference import difference, grads_of
 
 
@@ -23,14 +23,14 @@ def waves(lengths, seed=0):
 @contextmanager
 def counting(monkeypatch):
     """Count the looks at vmap."""
-    looks, real = [], engine_module.vmapped
+    looks, real = [], Vmapped.run
 
-    def seen(f, state, tasks, *rest, **named):
+    def seen(self, f, state, tasks, extra):
         looks.append(tasks.support[0].shape[1])
-        return real(f, state, tasks, *rest, **named)
+        return real(self, f, state, tasks, extra)
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine_module, "vmapped", seen)
+        patch.setattr(Vmapped, "run", seen)
         yield looks
 
 

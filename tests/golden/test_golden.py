@@ -62,11 +62,12 @@ def convolutions():
 
 def rated():
     model = net()
-    return MAML(model, rule=SGD(learned_rates(model, 0.05)), steps=2)
+    return MAML(model, rule=SGD(learned_rates(model, 0.05)), steps=2, route=VMAP)
 
 
 def dropping():
-    return MAML(nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Dropout(0.2), nn.Linear(16, 1)), rule=SGD(0.05), steps=2)
+    model = nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Dropout(0.2), nn.Linear(16, 1))
+    return MAML(model, rule=SGD(0.05), steps=2, route=VMAP)
 
 
 LOOP, VMAP = Execution(route="loop"), Execution(route="vmap")

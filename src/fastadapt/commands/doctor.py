@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from fastadapt.data.download import cache_folder
+from fastadapt.cache import cache_folder
 from fastadapt.data.images.mini_imagenet import PARTS
 from fastadapt.data.images.mini_imagenet_files import find_part, wanted
 from fastadapt.data.images.omniglot import load_omniglot

@@ -9,7 +9,8 @@
 * `data_folders`, `cache_folder`: where the files are looked for and kept.
 """
 
-from fastadapt.data.download import cache_folder, data_folders
+from fastadapt.cache import cache_folder
+from fastadapt.data.download import data_folders
 from fastadapt.data.images.classes import ClassImages, Rotation
 from fastadapt.data.images.flat import AllClasses
 from fastadapt.data.images.mini_imagenet import MiniImageNet, load_mini_imagenet, mini_imagenet_tasks

@@ -1,7 +1,6 @@
 """Where data files lie on this machine, and how missing ones are fetched.
 
 * `data_folders`: the folders in which a data set is looked for.
-* `cache_folder`: where downloads and decoded copies go.
 * `download`: fetch one file, resume what is there, check it, then put it in place at once.
 """
 
@@ -16,6 +15,7 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
+from fastadapt.cache import cache_folder
 from fastadapt.errors import ConfigError, DataError, DownloadError
 
 logger = logging.getLogger(__name__)
@@ -25,30 +25,6 @@ _BLOCK = 1 << 18
 
 class _TransferError(Exception):
     """The transfer broke in a way that another attempt may mend."""
-
-
-def cache_folder() -> Path | None:
-    """Return the folder for downloads and decoded copies; it may not exist yet.
-
-    It is `FASTADAPT_CACHE`, else `XDG_CACHE_HOME/fastadapt`, else `~/.cache/fastadapt`.
-
-    Returns:
-        The folder, or `None` on a machine where the user has no home.
-
-    Example:
-        >>> from unittest.mock import patch
-        >>> with patch.dict("os.environ", FASTADAPT_CACHE="big/disk"):
-        ...     cache_folder().as_posix()
-        'big/disk'
-    """
-    if own := os.environ.get("FASTADAPT_CACHE"):
-        return Path(own).expanduser()
-    if shared := os.environ.get("XDG_CACHE_HOME"):
-        return Path(shared) / "fastadapt"
-    try:
-        return Path.home() / ".cache" / "fastadapt"
-    except RuntimeError:
-        return None
 
 
 def data_folders(name: str, root: str | Path | None = None) -> list[Path]:

@@ -1,8 +1,7 @@
-"""How far two executions of the same computation are apart, and how long they take."""
+"""How far two executions of the same computation are apart."""
 
 import math
 import random
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -121,22 +120,3 @@ def undisturbed(tasks: Tasks) -> Iterator[None]:
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
-
-
-LONG = 2.0
-"""Seconds above which one run is measurement enough."""
-
-
-def seconds(run: Callable[[], Any], tasks: Tasks) -> float:
-    """Return how long `run` takes, at best of two after one to warm up."""
-    devices = cuda_devices(tasks)
-
-    def once() -> float:
-        began = time.perf_counter()
-        run()
-        for device in devices:
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - began
-
-    warming = once()
-    return warming if warming > LONG else min(once(), once())

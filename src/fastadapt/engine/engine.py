@@ -1,49 +1,43 @@
-"""Run a function of one task over all tasks of a meta-batch, by the route that works and is fast.
+"""Run a function of one task over all tasks of a meta-batch: one pipeline, entered once.
 
-Two routes give the same numbers:
+    shapes of the tasks + device + module + what was asked for -> a strategy -> run it
 
-* "vmap": many tasks at once (`torch.func.vmap` with the gradient *inside*: a gradient taken from outside of a
-  vmap is wrong for some normalisation layers in torch 2.13), in chunks that fit the memory budget;
-* "loop": one task after another with plain autograd, which runs whatever torch runs.
+The strategies give the same numbers: `loop` (one task after another, whatever torch runs), `vmapped` (many at once),
+`threads` and `programs` (the same two, compiled) and `graph` (vmapped, replayed on a GPU). Which one serves a shape is
+read from a table (`fastadapt.engine.rule`), never from the clock, and is said in the log once for each shape.
 
-"auto" goes by a rule (`fastadapt.engine.rule`), never by the clock, and says in the log what it chose, once for each
-shape of task. When vmap can't run a module the loop does, and the reason is logged once. The first time vmap serves a
-shape its result is compared in float64 with the loop's; if they disagree, or vmap can't be run so, the loop serves, and
-that is logged.
-
-Either route can be compiled (`fastadapt.engine.programs`). A compiled result is compared with the eager one before it
-is used, and used only while the Python state that it has frozen is as it was (`fastadapt.engine.watch`).
+What vmap gives is compared with the loop in float64, on two tasks, before it serves; the verdict is kept on disk for
+later processes (`fastadapt.engine.verdicts`). Where vmap can't run a module, or gives another result, the loop serves,
+and the log says why. Programs and graphs are compared with the eager result before they are used, and used only while
+the Python state that they have frozen is as it was (`fastadapt.engine.watch`).
 """
 
 import logging
 import math
-from dataclasses import asdict, replace
-from functools import partial
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from fastadapt.engine.check import disagreement, drift, seconds, undisturbed
+from fastadapt.engine import verdicts
+from fastadapt.engine.census import Census
+from fastadapt.engine.check import disagreement, drift, undisturbed
 from fastadapt.engine.execution import Execution, Route, as_execution
-from fastadapt.engine.memory import PeakBytes, fitting
-from fastadapt.engine.plan import Plan, described
+from fastadapt.engine.loop import Loop
+from fastadapt.engine.memory import fitting
+from fastadapt.engine.parts import Results, first, singly
+from fastadapt.engine.pieces import Kind
+from fastadapt.engine.plan import Name, Plan, described
 from fastadapt.engine.precision import precision
-from fastadapt.engine.programs import Compiled, Kind, Whole, laid_out
-from fastadapt.engine.routes import (
-    TaskFunction,
-    all_at_once,
-    batched,
-    first,
-    in_chunks,
-    looped,
-    on_threads,
-    singly,
-    vmapped,
-)
-from fastadapt.engine.rule import convolves_on_cpu, usual_route
-from fastadapt.engine.shapes import ALONE, Forms, standing
+from fastadapt.engine.programs import Programs
+from fastadapt.engine.rule import Faster, Row, programs_pay, strategy_for
+from fastadapt.engine.shapes import ALONE, RETURNS, Forms, history, standing
+from fastadapt.engine.strategy import Strategy, TaskFunction
+from fastadapt.engine.threads import Threads
+from fastadapt.engine.vmapped import Vmapped
+from fastadapt.engine.waiting import waiting
 from fastadapt.engine.watch import Watch
 from fastadapt.errors import FastadaptError
 from fastadapt.inner.calculus import Captured, able_to_differentiate, differentiable
@@ -53,18 +47,18 @@ from fastadapt.tasks import Tasks
 
 __all__ = ["Engine", "Route", "TaskFunction"]
 
-MOST_SHAPES, MOST_COUNTS = 16, 4
-"""Shapes of task, and numbers of tasks run at once of one shape, that are compiled; others run eagerly."""
-WORTH_COMPILING = 300.0
-"""Seconds of eager work ahead from which "auto" compiles; a compilation takes 10 to 100 seconds."""
+MOST_SHAPES = 16
+"""Shapes of task that are compiled; others run eagerly."""
 OTHERS = "the loss depends on tensors that require a gradient beside the learner's own (a closure?)"
 """Why the loop was taken, which alone can find such tensors."""
+DRAWS = "it draws random numbers (dropout?), and a program would draw others"
+"""Why no program is made of what a CUDA graph can run."""
 
 logger = logging.getLogger("fastadapt.engine")
 
 
 class Engine:
-    """Choose and remember how to run each shape of task.
+    """Choose by the rule how to run each shape of task, and remember it.
 
     Args:
         route: a route, or an `Execution` with every option.
@@ -76,40 +70,39 @@ class Engine:
     def __init__(self, route: "Route | Execution" = "auto") -> None:
         self.execution = as_execution(route)
         self.route = self.execution.route
+        self.at_once = False
+        """Whether "auto" runs what comes in the loop without a look, as the first step of a training is."""
         self.calls_ahead, self.seconds_ahead = 0, math.inf
         self.plans: dict[Any, Plan] = {}
-        self._recorded: dict[str, dict[str, Any]] = {}
-        self._compiled: dict[Any, Compiled] = {}
-        self._whole: dict[Any, Whole] = {}
-        self._counts: dict[Any, set[int]] = {}
+        self._recorded: dict[str, int] = {}
+        self._built: dict[Any, Strategy] = {}
         self._forms = Forms()
         self._eager, self._in_state = dict[Any, Plan](), dict[Any, Plan]()
         self._watches: dict[Any, Watch] = {}
         self._explained = False
         self._seen: Captured | None = None  # what a look at the loop finds, while a plan is made
+        self._counted: Census | None = None  # the operations of one task in the loop, while a plan is made
 
     def __reduce__(self) -> Any:
-        # programs can't be copied or stored; the choices are made again, or recalled
+        # programs can't be copied or stored; the rule gives the same choices again
         return Engine, (self.execution,)
 
     def expect(self, calls: int, seconds: float = math.inf) -> None:
-        """Say that about `calls` meta-batches are to come, within `seconds`: "auto" decides by it if compiling pays."""
+        """Say that a training of `calls` meta-batches within `seconds` is under way: programs are built where it pays.
+
+        What was decided before is decided anew, so that a call before the training changes nothing of it.
+        """
         self.calls_ahead, self.seconds_ahead = calls, seconds
+        for made in (self.plans, self._eager, self._in_state):
+            made.clear()
 
-    def choices(self) -> dict[str, dict[str, Any]]:
-        """Return what was chosen for each shape of task, as JSON values."""
-        made = {described(key): asdict(plan) for key, plan in self.plans.items() if plan.why != ALONE}
-        for name in made:
-            if self._short_of_time() and "compile" not in self._recorded.get(name, {}):
-                del made[name]["compile"]  # the clock's choice; with more time it is made again
-        return {**self._recorded, **made}
+    def history(self) -> dict[str, int]:
+        """Return how often each shape of task has come: with it, and the rule, a resume runs tasks alike."""
+        return {**self._recorded, **history(self.plans)}
 
-    def _short_of_time(self) -> bool:
-        return self.execution.compile == "auto" and self.seconds_ahead <= WORTH_COMPILING
-
-    def recall(self, choices: dict[str, dict[str, Any]]) -> None:
-        """Take the choices of an earlier run where the same shapes come, so that a resume computes alike."""
-        self._recorded = dict(choices)
+    def recall(self, seen: dict[str, Any]) -> None:
+        """Take up the history of the run that this one resumes."""
+        self._recorded = {name: came if isinstance(came, int) else RETURNS for name, came in seen.items()}
 
     def __call__(
         self,
@@ -145,7 +138,8 @@ class Engine:
                 return self(f, state, tasks, extra, model, key, pieces, owner, captured, alone)
         home = next((p.device for p in model.parameters()), torch.device("cpu"))
         with precision(self.execution.precision, tasks, home):
-            if not tasks.stacked or (alone and self._picks) or self._forms.many(tasks, self.route):
+            unlooked = self._picks and (alone or self.at_once)
+            if not tasks.stacked or unlooked or self._forms.many(tasks, self.route):
                 return self._looped(f, state, tasks, extra, captured)
             leaves = [leaf for leaf in pytree.tree_leaves((tasks.support, tasks.query)) if isinstance(leaf, Tensor)]
             key = (key, tuple((tuple(leaf.shape[1:]), leaf.dtype) for leaf in leaves))
@@ -156,9 +150,9 @@ class Engine:
             if plan is None:
                 plan = self._choose(f, state, tasks, extra, model, key, pieces, self._watch(key, model, owner))
                 self.plans[key] = plan
-            if plan.compile == "off":
+            if not plan.frozen:
                 result = self._run(plan, f, state, tasks, extra, key, captured)
-                if captured is None or plan.route == "loop" or not _depends_on_others(result):
+                if captured is None or plan.strategy == "loop" or not _depends_on_others(result):
                     return result
                 self.plans[key] = self._explain(OTHERS)
                 return self._looped(f, state, tasks, extra, captured)
@@ -168,7 +162,7 @@ class Engine:
             place = (*key, number)
             if place not in self._in_state:
                 with undisturbed(tasks):
-                    self._compile(plan.compile, f, state, tasks, extra, model, key, number)
+                    self._raise(plan, f, state, tasks, extra, model, key, number)
             return self._run(self._in_state[place], f, state, tasks, extra, place, captured)
 
     def _run(
@@ -178,47 +172,39 @@ class Engine:
         state: Any,
         tasks: Tasks,
         extra: Any,
-        key: Any,
+        place: Any,
         captured: Captured | None = None,
-    ) -> tuple[Any, Any]:
-        if plan.compile != "off":
-            compiled = self._programs(plan, key)
-            if plan.route == "loop":
-                state = pytree.tree_map(laid_out, state)  # once, and not for every task
-                return on_threads(compiled, f, state, tasks, extra, self.execution.threads)
-            whole = self._whole.setdefault(key, Whole(compiled.kind, compiled.threads))
+    ) -> Results:
+        if plan.strategy == "loop":
+            return self._looped(f, state, tasks, extra, captured)
+        eager = Vmapped(self.execution.segment, plan.chunk)
+        if plan.strategy == "vmapped":
+            return eager.run(f, state, tasks, extra)
+        if place not in self._built:
+            self._built[place] = self._build(plan.strategy, plan.kind, eager)
+        return self._built[place].run(f, state, tasks, extra)
 
-            def at_once(few: Tasks, rest: Any) -> tuple[Any, Any]:
-                counts = self._counts.setdefault(key, set())
-                if len(few) not in counts and len(counts) >= MOST_COUNTS:
-                    tell_once("meta-batches of ever other sizes run eagerly, as each size needs a program of its own")
-                    return vmapped(f, state, few, rest, self.execution.segment)
-                counts.add(len(few))
-                done = whole(partial(all_at_once, f, self.execution.segment), state, few.support, few.query, rest)
-                return batched(compiled, f, state, few, rest) if done is None else done
-
-            return in_chunks(plan.chunk, tasks, extra, at_once)
-        if plan.route == "vmap":
-            segment = self.execution.segment
-            return in_chunks(plan.chunk, tasks, extra, lambda few, rest: vmapped(f, state, few, rest, segment))
-        return self._looped(f, state, tasks, extra, captured)
+    def _build(self, name: Name, kind: Kind, eager: Vmapped) -> Strategy:
+        if name == "threads":
+            return Threads(kind, self.execution.segment, self.execution.threads)
+        return Programs(kind, eager, torch.get_num_threads())
 
     @property
     def _picks(self) -> bool:
         """Whether neither the route nor programs were asked for."""
         return self.route == "auto" and self.execution.compile in ("auto", "off")
 
-    def _programs(self, plan: Plan, key: Any) -> Compiled:
-        if key not in self._compiled:
-            threads, kind = 1 if plan.route == "loop" else torch.get_num_threads(), plan.compile
-            assert kind != "off"
-            self._compiled[key] = Compiled(kind, plan.route == "vmap", threads, self.execution.segment)
-        return self._compiled[key]
+    @property
+    def _asked(self) -> Kind | None:
+        """The kind of programs that was asked for, if they were."""
+        if self.execution.compile in ("on", "trace"):
+            return self.execution.compile
+        return "on" if self.execution.compile == "auto" and self.route in ("threads", "programs") else None
 
     def _watch(self, key: Any, model: nn.Module, owner: Any) -> Watch | None:
         """Return what follows the Python state of this function, whatever the shape of a task."""
         if owner is not None and key[0] not in self._watches:
-            self._watches[key[0]] = Watch(owner, model, self.execution.compile != "auto", skipped=(self,))
+            self._watches[key[0]] = Watch(owner, model, self._asked is not None, skipped=(self,))
         return self._watches.get(key[0])
 
     def _plain(self, key: Any) -> Plan:
@@ -238,140 +224,149 @@ class Engine:
         pieces: bool,
         watch: Watch | None,
     ) -> Plan:
-        recorded = self._recorded.get(described(key))
-        self._seen = Captured()
+        row = strategy_for(model, tasks, self.execution)
+        self._seen, self._counted = Captured(), None
+        arguments = (f, state, tasks, extra)
         with undisturbed(tasks):
-            pieces = pieces and watch is not None
-            compiles = pieces and self.execution.compile in ("on", "trace")
-            single = self.route == "loop" or (self.route == "auto" and len(tasks) == 1)
-            if watch is not None and (compiles or self.calls_ahead or not single):
-                watch.look(state, tasks, lambda: self._looped(f, state, *first(1, tasks, extra)))
-            if watch is not None and watch.alone is not None and self.route != "loop":
+            single = row.eager == "loop" or (self.route == "auto" and len(tasks) == 1)
+            if watch is not None and (self._asked or self.calls_ahead or not single):
+                watch.look(state, tasks, lambda: self._count(*arguments))
+            faster, kind = self._wanted(row, arguments) if pieces and watch is not None else (None, "on")
+            if faster is not None and watch is not None and watch.refused is not None:
+                faster = self._uncompiled(model, watch.refused)
+            if watch is not None and watch.alone is not None and row.eager != "loop":
                 plan = self._explain(f"{type(model).__name__} is not the same for each: {watch.alone}")
-            elif recorded is not None:
-                plan = Plan(**{**recorded, "compile": "off"})
             else:
-                plan = self._choose_route(f, state, tasks, extra, model, key, compiles)
+                plan = self._eager_plan(row, *arguments, model, key, faster)
             if torch.is_grad_enabled():
                 self._seen.check(model)
             if self._seen.tensors:
-                plan, pieces = self._explain(OTHERS), False
-            want = (recorded or {}).get("compile") or self._wanted(plan, f, state, tasks, extra, key, pieces)
-            if want != "off" and watch is not None and watch.refused is not None:
-                want = self._uncompiled(model, watch.refused)
-            if want != "off" and watch is not None:
+                plan, faster = self._explain(OTHERS), None
+            if faster is not None and watch is not None:
+                faster = "threads" if faster == "programs" and not plan.vmap_runs else faster
                 self._eager[key], number = plan, watch.at(state)
-                plan = replace(plan, compile=want)  # if this state is one that passes
+                chunk = None if faster == "threads" else plan.chunk
+                plan = Plan(faster, chunk, kind, plan.why)  # if this state is one that passes
                 if number is not None:
-                    plan = self._compile(want, f, state, tasks, extra, model, key, number)
-        self._seen = None
-        if len(tasks) > 1 and recorded is None:
+                    plan = self._raise(plan, *arguments, model, key, number)
+        self._seen = self._counted = None
+        if len(tasks) > 1:
             logger.info("%s: %s", described(key), plan.in_words(len(tasks)))
         return plan
 
-    def _compile(
-        self, want: Kind, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, model: nn.Module, key: Any, number: int
+    def _count(self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any) -> Census:
+        """Run one task in the loop and count its operations."""
+        with Census() as census:
+            self._looped(f, state, *first(1, tasks, extra))
+        self._counted = census
+        return census
+
+    def _wanted(self, row: Row, arguments: tuple[TaskFunction, Any, Tasks, Any]) -> tuple[Faster | None, Kind]:
+        """Return the strategy that is faster than the eager one, where it was asked for or pays."""
+        tasks = arguments[2]
+        if self._asked is None and (self.execution.compile == "off" or not self.calls_ahead or row.faster == "graph"):
+            return None, "on"
+        if sum(p.frozen for p in self.plans.values()) >= MOST_SHAPES:
+            tell_once(f"tasks of more than {MOST_SHAPES} shapes: further ones are not compiled")
+            return None, "on"
+        if self._asked is not None:
+            return row.faster, self._asked
+        work = (self._counted or self._count(*arguments)).work
+        pays = programs_pay(work, len(tasks), row.eager, row.faster, self.calls_ahead, self.seconds_ahead)
+        return (row.faster if pays else None), "on"
+
+    def _raise(
+        self, plan: Plan, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, model: nn.Module, key: Any, number: int
     ) -> Plan:
         """Choose how tasks run in this state of Python, and remember it."""
         place, watch = (*key, number), self._watches[key[0]]
         watch.look(state, tasks, lambda: self._looped(f, state, *first(1, tasks, extra)))
-        plan = self._in_state[place] = self._plain(key)
-        if watch.refused is not None:
-            self._uncompiled(model, watch.refused)
-        else:
-            plan = self._in_state[place] = self._choose_compiled(want, plan, f, state, tasks, extra, model, place)
-        return plan
+        eager = self._in_state[place] = self._plain(key)
+        if watch.refused is not None or (watch.draws and plan.strategy != "graph"):
+            self._uncompiled(model, watch.refused or DRAWS)
+            return eager
+        self._in_state[place] = self._compared(plan, eager, f, state, tasks, extra, model, place)
+        return self._in_state[place]
 
-    def _choose_route(
-        self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, model: nn.Module, key: Any, compiles: bool
-    ) -> Plan:
-        if self.route == "loop":
-            return Plan("loop", why="asked for")
-        usual, why = usual_route(model, tasks)
-        if self.route == "auto" and (usual == "loop" or (compiles and convolves_on_cpu(model, tasks))):
-            return Plan("loop", why=why if usual == "loop" else "programs of convolutions on a CPU run one task each")
-        if self.route == "auto" and not compiles and len(tasks) == 1 and not self.calls_ahead:
-            return Plan("loop", why=ALONE)
-        failed = next((p for known, p in self.plans.items() if known[0] == key[0] and not p.vmap_runs), None)
-        if self.route == "auto" and failed is not None:  # nor will it run tasks of another shape
-            return self._explain(failed.why)
-        few, some = first(2, tasks, extra)
-        memory = PeakBytes()
-        try:
-            vmapped(f, state, few, some, self.execution.segment)
-            with memory:
-                vmapped(f, state, few, some, self.execution.segment)
-            routes = partial(self._looped, f), partial(vmapped, f, segment=self.execution.segment)
-            difference, allowed = disagreement(*routes, state, few, some)
-        except FastadaptError:
-            raise
-        except Exception as error:  # whatever torch can't batch, the loop may run
-            self._looped(f, state, few, some)  # an error of the module itself surfaces here, unchanged
-            return self._explain(f"vmap can't run {type(model).__name__}: {first_line(error)}")
-        if difference > allowed:
-            name = type(model).__name__
-            return self._explain(f"vmap gave {name} another result (relative difference {difference:.1e})")
-        # kept although this meta-batch may fit: a later one of the same shape can have more tasks
-        chunk = self.execution.task_chunk or fitting(memory.peak / len(few), tasks, self.execution.memory)
-        return Plan("vmap", chunk, why="asked for" if self.route == "vmap" else why)
-
-    def _wanted(
-        self, plan: Plan, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, key: Any, pieces: bool
-    ) -> Literal["off", "trace", "on"]:
-        wanted = self.execution.compile
-        if not pieces or wanted == "off":
-            return "off"
-        if sum(p.compile != "off" for p in self.plans.values()) >= MOST_SHAPES:
-            return tell_once(f"tasks of more than {MOST_SHAPES} shapes: further ones are not compiled") or "off"
-        if wanted != "auto":
-            return wanted
-        if not self.calls_ahead or self._short_of_time():
-            return "off"  # a compilation would eat what a short budget has
-        took = seconds(lambda: self._run(plan, f, state, tasks, extra, key), tasks)
-        return "on" if took * self.calls_ahead > WORTH_COMPILING else "off"
-
-    def _choose_compiled(
+    def _eager_plan(
         self,
-        want: Kind,
-        eager: Plan,
+        row: Row,
         f: TaskFunction,
         state: Any,
         tasks: Tasks,
         extra: Any,
         model: nn.Module,
         key: Any,
+        faster: Faster | None,
     ) -> Plan:
-        one_by_one = self.route == "loop" or (
-            self.route == "auto" and (not eager.vmap_runs or convolves_on_cpu(model, tasks))
-        )
-        route: Literal["vmap", "loop"] = "loop" if one_by_one else "vmap"
-        plan = Plan(route, eager.chunk if route == "vmap" else None, want, eager.why)
-        recorded = self._recorded.get(described(key))
-        plan = plan if recorded is None else Plan(**{**recorded, "compile": want})
-        groups = [(tasks, extra)] if plan.route == "vmap" else singly(*first(5, tasks, extra))
-        compiled, plain = (partial(self._run, how, f, key=key) for how in (plan, eager))
+        auto = self.route == "auto"
+        if row.eager == "loop" or (auto and faster == "threads"):
+            return Plan("loop", why=row.words if row.eager == "loop" else "programs of convolutions run one task each")
+        if auto and not self._asked and len(tasks) == 1 and not self.calls_ahead:
+            return Plan("loop", why=ALONE)
+        failed = next((p for known, p in self.plans.items() if known[0] == key[0] and not p.vmap_runs), None)
+        if auto and failed is not None:  # nor will it run tasks of another shape
+            return self._explain(failed.why)
+        few, some = first(2, tasks, extra)
+        vmapped, loop = Vmapped(self.execution.segment), Loop(self.execution.segment, self._seen)
         try:
-            error, allowed = drift(compiled, plain, partial(self._looped, f), state, groups)
+            with Census() as together:
+                vmapped.run(f, state, few, some)
+            alone = self._counted or self._count(f, state, tasks, extra)
+            name = verdicts.name_of(alone.digest, together.digest, str(tasks.device), str(self.execution.precision))
+            verdict = verdicts.known(name)
+            if verdict is None:
+                verdict = disagreement(_on(loop, f), _on(vmapped, f), state, few, some)
+                verdicts.keep(name, *verdict)
+        except FastadaptError:
+            raise
+        except Exception as error:  # whatever torch can't batch, the loop may run
+            self._looped(f, state, few, some)  # an error of the module itself surfaces here, unchanged
+            return self._explain(f"vmap can't run {type(model).__name__}: {first_line(error)}")
+        difference, allowed = verdict
+        if difference > allowed:
+            name = type(model).__name__
+            return self._explain(f"vmap gave {name} another result (relative difference {difference:.1e})")
+        # kept although this meta-batch may fit: a later one of the same shape can have more tasks
+        chunk = self.execution.task_chunk or fitting(together.peak / len(few), tasks, self.execution.memory)
+        return Plan("vmapped", chunk, why=row.words)
+
+    def _compared(
+        self,
+        plan: Plan,
+        eager: Plan,
+        f: TaskFunction,
+        state: Any,
+        tasks: Tasks,
+        extra: Any,
+        model: nn.Module,
+        place: Any,
+    ) -> Plan:
+        """Return `plan` if it can be built and gives the eager numbers, else the next one that does."""
+        name = type(model).__name__
+        groups = [(tasks, extra)] if plan.route == "vmap" else singly(*first(5, tasks, extra))
+
+        def way(how: Plan) -> Any:
+            return lambda state, tasks, extra: self._run(how, f, state, tasks, extra, place)
+
+        try:
+            with waiting(f"compiling {name}"):
+                error, allowed = drift(way(plan), way(eager), way(Plan("loop")), state, groups)
             allowed = max(allowed, 1e-3 if self.execution.precision == "float32" else 5e-2)
         except FastadaptError:
             raise
         except Exception as error:  # no compiler, or an operation it doesn't know
-            self._forget(key)
-            if want == "on":
-                name = type(model).__name__
+            self._built.pop(place, None)
+            if plan.kind == "on":
                 tell_once(f"compiling {name} failed, so its steps are recorded and replayed: {first_line(error)}")
-                return self._choose_compiled("trace", eager, f, state, tasks, extra, model, key)
+                return self._compared(replace(plan, kind="trace"), eager, f, state, tasks, extra, model, place)
             self._uncompiled(model, first_line(error))
             return eager
         if error > allowed:
-            self._forget(key)
+            self._built.pop(place, None)
             self._uncompiled(model, f"its compiled gradient is off by {error:.1e}, and {allowed:.1e} is allowed")
             return eager
         return plan
-
-    def _forget(self, key: Any) -> None:
-        self._compiled.pop(key, None)
-        self._whole.pop(key, None)
 
     def _explain(self, reason: str) -> Plan:
         if not self._explained:  # one reason is enough: training and evaluation often fail in different words
@@ -379,16 +374,20 @@ class Engine:
         self._explained = True
         return Plan("loop", why=reason, vmap_runs=False)
 
-    def _uncompiled(self, model: nn.Module, reason: str) -> Literal["off"]:
+    def _uncompiled(self, model: nn.Module, reason: str) -> None:
         tell_once(f"{type(model).__name__} is not compiled: {reason}")
-        return "off"
 
     def _looped(
         self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, captured: Captured | None = None
-    ) -> tuple[Any, Any]:
-        return looped(f, state, tasks, extra, self.execution.segment, captured if captured is not None else self._seen)
+    ) -> Results:
+        found = captured if captured is not None else self._seen
+        return Loop(self.execution.segment, found).run(f, state, tasks, extra)
 
 
-def _depends_on_others(result: tuple[Any, Any]) -> bool:
+def _on(strategy: Strategy, f: TaskFunction) -> Any:
+    return lambda state, tasks, extra: strategy.run(f, state, tasks, extra)
+
+
+def _depends_on_others(result: Results) -> bool:
     """Whether a result has a graph: its state was given without one, so that another tensor has brought it in."""
     return any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in pytree.tree_leaves(result))

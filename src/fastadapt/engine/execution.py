@@ -5,18 +5,18 @@ from typing import Literal, get_args
 
 from fastadapt.errors import ConfigError
 
-Route = Literal["auto", "vmap", "loop"]
+Route = Literal["auto", "vmap", "loop", "threads", "programs", "graph"]
 Compilation = Literal["auto", "off", "trace", "on"]
 Precision = Literal["float32", "tf32", "bf16"]
 
 
 @dataclass(frozen=True)
 class Execution:
-    """Say how tasks are run; everything has a default that the engine chooses by measuring.
+    """Say how tasks are run; everything has a default that the engine reads from a table.
 
     Args:
-        route: "vmap" runs tasks at once, "loop" one after another (compiled ones on several threads), "auto" is the
-            faster one.
+        route: "vmap" runs tasks at once, "loop" one after another; "programs" and "threads" are the same two,
+            compiled; "graph" is "vmap" as a CUDA graph. "auto" follows the table of `fastadapt.engine.rule`.
         compile: "on" compiles the inner step and the backward sweep once for each shape of task, "trace" records them
             and replays the records (no compiler needed), "off" does neither; "auto" compiles in a training that is
             long enough to pay for it.

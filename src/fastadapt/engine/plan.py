@@ -1,26 +1,52 @@
-"""How the tasks of one shape are run: a record that checkpoints keep, and the words that a log shows."""
+"""How the tasks of one shape are run, and the words that a log shows."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
+Name = Literal["loop", "vmapped", "threads", "programs", "graph"]
 
-@dataclass
+
+@dataclass(frozen=True)
 class Plan:
-    """Hold how tasks of one shape are run, and why."""
+    """Hold how tasks of one shape are run, and why.
 
-    route: Literal["vmap", "loop"]
+    Args:
+        strategy: the strategy's name.
+        chunk: the most tasks that run at once.
+        kind: how programs are made: recorded ("trace") or compiled ("on").
+        why: the reason in words.
+        vmap_runs: whether vmap runs this module, as far as is known.
+        came: how often a shape has come that is not worth a look yet.
+    """
+
+    strategy: Name
     chunk: int | None = None
-    compile: Literal["off", "trace", "on"] = "off"
+    kind: Literal["trace", "on"] = "on"
     why: str = ""
     vmap_runs: bool = True
     came: int = 0
-    """How often a shape has come that is not worth a look yet."""
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it has the state of Python in it, as it was when it was made."""
+        return self.strategy in ("threads", "programs", "graph")
+
+    @property
+    def route(self) -> Literal["vmap", "loop"]:
+        """Whether tasks run at once or one after another."""
+        return "loop" if self.strategy in ("loop", "threads") else "vmap"
+
+    @property
+    def compile(self) -> Literal["off", "trace", "on"]:
+        """Whether they run as programs, and of which kind."""
+        return self.kind if self.strategy in ("threads", "programs") else "off"
 
     def in_words(self, tasks: int) -> str:
         """Return what a person wants to know of it."""
         how = "tasks at once (vmap)" if self.route == "vmap" else "one task after another (loop)"
         chunk = f", {self.chunk} at a time" if self.chunk and self.chunk < tasks else ""
         form = {"off": "", "trace": ", as recorded programs", "on": ", as compiled programs"}[self.compile]
+        form = ", as a CUDA graph" if self.strategy == "graph" else form
         return f"{how}{chunk}{form}; {self.why}"
 
 

@@ -55,14 +55,14 @@ class Forms:
 
 
 def standing(
-    plans: dict[Any, Plan], key: Any, *, recorded: Mapping[str, Any], tasks: int, ahead: bool, picks: bool
+    plans: dict[Any, Plan], key: Any, *, recorded: Mapping[str, int], tasks: int, ahead: bool, picks: bool
 ) -> Plan | None:
-    """Return how a shape runs this time; None if that is to be found by a look at the routes, or recalled.
+    """Return how a shape runs this time; None if that is to be found by a look at the strategies.
 
     Args:
         plans: how the shapes that have come run; what is returned is noted there.
         key: the function and the shape.
-        recorded: what an earlier run has chosen, by a shape in words.
+        recorded: how often shapes, in words, had come in the run that this one resumes.
         tasks: how many are to be run now.
         ahead: whether more are to be run later.
         picks: whether neither the route nor programs were asked for.
@@ -70,9 +70,11 @@ def standing(
     plan, name = plans.get(key), described(key)
     if plan is not None and plan.why == ALONE and (tasks > 1 or ahead or name in recorded):
         plan = None
-    if not picks or (plan is None and name in recorded):
+    if not picks:
         return plan
-    if plan is None and tasks < MANY and len(_others(name, plans, recorded)) >= AT_ONCE:
+    if plan is None and name in recorded:
+        plan = Plan("loop", why=RARE, came=recorded[name]) if recorded[name] < RETURNS else None
+    elif plan is None and tasks < MANY and len(_others(name, plans, recorded)) >= AT_ONCE:
         plan = Plan("loop", why=RARE)
     if plan is not None and plan.why == RARE:
         plan = replace(plan, came=plan.came + 1) if plan.came < RETURNS and tasks < MANY else None
@@ -81,7 +83,13 @@ def standing(
     return plan
 
 
-def _others(name: str, plans: dict[Any, Plan], recorded: Mapping[str, Any]) -> set[str]:
+def history(plans: Mapping[Any, Plan]) -> dict[str, int]:
+    """Return how often each shape, in words, has come, which a resume has to know; `RETURNS` if it was looked at."""
+    seen = {described(key): plan for key, plan in plans.items() if plan.why != ALONE}
+    return {name: plan.came if plan.why == RARE else RETURNS for name, plan in seen.items()}
+
+
+def _others(name: str, plans: dict[Any, Plan], recorded: Mapping[str, int]) -> set[str]:
     """Return the other shapes of the function that have come, in this run or the one that it resumes."""
     known = {described(other) for other, plan in plans.items() if plan.why != ALONE} | set(recorded)
     return {other for other in known if other.split()[0] == name.split()[0]} - {name}

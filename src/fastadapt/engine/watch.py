@@ -33,6 +33,8 @@ class Watch:
     """Why programs are not used at all."""
     alone: str | None = None
     """Why each task has to run by itself."""
+    draws = False
+    """Whether it draws torch's random numbers: a program would draw others, a CUDA graph would not."""
 
     def __init__(self, owner: Any, model: nn.Module, asked: bool, skipped: Any) -> None:
         self.owner = owner
@@ -69,7 +71,9 @@ class Watch:
         if python_states() != generators:
             self._refuse("it draws from Python's or numpy's random numbers", alone=True)
         elif moved(drawn, tasks):
-            self._refuse("it draws random numbers (dropout?), and a program would draw others", alone=False)
+            self.draws = True
+        if self.refused is not None:
+            pass
         elif what is not None:
             self._refuse(f"running it changes Python state: {what}", alone=not _stores(after, warm))
         elif after.drawing is not None:

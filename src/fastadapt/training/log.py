@@ -8,6 +8,8 @@ import logging
 import math
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,19 @@ class RunLog:
         elif not self.quiet:
             print(message, file=sys.stderr, flush=True)
 
+    @contextmanager
+    def waiting(self, text: str) -> Iterator[None]:
+        """Show what the training waits for, while it lasts."""
+        began = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, facts=f"{text} ...")
+        else:
+            self.say(f"{text} ...")
+        try:
+            yield
+        finally:
+            self.say(f"{text}: {time.monotonic() - began:.0f} s")
+
     def _left(self, step: int) -> str:
         done = step - self._first
         if done <= 0:
@@ -143,9 +158,10 @@ def _sayable(record: dict[str, Any]) -> dict[str, Any]:
 
 def _live_bar() -> Any:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
     columns = (
+        SpinnerColumn(),
         BarColumn(24),
         MofNCompleteColumn(),
         TextColumn("left {task.fields[left]}"),

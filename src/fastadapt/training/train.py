@@ -25,6 +25,7 @@ from torch import Tensor
 from fastadapt.checks.tasks import first_look
 from fastadapt.data.images.resident import resident
 from fastadapt.engine.engine import Engine
+from fastadapt.engine.waiting import shown_by
 from fastadapt.errors import CheckpointError, ConfigError
 from fastadapt.evaluation import Evaluation, Protocol, measure, summarise, with_headline
 from fastadapt.learner import Learner, Outcome
@@ -153,7 +154,7 @@ def meta_train(
     limit = math.inf if training.minutes is None else 60 * training.minutes
     engine = _engine(learner)
     if engine is not None:
-        engine.expect(training.steps - start, limit - state["seconds"])
+        engine.expect(training.steps, limit)  # of the whole run, so that a resume decides alike
     in_a_row: list[int] = []
     stopped: Stop = "finished"
     step = start
@@ -167,7 +168,7 @@ def meta_train(
             return
         state.update(seconds=time.monotonic() - began, score=score)
         if engine is not None:
-            state["execution"] = engine.choices()
+            state["execution"] = engine.history()
         save_checkpoint(checkpoints, Checkpoint(step, learner.state_dict(), optimizer.state_dict(), dict(state)))
         prune(checkpoints, training.keep)
         saved = step
@@ -190,6 +191,7 @@ def meta_train(
     with (
         RunLog(folder, training, start, state["seconds"], quiet=quiet, tensorboard=tensorboard) as log,
         Interrupts() as interrupts,
+        shown_by(log.waiting),
     ):
         if start:
             log.say(f"going on from step {start}")
@@ -208,6 +210,8 @@ def meta_train(
 
             logs = (step + 1) % training.log_every == 0 or step + 1 == training.steps
             before = _before(learner, tasks) if logs else {}
+            if engine is not None:
+                engine.at_once = step == 0  # a first step to see soon; strategies are looked at in the second
             taken = outer_step(learner, tasks, optimizer, training)
             step += 1
             if taken.moved:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastadapt.data.download import cache_folder
+from fastadapt.cache import cache_folder
 from fastadapt.data.files import as_word, complain, shown
 from fastadapt.data.images.decode import decode_blocks
 from fastadapt.data.images.decoded import read_decoded, room_for, write_decoded

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastadapt.data.download import cache_folder
+from fastadapt.cache import cache_folder
 from fastadapt.data.files import complain, shown
 from fastadapt.data.images.classes import ClassImages
 from fastadapt.data.images.decode import decode_blocks

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastadapt.data.download import cache_folder, data_folders, download, write_atomically
+from fastadapt.cache import cache_folder
+from fastadapt.data.download import data_folders, download, write_atomically
 from fastadapt.data.images.classes import ClassImages, Rotation
 from fastadapt.data.images.omniglot_splits import (
     BACKGROUND,

@@ -1,0 +1,52 @@
+"""Verdicts on strategies, kept on disk: what was compared with the loop once need not be compared by each process.
+
+A verdict stands under a digest of the operations that both have run (`fastadapt.engine.census`), of torch's version and
+of the device, so that another module, another line in its code, or another shape has no verdict yet.
+"""
+
+import hashlib
+import json
+import logging
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from fastadapt.atomic import write_text
+from fastadapt.cache import cache_folder
+
+logger = logging.getLogger(__name__)
+
+
+def name_of(*facts: str) -> str:
+    """Return the name under which a verdict on these facts stands."""
+    words = "\n".join((torch.__version__, *facts))
+    return hashlib.sha256(words.encode()).hexdigest()[:40]
+
+
+def known(name: str) -> tuple[float, float] | None:
+    """Return the difference that was found and the allowed one, or None if there is no verdict that can be read."""
+    place = _place(name)
+    if place is None:
+        return None
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        found = json.loads(place.read_text(encoding="utf-8"))
+        return float(found["difference"]), float(found["allowed"])
+    return None
+
+
+def keep(name: str, difference: float, allowed: float) -> None:
+    """Write a verdict; on a machine where that isn't possible every process finds its own."""
+    place = _place(name)
+    if place is None:
+        return
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_text(place, json.dumps({"difference": difference, "allowed": allowed}) + "\n")
+    except OSError as error:
+        logger.debug("a verdict could not be kept: %s", error)
+
+
+def _place(name: str) -> Path | None:
+    folder = cache_folder()
+    return None if folder is None else folder / "verdicts" / f"{name}.json"
