@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 FOREIGN := .venv-foreign
 FOREIGN_READY := $(FOREIGN)/.ready
 
-.PHONY: demo test test-slow test-browser test-foreign lint format speed results clean
+.PHONY: demo test test-long test-slow test-browser test-foreign lint format speed results clean
 
 demo: $(READY)        ## meta-train on sinusoids, print the table, draw the figures (under 3 minutes)
 	$(BIN)/python examples/sinusoid.py --out runs/demo
@@ -14,11 +14,14 @@ demo: $(READY)        ## meta-train on sinusoids, print the table, draw the figu
 test: $(READY)        ## the default suite, with the doctests
 	$(BIN)/python -m pytest -q -n 2
 
+test-long: $(READY)   ## what the default suite leaves to .ci/run: whole commands, trainings, other processes
+	$(BIN)/python -m pytest -q -n 2 -m "long and not slow"
+
 test-slow: $(READY)   ## what takes long: 50 kills, long trainings
 	$(BIN)/python -m pytest -q -m slow
 
 test-browser: $(READY) ## the whole page in Chromium, if it is installed
-	$(BIN)/python -m pytest -q -n 2 tests/serve/web -m "slow or not slow"
+	$(BIN)/python -m pytest -q -n 2 tests/serve/web -m "long or slow or not slow"
 
 test-foreign: $(FOREIGN_READY) ## modules and loaders of other libraries, in an environment of their own
 	OMP_NUM_THREADS=1 $(FOREIGN)/bin/python -m pytest -q -n 2 -m foreign tests/foreign

@@ -17,6 +17,7 @@ def results(tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
 @pytest.mark.parametrize("method", METHODS)
 def test_two_processes_with_four_tasks_each_equal_one_with_eight(results, method):

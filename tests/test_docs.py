@@ -65,11 +65,13 @@ def empty_folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", [p for p in PAGES[1:] if blocks(p, "python")], ids=lambda page: page.name)
 def test_python_in_the_page_runs(page, empty_folder):
     run_page(page)
 
 
+@pytest.mark.long
 def test_the_first_program_of_the_readme_is_short_and_learns(empty_folder):
     _, code, wanted = blocks(ROOT / "README.md", "python")[0]
     assert wanted
@@ -100,6 +102,7 @@ def test_the_documented_change_to_maml_is_one_line_of_one_file(empty_folder, mon
     assert torch.equal(grads[0], grads[1]) and not torch.allclose(grads[0], grads[2])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["regression", pytest.param("ragged", marks=pytest.mark.slow)])
 def test_the_documented_learner_passes_the_conformance_suite(kind, empty_folder, double):
     torch.set_default_dtype(torch.float32)
@@ -180,6 +183,7 @@ def test_torch_is_pinned_wherever_a_clone_is_installed(page):
         assert "-e ." not in line.replace('"', "") or "torch==2.13.0" in line
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["own_function", "own_loop"])
 def test_an_example_runs(name, tmp_path):
     script = ROOT / "examples" / f"{name}.py"

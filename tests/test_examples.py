@@ -10,11 +10,13 @@ FOLDER = Path(__file__).parents[1] / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.py"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_short(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 60
 
 
+@pytest.mark.long
 def test_the_sinusoid_example_runs_and_goes_on(tmp_path):
     command = [
         sys.executable,
@@ -42,6 +44,7 @@ def test_the_sinusoid_example_runs_and_goes_on(tmp_path):
     assert shown in again.stdout and "going on from step 20" in again.stderr
 
 
+@pytest.mark.long
 def test_the_example_with_own_images_runs_and_goes_on(tmp_path):
     words = [str(FOLDER / "own_images.py"), "--steps", "4", "--tasks", "6", "--out", str(tmp_path / "shapes")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "FASTADAPT_CACHE": str(tmp_path / "cache")}
@@ -58,6 +61,7 @@ def test_the_example_with_own_images_runs_and_goes_on(tmp_path):
     assert again.returncode == 0 and "going on from step 4" in again.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name, said", [("own_series", "protocol machines-v1"), ("own_text", "protocol readers-v1")])
 def test_the_examples_of_series_and_text_run(name, said, tmp_path):
     tasks = ["--tasks", "10"] if name == "own_series" else []
@@ -67,6 +71,7 @@ def test_the_examples_of_series_and_text_run(name, said, tmp_path):
     assert said in done.stdout and "95 % CI" in done.stdout
 
 
+@pytest.mark.long
 def test_the_table_example_runs(tmp_path):
     command = [
         sys.executable,

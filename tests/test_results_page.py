@@ -27,6 +27,7 @@ def test_the_page_is_what_the_result_files_say(monkeypatch) -> None:
     assert found == report.page(report.results()), "run python benchmarks/published/report.py"
 
 
+@pytest.mark.long
 def test_every_figure_is_drawn_from_the_files(monkeypatch, tmp_path) -> None:
     pytest.importorskip("matplotlib")
     report = load("report", monkeypatch)

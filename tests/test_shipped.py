@@ -90,6 +90,7 @@ def test_what_is_said_of_them_is_what_was_measured():
     assert [(row["ways"], row["alone"]) for row in served.results][:2] == [(3, True), (5, True)]
 
 
+@pytest.mark.long
 def test_the_accuracy_can_be_measured_again():
     if not os.environ.get("FASTADAPT_DATA"):
         pytest.skip("needs the real Omniglot: set FASTADAPT_DATA to the folder that has it")
@@ -104,6 +105,7 @@ def test_the_accuracy_can_be_measured_again():
     assert abs(float(result.mean[5]) - told["mean"][column_of(told, 5)]) < 0.04
 
 
+@pytest.mark.long
 def test_they_are_in_the_wheel_by_their_names():
     code = "import fastadapt as fa, torch; print(fa.load_run('drawing').learner.adapt((torch.rand(10, 1, 28, 28), "
     code += "torch.arange(10)))(torch.rand(2, 1, 28, 28)).shape)"

@@ -208,6 +208,7 @@ def assert_it_learns(learner, batch, steps):
 LONG = ("resnet12", "conv4_max_same", "conv4_stride")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in LONG else []) for n in ZOO])
 def test_it_meta_trains_in_float32_and_says_once_why_it_takes_the_loop(name, told):
     build, shape, falls_back = ZOO[name]
@@ -313,6 +314,7 @@ def test_an_error_of_the_users_own_code_comes_through_unchanged():
             MAML(Broken(), CrossEntropy(), route=route)(tasks((3,), dtype=torch.float32))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("norm", ["support", "support+query", "running", "per_step"])
 @pytest.mark.parametrize("route", ["vmap", "loop"])

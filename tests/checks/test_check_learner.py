@@ -18,6 +18,7 @@ def net():
     return nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", LEARNERS)
 def test_every_method_of_ours_passes(name):
     kind = KINDS["classification"]

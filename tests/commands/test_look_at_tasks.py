@@ -48,6 +48,7 @@ def here(trained, tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
+@pytest.mark.long
 def test_every_task_of_images_can_be_looked_at(here, capsys):
     words = ["evaluate", "runs/maml-photos-3w1s", "--tasks", "15", "--out", "result.json", "--json", "--after", "0"]
     assert main(words) == 0

@@ -52,6 +52,7 @@ def test_a_run_leaves_everything_that_is_promised(here: Path, capsys: pytest.Cap
     assert "runs/maml-sinusoid" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_a_finished_run_is_not_trained_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["train", "pretrain-sinusoid", *SMALL])
     weights = (here / "runs/pretrain-sinusoid/model/learner.safetensors").read_bytes()
@@ -87,6 +88,7 @@ def test_a_setting_outside_its_range_is_refused_by_the_parser(here: Path, capsys
     assert not (here / "runs").exists()
 
 
+@pytest.mark.long
 def test_a_run_with_other_settings_is_never_overwritten(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["train", "maml-sinusoid", *SMALL])
     before = (here / "runs/maml-sinusoid/config.json").read_text()
@@ -150,6 +152,7 @@ def test_help_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
 
 
+@pytest.mark.long
 def test_a_protocol_keeps_its_name_only_while_its_rules_are_kept(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,6 +161,7 @@ def test_a_protocol_keeps_its_name_only_while_its_rules_are_kept(
     assert protocol["name"] == "custom (sinusoid-k10-v1 with protocol.tasks, protocol.steps, data.shots changed)"
 
 
+@pytest.mark.long
 def test_a_refused_setting_does_not_stand_in_the_way_of_the_right_one(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

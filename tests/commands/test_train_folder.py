@@ -78,6 +78,7 @@ def test_from_folders_to_answers(here: Path, capsys: pytest.CaptureFixture[str])
     assert set(answer["probabilities"]) == {"sign0", "sign1", "sign2"}
 
 
+@pytest.mark.long
 def test_the_same_command_goes_on_and_new_classes_do_not_move_the_old(
     here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -47,6 +47,7 @@ def divided(root: Path) -> Path:
     return root
 
 
+@pytest.mark.long
 def test_folders_of_parts_are_the_split_from_training_to_evaluation(
     here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -159,6 +160,7 @@ def test_a_run_that_began_without_a_look_at_its_folders_is_still_loaded(here: Pa
     assert images.class_names == paths and before.source("test", images).class_names == paths[7:]
 
 
+@pytest.mark.long
 def test_blank_images_are_told_before_the_training_also_from_the_decoded_copy(
     here: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

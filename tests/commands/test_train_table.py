@@ -25,6 +25,7 @@ def train(path, *words, target="y"):
     return main(["train", "--data", str(path), "--task-column", "group", "--target", target, *FAST, *words])
 
 
+@pytest.mark.long
 def test_from_a_table_to_answers(here, capsys):
     path = regression(here / "t.csv")
     assert train(path, "--baselines", "quick", "--shots", "3", "5") == 0
@@ -102,6 +103,7 @@ def test_labels_and_reptile(here, capsys):
     assert all(row["label"] == max(row["probabilities"], key=row["probabilities"].get) for row in rows)
 
 
+@pytest.mark.long
 def test_the_same_command_goes_on_and_another_table_is_another_run(here, capsys):
     path = regression(here / "t.csv")
     assert train(path, "--baselines", "none") == 0
@@ -115,6 +117,7 @@ def test_the_same_command_goes_on_and_another_table_is_another_run(here, capsys)
     assert "holds a run with other settings" in err and len(err) < 700
 
 
+@pytest.mark.long
 def test_the_inner_loop_of_training_and_streams_work_with_a_loaded_run(here):
     path = regression(here / "t.csv")
     train(path, "--baselines", "none")
@@ -151,6 +154,7 @@ def test_a_table_without_its_columns_or_file(here, capsys):
     assert "there is no such file" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_what_was_left_out_is_said(here, capsys):
     path = regression(here / "t.csv")
     rows = read_rows(path)
@@ -162,6 +166,7 @@ def test_what_was_left_out_is_said(here, capsys):
     assert "note: column constant is left out: every value is the same" in said
 
 
+@pytest.mark.long
 def test_without_scikit_learn_the_comparison_is_made_without_boosting(here, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)

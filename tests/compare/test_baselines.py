@@ -119,6 +119,7 @@ def test_labels_are_scored_by_class(tmp_path):
             assert accuracy > 0.6
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["maml", "reptile"])
 def test_no_learner_beats_the_oracle_of_linear_tasks(tmp_path, method):
     # w ~ N(w0, tau^2 I), y = w'x + sigma e: ridge towards w0 with sigma^2 / tau^2 is the best there is

@@ -14,14 +14,18 @@ from fastadapt.errors import ConfigError
 pytestmark = pytest.mark.usefixtures("double")
 
 
-def on_demand(name, kind):
-    """Whether a method is checked on this kind of task with the slow tests: all are on classes, MAML on all kinds."""
-    quick = ("classification",) if LEARNERS[name].setting or name == "imaml" else ("classification", "ragged")
-    return name != "maml" and kind not in quick
+def when(name, kind):
+    """Return the marks of a method on a kind of task: all run by default on classes, MAML on all kinds."""
+    if name == "maml":
+        return []
+    twin = LEARNERS[name].setting or name == "imaml"  # a setting of a method that runs, or long itself
+    if kind == "classification":
+        return [pytest.mark.long] if twin else []
+    return [pytest.mark.slow if twin or kind != "ragged" else pytest.mark.long]
 
 
 CASES = [
-    pytest.param((name, kind), id=f"{name}-{kind}", marks=[pytest.mark.slow] if on_demand(name, kind) else [])
+    pytest.param((name, kind), id=f"{name}-{kind}", marks=when(name, kind))
     for name, entry in LEARNERS.items()
     for kind in entry.kinds or KINDS
 ]

@@ -293,6 +293,7 @@ def test_the_import_leaves_the_image_library_alone():
 # ---- the real data
 
 
+@pytest.mark.long
 def test_real_counts(real):
     assert real.images.shape == (32460, 28, 28)
     assert real.class_names == omniglot_classes()

@@ -107,6 +107,7 @@ def test_shapes_without_end_are_not_compiled_without_end(told):
     assert sum(plan.compile == "trace" for plan in learner.engine.plans.values()) == 16
 
 
+@pytest.mark.long
 def test_the_result_does_not_depend_on_the_threads():
     build, shape = NETS["conv4"]
     model, batch = build(), classification(5, shape)
@@ -161,6 +162,7 @@ def test_what_draws_random_numbers_is_not_compiled(told):
     assert any("random" in line for line in told())
 
 
+@pytest.mark.long
 def test_without_a_compiler_the_steps_are_replayed(tmp_path):
     program = """
 import logging, torch

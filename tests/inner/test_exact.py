@@ -166,6 +166,7 @@ def peak(learner, batch):
     return memory.peak
 
 
+@pytest.mark.long
 @routes
 def test_memory_does_not_grow_with_the_steps_but_for_their_parameters(route):
     # activations outweigh the parameters, as they do in real networks

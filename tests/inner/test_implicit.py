@@ -42,6 +42,7 @@ def flat(tensors):
     return torch.cat([t.flatten() for t in tensors])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "adapt, route",
     [("all", "loop"), ("head", "loop"), ("head", "vmap"), pytest.param("all", "vmap", marks=pytest.mark.slow)],

@@ -1,6 +1,7 @@
 """Reinforcement learning through the same seam: a task's support and query are ways to collect trajectories."""
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 from torch.distributions import Normal
@@ -73,6 +74,7 @@ def returns(learner):
     return learner.trace(draw(Navigation(), seed=1, split="test", indices=range(30))).metrics["return"].mean(0)
 
 
+@pytest.mark.long
 def test_one_policy_gradient_step_finds_the_goal_after_meta_training():
     learner = MAML(Policy(), PolicyGradient(), rule=SGD(0.5), steps=1)
     before = returns(learner)

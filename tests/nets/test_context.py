@@ -134,6 +134,7 @@ def test_meta_gradient_equals_plain_autograd_and_reaches_every_weight(name, firs
     assert got[first][:, -size:].abs().max() > 0  # the weights that meet z, although it begins at zero
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("double")
 @both_routes
 @pytest.mark.parametrize("name", CASES)

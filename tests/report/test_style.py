@@ -17,11 +17,13 @@ def test_without_matplotlib_the_error_names_the_command(monkeypatch, tmp_path, d
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_importing_the_report_imports_no_matplotlib():
     code = "import sys, fastadapt.report; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.long
 def test_drawing_leaves_matplotlib_as_it_was(tmp_path):
     code = (
         "import sys, matplotlib; before = dict(dict.items(matplotlib.rcParams))\n"

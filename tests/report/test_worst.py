@@ -44,6 +44,7 @@ KINDS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", KINDS)
 def test_tasks_of_images_are_drawn(tmp_path, name):
     source, ways, channels, count = KINDS[name]
@@ -53,6 +54,7 @@ def test_tasks_of_images_are_drawn(tmp_path, name):
     assert height > 100 * min(count, 10)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["one-hot", "not finite", "no origin"])
 def test_other_forms_of_tasks_are_drawn(tmp_path, form):
     source, judged = images(), learner(3)

@@ -106,6 +106,7 @@ def test_the_report_of_a_sinusoid_run(tmp_path):
     assert not [path for path in (tmp_path / "report").iterdir() if path.suffix == ".tmp"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("told", [False, True])
 def test_the_report_of_a_run_without_steps_or_records(tmp_path, told):
     run = _run(data=SinusoidData(oracle=told), method=PretrainMethod(test_steps=0))

@@ -94,6 +94,7 @@ def test_a_plain_network_answers_as_the_predictor(client, tmp_path, name, method
     torch.testing.assert_close(found, expected.float(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["drawing", pytest.param("waves", marks=pytest.mark.slow)])
 def test_the_snippet_runs_and_says_the_same(client, tmp_path, name):
     task, expected = adapted(client, name)

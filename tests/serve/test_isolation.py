@@ -59,6 +59,7 @@ def session(client, asked, times):
     return found, let_in(client, f"/api/tasks/{task}/predict", queries).json()["probabilities"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("users", "times", "queue"),
     [(6, 2, 64), pytest.param(50, 20, 30, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])],
@@ -81,6 +82,7 @@ def test_users_at_once_get_what_each_would_get_alone(users, times, queue):
         assert often_asked == once_asked
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("norm", ["support", "transductive", "running"])
 def test_an_answer_does_not_depend_on_what_else_is_asked(norm):
     queries = [coded(name, shift=2) for name in SHAPES]
@@ -275,6 +277,7 @@ def test_held_out_samples_get_what_is_left_of_half_the_time(monkeypatch):
         assert len(steps) == 3 and last["done"] and last["held_out"] is None
 
 
+@pytest.mark.long
 def test_the_health_check_answers_while_everybody_adapts():
     limits = Limits(workers=2, seconds=300)
     with listening(create_app([drawing(), waves()], limits=limits)) as address:

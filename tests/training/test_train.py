@@ -233,6 +233,7 @@ def newest(folder: Path) -> int:
     return max((int(name.removeprefix("step-")) for name in names), default=0)
 
 
+@pytest.mark.long
 def test_killed_with_nine_and_resumed_it_has_the_weights_of_an_uninterrupted_run(tmp_path: Path) -> None:
     killed_and_resumed(tmp_path, steps=100, kills=2, seed=0)
 
@@ -243,6 +244,7 @@ def test_fifty_kills(tmp_path: Path) -> None:
     killed_and_resumed(tmp_path, steps=1500, kills=50, seed=1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_checkpoints_and_leaves_at_once(tmp_path: Path, number: int) -> None:
     process = life(tmp_path, 10**4)  # of more steps, programs would be compiled
