@@ -16,6 +16,7 @@ References:
     (arXiv:1810.09502); Bronskill et al. 2020 (arXiv:2003.03284) on transductive normalisation.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
@@ -259,6 +260,12 @@ class NormPlan:
         self.running = running
         self.slots = slots
         self.layered = layered
+
+    def of(self, running: dict[str, Tensor]) -> "NormPlan":
+        """Return the same plan with the running moments of the state that a computation is given."""
+        plan = copy.copy(self)
+        plan.running = {name: running[name] for name in self.running}
+        return plan
 
     def buffers(self, buffers: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """Return `buffers` with the running moments that belong to inner step `step`."""
