@@ -76,11 +76,7 @@ LEARNERS = {
 }
 
 
-LONG = ("adam", "long", "learned rate", "per step")
-CASES = [pytest.param(name, marks=pytest.mark.slow if name in LONG else []) for name in LEARNERS]
-
-
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", LEARNERS)
 def test_replays_have_the_numbers_of_the_eager_call(name):
     net = mlp()
     learners = both(LEARNERS[name], net)
@@ -103,7 +99,7 @@ def test_replays_have_the_numbers_of_the_eager_call(name):
     assert learners[1].engine.log == ["warm", "warm", "record", "replay", "replay", "replay"]
 
 
-@pytest.mark.parametrize("name", [c for c in CASES if c.values[0] in ("running", "per step")])
+@pytest.mark.parametrize("name", ["maml", "running", "per step"])
 def test_a_trace_is_recorded_and_follows_weights_and_moments(name):
     net = mlp()
     eager, graphs = both(LEARNERS[name], net)

@@ -196,15 +196,15 @@ class _Graph:
         mine = [*self.inputs, *(self.state[i] for i in copied)]
         given = [*inputs, *(held[i] for i in copied)]
         with torch.no_grad():
-            _copy(mine, given)
+            copy_all(mine, given)
             self.replay()
             results = [torch.empty_like(leaf) if isinstance(leaf, Tensor) else leaf for leaf in self.outputs]
-            _copy(results, self.outputs)
+            copy_all(results, self.outputs)
         return pytree.tree_unflatten(results, self.form)
 
 
-def _copy(to: list[Any], given: list[Any]) -> None:
-    """Copy tensors into others, those of one type by one launch."""
+def copy_all(to: list[Any], given: list[Any]) -> None:
+    """Copy every tensor of a list into that of another, those of one type by one launch; the rest is left out."""
     kinds: dict[Any, tuple[list[Tensor], list[Tensor]]] = {}
     for mine, leaf in zip(to, given, strict=True):
         if isinstance(leaf, Tensor) and leaf.numel():

@@ -15,7 +15,7 @@ from torch import Tensor
 from fastadapt.layers.bound import first_line
 
 
-class Uncapturable(Exception):
+class Uncapturable(Exception):  # noqa: N818  a reason to run otherwise, which no user meets
     """A computation can't be recorded; the message says why, as the end of a sentence that begins with "because"."""
 
 
