@@ -28,6 +28,7 @@ from fastadapt.errors import CheckpointError, ConfigError
 from fastadapt.evaluation import Evaluation, Protocol, measure, summarise, with_headline
 from fastadapt.learner import Learner
 from fastadapt.tasks import SampleFunction, Tasks, TaskSource, draw_batch
+from fastadapt.training.ahead import Ahead
 from fastadapt.training.blame import divergence, skipped
 from fastadapt.training.captured import captured_where_it_can_be, set_rate
 from fastadapt.training.captured import load as load_state
@@ -155,6 +156,15 @@ def meta_train(
         save(result.score)
         judged = step
 
+    def numbers_of(step: int) -> range:
+        return range(step * training.meta_batch, (step + 1) * training.meta_batch)
+
+    def draw(step: int) -> list[Tasks]:
+        torch.manual_seed(_step_seed(training.seed, step))  # dropout and minibatches depend on the step alone
+        return draw_batch(source, seed=training.seed, split="train", indices=numbers_of(step))
+
+    ahead = Ahead(draw, device)
+
     def judge(log: RunLog, number: int, taken: Stepped, tasks: list[Tasks], numbers: range) -> None:
         """Count a step that was not finite, and stop after many in a row."""
         if taken.moved:
@@ -181,11 +191,10 @@ def meta_train(
         if start:
             log.say(f"going on from step {start}")
         while step < training.steps:
-            torch.manual_seed(_step_seed(training.seed, step))  # dropout and minibatches depend on the step alone
-            numbers = range(step * training.meta_batch, (step + 1) * training.meta_batch)
-            drawn = draw_batch(source, seed=training.seed, split="train", indices=numbers)
-            tasks = [group.to(device) for group in drawn]
-            if not step:
+            numbers = numbers_of(step)
+            drawn = [] if step else draw(step)  # the first are looked at
+            tasks = [group.to(device) for group in drawn] or ahead.take(step)
+            if drawn:
                 beside = validation if training.validate_every else None
                 for note in first_look(source, drawn, numbers, training.seed, learner, beside):
                     logger.warning("a note on the tasks: %s", note)
@@ -197,6 +206,8 @@ def meta_train(
             before = _before(learner, tasks) if logs else {}
             taken = take(learner, tasks, optimizer, training)
             step += 1
+            if step < training.steps:
+                ahead.prepare(step)
             unjudged.append((step, taken, tasks, numbers))
             # a GPU is asked about a step when the next one is under way, where nothing depends on the answer before
             while len(unjudged) > (isinstance(taken.moved, Late) and not (logs or due(step) or in_a_row)):
