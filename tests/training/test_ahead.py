@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from fastadapt import MAML, MLP, SGD, Sinusoid, Tasks, Training, meta_train
+from fastadapt import MAML, MLP, SGD, CrossEntropy, Sinusoid, Tasks, Training, meta_train
 from fastadapt.errors import TaskError
 from fastadapt.training import train
-from fastadapt.training.ahead import Ahead
+from fastadapt.training.ahead import Ahead, labels_fit
 
 
 class Beside:
@@ -88,9 +88,9 @@ def trained(monkeypatch, beside, steps=6, folder=None):
     learner = MAML(net, rule=SGD(0.01), route="loop")
     sides = []
 
-    def ahead(draw, device):
+    def ahead(draw, device, look):
         sides.append(Beside() if beside else None)
-        return Ahead(draw, device, sides[-1])
+        return Ahead(draw, device, sides[-1], look)
 
     monkeypatch.setattr(train, "Ahead", ahead)
     settings = Training(steps=steps, meta_batch=2, checkpoint_every=2)
@@ -106,3 +106,24 @@ def test_a_training_that_draws_ahead_is_the_same_and_so_is_one_that_goes_on(monk
     trained(monkeypatch, True, steps=3, folder=tmp_path)
     went_on, _ = trained(monkeypatch, True, folder=tmp_path)
     assert all(torch.equal(v, went_on[name]) for name, v in want.items())
+
+
+def test_labels_are_looked_at_once_and_ahead(monkeypatch):
+    looks = []
+
+    class Counted(CrossEntropy):
+        def fault(self, shape, y):
+            looks.append(y)
+            return super().fault(shape, y)
+
+    learner = MAML(MLP(1, (4,), 2), Counted(), rule=SGD(0.1), route="loop")
+    pair = torch.randn(2, 4, 1), (torch.arange(4) % 2).repeat(2, 1)
+    learner([Tasks(pair, pair)])  # the network's answer is known from here on
+    fresh = [Tasks((pair[0], pair[1].clone()), (pair[0], pair[1].clone()))]
+    labels_fit(learner)(fresh)
+    before = len(looks)
+    learner(fresh)
+    assert len(looks) == before
+    fresh[0].query[1][1, 2] = 7  # changed in place: looked at again
+    with pytest.raises(TaskError, match="task 1 of the meta-batch, query row 2: the label 7"):
+        learner(fresh)

@@ -14,10 +14,23 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from fastadapt.learner import Learner
+from fastadapt.methods.fitting import check_labels
+from fastadapt.methods.gradient import GradientLearner
 from fastadapt.tasks import Tasks
 
 Draw = Callable[[int], list[Tasks]]
 """`draw(step)`, the meta-batch of a step; it seeds torch by the step first."""
+
+
+def labels_fit(learner: Learner) -> Callable[[list[Tasks]], None]:
+    """Return what looks at the labels of tasks as the learner will, which then has no need to wait for the device."""
+
+    def look(tasks: list[Tasks]) -> None:
+        if isinstance(learner, GradientLearner) and "train" not in learner.unchecked:
+            check_labels(learner, tasks, judged=False)
+
+    return look
 
 
 class Side(Protocol):
@@ -77,6 +90,7 @@ class Ahead:
         draw: draws the meta-batch of a step.
         device: where the tasks are used.
         side: what works beside the device's main work; None is a stream of a GPU, and nothing on a CPU.
+        look: looks at the tasks that were drawn ahead, there where it keeps nobody waiting.
 
     Example:
         >>> ahead = Ahead(lambda step: [], torch.device("cpu"))
@@ -85,8 +99,15 @@ class Ahead:
         []
     """
 
-    def __init__(self, draw: Draw, device: torch.device, side: Side | None = None) -> None:
+    def __init__(
+        self,
+        draw: Draw,
+        device: torch.device,
+        side: Side | None = None,
+        look: Callable[[list[Tasks]], None] = lambda tasks: None,
+    ) -> None:
         self.draw = draw
+        self.look = look
         self.device = device
         self.side = Stream(device) if side is None and device.type == "cuda" else side
         self._prepared: _Prepared | None = None
@@ -101,6 +122,7 @@ class Ahead:
         with torch.random.fork_rng(devices=devices), self.side.beside():
             try:
                 tasks = self._delivered(step)
+                self.look(tasks)
             except Exception as error:
                 tasks = error
             states = {None: torch.get_rng_state(), **{d: torch.cuda.get_rng_state(d) for d in devices}}

@@ -28,7 +28,7 @@ from fastadapt.errors import CheckpointError, ConfigError
 from fastadapt.evaluation import Evaluation, Protocol, measure, summarise, with_headline
 from fastadapt.learner import Learner
 from fastadapt.tasks import SampleFunction, Tasks, TaskSource, draw_batch
-from fastadapt.training.ahead import Ahead
+from fastadapt.training.ahead import Ahead, labels_fit
 from fastadapt.training.blame import divergence, skipped
 from fastadapt.training.captured import captured_where_it_can_be, set_rate
 from fastadapt.training.captured import load as load_state
@@ -163,7 +163,7 @@ def meta_train(
         torch.manual_seed(_step_seed(training.seed, step))  # dropout and minibatches depend on the step alone
         return draw_batch(source, seed=training.seed, split="train", indices=numbers_of(step))
 
-    ahead = Ahead(draw, device)
+    ahead = Ahead(draw, device, look=labels_fit(learner))
 
     def judge(log: RunLog, number: int, taken: Stepped, tasks: list[Tasks], numbers: range) -> None:
         """Count a step that was not finite, and stop after many in a row."""
