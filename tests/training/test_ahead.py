@@ -125,5 +125,5 @@ def test_labels_are_looked_at_once_and_ahead(monkeypatch):
     learner(fresh)
     assert len(looks) == before
     fresh[0].query[1][1, 2] = 7  # changed in place: looked at again
-    with pytest.raises(TaskError, match="task 1 of the meta-batch, query row 2: the label 7"):
+    with pytest.raises(TaskError, match="task 1 of the meta-batch, query row 2: the label is 7"):
         learner(fresh)

@@ -12,6 +12,7 @@ from fastadapt.engine.threads import run_on_threads
 from fastadapt.inner.calculus import Autograd, Captured, Functional
 from fastadapt.inner.runner import Inline, Runner
 from fastadapt.layers.kernels import on_kernels_that_differentiate
+from fastadapt.layers.patches import kept
 from fastadapt.layers.tracing import written_for
 from fastadapt.leaves import map_tensors, task_axes
 from fastadapt.tasks import Tasks
@@ -71,7 +72,8 @@ def vmapped(f: TaskFunction, state: Any, tasks: Tasks, extra: Any, segment: int 
         return f(state, support, query, rest, Inline(Functional(), segment))
 
     axes = (task_axes(tasks.support), task_axes(tasks.query), 0)
-    averaged, stacked = vmap(one, in_dims=axes, randomness="different")(tasks.support, tasks.query, extra)
+    with kept((tasks.support, tasks.query)):
+        averaged, stacked = vmap(one, in_dims=axes, randomness="different")(tasks.support, tasks.query, extra)
     return pytree.tree_map(lambda leaf: leaf.mean(0), averaged), stacked
 
 
