@@ -8,7 +8,7 @@ from torch.func import grad, vmap
 from fastadapt import MAML, SGD, Conv4, CrossEntropy, Tasks
 from fastadapt.layers import convolution, forms, patches
 from fastadapt.layers.convolution import conv2d
-from fastadapt.layers.forms import Shape, forced, form
+from fastadapt.layers.forms import Shape, as_on, forced, form
 from reference import difference, grads_of
 
 GEOMETRIES = [
@@ -57,6 +57,7 @@ def test_value_first_and_second_derivatives_are_those_of_the_library(geometry, s
 
 @pytest.mark.usefixtures("double")
 def test_a_meta_gradient_is_that_of_plain_autograd_and_data_are_cut_once(monkeypatch):
+    """And so it is with normalisations in the form for a GPU, whose meta-gradient to scale and shift is checked too."""
     net = Conv4(1, 3, 2, size=16, down="stride", pooled="flatten", affine="both")
     learner = MAML(net, CrossEntropy(), rule=SGD(0.3), steps=3, route="vmap")
     pair = torch.randn(3, 4, 1, 16, 16), (torch.arange(4) % 2).repeat(3, 1)
@@ -67,7 +68,7 @@ def test_a_meta_gradient_is_that_of_plain_autograd_and_data_are_cut_once(monkeyp
     cut, plain = [], patches._cut
     monkeypatch.setattr(patches, "_cut", lambda x, *rest: cut.append(tuple(x.shape)) or plain(x, *rest))
     net.zero_grad()
-    with forced("patches"):
+    with as_on("cuda"):
         learner(batch).loss.backward()
     assert difference(grads_of(net), want) < 1e-12
     data = [shape for shape in cut if shape[2] == 1]
@@ -97,6 +98,8 @@ def test_the_form_follows_device_and_shape_and_a_cpu_calls_the_library():
     small = Shape("cuda", tasks=32, patch=576, places=980, filters=64, size=4)
     assert form(small) == "patches"
     assert form(small._replace(device="cpu")) == "one by one"
+    with as_on("cuda"):
+        assert form(small._replace(device="cpu")) == "patches"
     assert form(small._replace(places=75 * 42 * 42, patch=288, filters=32, tasks=4)) == "one by one"  # fills a GPU
     assert form(small._replace(tasks=4000)) == "one by one"  # 9 GB of patches
     assert {found for *_, found in forms.TABLE} == {"one by one", "patches"}

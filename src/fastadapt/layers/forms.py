@@ -1,4 +1,7 @@
-"""In which form a convolution with filters of each task is computed: a table by device and shape, and no clock.
+"""In which form things are computed inside a vmap over tasks: tables by device and shape, and no clock.
+
+A normalisation by the batch's own moments takes few kernels on a GPU, and sums sample by sample on a CPU, where one
+sample stays in the cache (`few_kernels`). Convolutions with filters of each task have two forms:
 
 * "one by one" calls the library's kernel once for each task: near its peak on a CPU, and on large maps anywhere.
 * "patches" cuts the maps into patches and multiplies matrices, of all tasks by one call: see
@@ -14,6 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Literal, NamedTuple
+
+from torch import Tensor
 
 Form = Literal["one by one", "patches"]
 
@@ -62,6 +67,7 @@ TABLE: tuple[tuple[str, Callable[[Shape], bool], Form], ...] = (
 """What it is, whether it is that, the form: the first row that fits."""
 
 _forced: ContextVar[Form | None] = ContextVar("form", default=None)
+_device: ContextVar[str | None] = ContextVar("device", default=None)
 
 
 def form(shape: Shape) -> Form:
@@ -73,7 +79,13 @@ def form(shape: Shape) -> Form:
         >>> form(Shape("cpu", tasks=32, patch=576, places=980, filters=64, size=4))
         'one by one'
     """
+    shape = shape._replace(device=_device.get() or shape.device)
     return _forced.get() or next(found for _, fits, found in TABLE if fits(shape))
+
+
+def few_kernels(x: Tensor) -> bool:
+    """Return whether few kernels matter more than what stays in a cache: on a GPU."""
+    return (_device.get() or x.device.type) == "cuda"
 
 
 @contextmanager
@@ -84,3 +96,13 @@ def forced(form: Form) -> Iterator[None]:
         yield
     finally:
         _forced.reset(token)
+
+
+@contextmanager
+def as_on(device: str) -> Iterator[None]:
+    """Take the forms of another type of device, to compare them on this one."""
+    token = _device.set(device)
+    try:
+        yield
+    finally:
+        _device.reset(token)
