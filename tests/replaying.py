@@ -38,7 +38,7 @@ class Tape(NoWaiting):
     def __init__(self):
         super().__init__()
         self.operations = []
-        self.before = []
+        self.before = {}
         self.own = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -47,8 +47,9 @@ class Tape(NoWaiting):
         for argument, value in (*zip(func._schema.arguments, args, strict=False), *self._named(func, kwargs)):
             if argument.alias_info is not None and argument.alias_info.is_write:
                 written += tensors(value)
-        known = self.own | {place(tensor) for tensor, _ in self.before}
-        self.before += [(tensor, tensor.clone()) for tensor in written if place(tensor) not in known]
+        for tensor in written:  # whole storages: what is written to may be a part of one
+            if place(tensor) not in self.own and place(tensor) not in self.before:
+                self.before[place(tensor)] = tensor.untyped_storage(), tensor.untyped_storage().clone()
         given = {place(tensor) for tensor in tensors((args, kwargs))}
         result = super().__torch_dispatch__(func, types, args, kwargs)
         fresh = [(i, leaf) for i, leaf in enumerate(tensors(result)) if place(leaf) not in given]
@@ -63,8 +64,8 @@ class Tape(NoWaiting):
 
     def undo(self):
         """Let it be as if nothing had been computed."""
-        for tensor, content in reversed(self.before):
-            tensor.copy_(content)
+        for storage, content in self.before.values():
+            storage.copy_(content)
         for *_, fresh in self.operations:
             for _, leaf in fresh:
                 leaf.fill_(13)

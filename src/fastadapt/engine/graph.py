@@ -22,7 +22,7 @@ from torch.utils import _pytree as pytree
 
 from fastadapt.engine.checks import ambient
 from fastadapt.engine.memory import budget
-from fastadapt.engine.recorder import OnCuda, Recorder, Uncapturable
+from fastadapt.engine.recorder import OnCuda, Recorder, Uncapturable, is_recorded
 from fastadapt.engine.routes import TaskFunction, vmapped
 from fastadapt.inner.trajectory import repeats
 from fastadapt.leaves import label
@@ -68,6 +68,8 @@ class Graphs:
         Raises:
             Uncapturable: if it can't be recorded.
         """
+        if is_recorded():
+            return vmapped(f, state, tasks, extra, segment)
         inputs, form = pytree.tree_flatten((tasks.support, tasks.query, extra))
         held, state_form = pytree.tree_flatten(state)
         settings = str(ambient()), torch.are_deterministic_algorithms_enabled()
@@ -87,6 +89,12 @@ class Graphs:
         self.kept[place] = graph  # the most recently used stands last
         return graph(held, inputs)
 
+    def recorder(self, device: torch.device) -> Recorder:
+        """Return what records on a device; whatever it records shares its memory."""
+        if device not in self._recorders:
+            self._recorders[device] = self._make(device)
+        return self._recorders[device]
+
     def _record(
         self,
         f: TaskFunction,
@@ -98,7 +106,7 @@ class Graphs:
         moving: frozenset[int],
     ) -> "_Graph":
         device = _device([*inputs, *held])
-        recorder = self._recorders.get(device) or self._recorders.setdefault(device, self._make(device))
+        recorder = self.recorder(device)
         self._make_room(device, recorder)
         own = [_static(leaf) for leaf in inputs]
         kept = [_static(leaf) if i in moving else leaf for i, leaf in enumerate(held)]

@@ -7,12 +7,30 @@ recorded has to be computed from tensors that stay where they are, and may not a
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from fastadapt.layers.bound import first_line
+
+_recording: ContextVar[bool] = ContextVar("recording", default=False)
+
+
+@contextmanager
+def recording() -> Iterator[None]:
+    """Run what is inside as it stands, without graphs of its own: it is recorded as a part of something larger."""
+    token = _recording.set(True)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
+
+
+def is_recorded() -> bool:
+    """Whether this is part of something that is recorded as a whole."""
+    return _recording.get()
 
 
 class Uncapturable(Exception):  # noqa: N818  a reason to run otherwise, which no user meets

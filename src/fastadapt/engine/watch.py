@@ -27,6 +27,7 @@ class Watch:
         model: the network, for messages.
         asked: whether programs were asked for; a schedule that moves at every step gets none anew either way.
         skipped: what isn't looked into.
+        draws: whether what is made for a state may draw torch's random numbers, as graphs do and programs don't.
     """
 
     refused: str | None = None
@@ -34,8 +35,9 @@ class Watch:
     alone: str | None = None
     """Why each task has to run by itself."""
 
-    def __init__(self, owner: Any, model: nn.Module, asked: bool, skipped: Any) -> None:
+    def __init__(self, owner: Any, model: nn.Module, asked: bool, skipped: Any, draws: bool = False) -> None:
         self.owner = owner
+        self.draws = draws
         self.name = type(model).__name__
         self.patience = PATIENCE if asked else LONG_PATIENCE
         self.skipped = skipped
@@ -68,7 +70,7 @@ class Watch:
         what = after.changed(warm)
         if python_states() != generators:
             self._refuse("it draws from Python's or numpy's random numbers", alone=True)
-        elif moved(drawn, tasks):
+        elif not self.draws and moved(drawn, tasks):
             self._refuse("it draws random numbers (dropout?), and a program would draw others", alone=False)
         elif what is not None:
             self._refuse(f"running it changes Python state: {what}", alone=not _stores(after, warm))

@@ -6,20 +6,24 @@ flag is copied to the host while the next step begins, and is read there: see `L
 your own, or on a CPU) takes `outer_step`, which looks at each step.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fastadapt.engine.graph import copy_all
+from fastadapt.engine.graph import Graphs, copy_all
 from fastadapt.engine.recorder import OnCuda, Recorder, Uncapturable
 from fastadapt.layers.rewrites import tell_once
 from fastadapt.learner import Learner
 from fastadapt.tasks import Tasks
-from fastadapt.training.blame import gradient_norm
 from fastadapt.training.outer_step import Late, OuterStep, Stepped, outer_step
 from fastadapt.training.settings import Training
+from fastadapt.training.update import fixed, updated
+from fastadapt.training.whole_step import WholeStep, detached
+
+logger = logging.getLogger("fastadapt")
 
 HOW = ("fused", "foreach", "capturable")
 """Options of an optimizer that say how it computes: those of the machine, not of the checkpoint."""
@@ -82,7 +86,8 @@ class CapturedStep:
     """Take outer steps as `outer_step` does, without waiting for the device.
 
     The first updates are made of single calls, as these make the optimizer's state; then one is recorded. It is
-    recorded anew when other parameters receive a gradient, or anything lies elsewhere or is set otherwise.
+    recorded anew when other parameters receive a gradient, or anything lies elsewhere or is set otherwise. Once that
+    stands, the step is recorded from the tasks to the weights, where it can be: see `WholeStep`.
 
     Args:
         recorder: makes what records on a device.
@@ -93,13 +98,17 @@ class CapturedStep:
         self._recorder: Recorder | None = None
         self._update: _Update | None = None
         self._facts: Any = None
-        self._refused = False
+        self._refused = self._parted = False
+        self._whole: WholeStep | None = None
 
     def __call__(
         self, learner: Learner, tasks: list[Tasks], optimizer: torch.optim.Optimizer, training: Training
     ) -> Stepped:
         """Take one step."""
         optimizer._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]  # torch warns of step one
+        if self._whole is not None and self._whole.fits(learner, tasks, optimizer, training):
+            outcome, finite, gradient = self._whole(tasks)
+            return Stepped(outcome, Late(_fetched(finite)), gradient)
         buffers = list(learner.buffers())
         before = [torch.empty_like(buffer) for buffer in buffers]
         copy_all(before, buffers)
@@ -108,19 +117,40 @@ class CapturedStep:
         outcome.loss.backward()
         params = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         loss = outcome.loss.detach()
-        facts = _facts(optimizer, params, buffers, loss, training)
+        facts = fixed(optimizer, params, buffers, loss, training)
         if facts != self._facts:
-            self._facts, self._update = facts, None
+            self._facts, self._update, self._whole = facts, None, None
         elif self._update is None and not self._refused:
-            self._update = self._recorded(loss, params, buffers, before, optimizer, training)
+            self._update = self._recorded(learner, loss, params, buffers, before, optimizer, training)
         if self._update is None:
-            finite, gradient = _updated(loss, params, buffers, before, optimizer, training)
+            finite, gradient = updated(loss, params, buffers, before, optimizer, training)
         else:
             finite, gradient = self._update(loss, [p.grad for p in params], before)
-        return Stepped(outcome, Late(_fetched(finite)), gradient)
+            self._join(learner, tasks, optimizer, training, params)
+        # without its graph: what the next step records must not meet what this one has left
+        return Stepped(detached(outcome), Late(_fetched(finite)), gradient)
+
+    def _join(
+        self,
+        learner: Learner,
+        tasks: list[Tasks],
+        optimizer: torch.optim.Optimizer,
+        training: Training,
+        params: list[nn.Parameter],
+    ) -> None:
+        """Record the whole step, once, where it can be."""
+        if self._whole is not None or self._parted:
+            return
+        assert self._recorder is not None
+        try:
+            self._whole = WholeStep(learner, tasks, optimizer, training, params, self._recorder)
+        except Uncapturable as error:
+            self._parted = True
+            logger.debug("an outer step stays in two graphs, because %s", error)
 
     def _recorded(
         self,
+        learner: Learner,
         loss: Tensor,
         params: list[nn.Parameter],
         buffers: list[Tensor],
@@ -129,7 +159,9 @@ class CapturedStep:
         training: Training,
     ) -> "_Update | None":
         if self._recorder is None:
-            self._recorder = self._make(params[0].device)
+            graphs = getattr(getattr(learner, "engine", None), "graphs", None)  # whose memory it shares
+            device = params[0].device
+            self._recorder = graphs.recorder(device) if isinstance(graphs, Graphs) else self._make(device)
         given = [p.grad for p in params]
         own = loss.clone(), [torch.empty_like(p) for p in params], [torch.empty_like(b) for b in buffers]
         try:
@@ -137,7 +169,7 @@ class CapturedStep:
                 p.grad = static
             with torch.no_grad():
                 result, replay = self._recorder.record(
-                    lambda: _updated(own[0], params, buffers, own[2], optimizer, training)
+                    lambda: updated(own[0], params, buffers, own[2], optimizer, training)
                 )
         except Uncapturable as error:
             self._refused = True
@@ -164,48 +196,6 @@ class _Update:
             self.replay()
             finite, gradient = self.results
             return finite, gradient.clone()
-
-
-def _updated(
-    loss: Tensor,
-    params: list[nn.Parameter],
-    buffers: list[Tensor],
-    before: list[Tensor],
-    optimizer: torch.optim.Optimizer,
-    training: Training,
-) -> tuple[Tensor, Tensor]:
-    """Move the weights where all is finite, else put the buffers back; return which, and the gradient's norm."""
-    gradient = gradient_norm([p.grad for p in params if p.grad is not None])
-    finite = torch.isfinite(loss) & torch.isfinite(gradient)
-    with torch.no_grad():
-        for buffer, earlier in zip(buffers, before, strict=True):
-            buffer.copy_(torch.where(finite, buffer, earlier))
-    training.clip(params)
-    flagged: Any = optimizer
-    flagged.found_inf = (~finite).float()
-    try:
-        optimizer.step()
-    finally:
-        del flagged.found_inf
-    return finite, gradient
-
-
-def _facts(
-    optimizer: torch.optim.Optimizer,
-    params: list[nn.Parameter],
-    buffers: list[Tensor],
-    loss: Tensor,
-    training: Training,
-) -> Any:
-    """Return what a recorded update has taken as fixed."""
-    options = [
-        {name: value.data_ptr() if isinstance(value, Tensor) else value for name, value in group.items()}
-        for group in ({**group, "params": None} for group in optimizer.param_groups)
-    ]
-    states = [optimizer.state[p] for p in params if p in optimizer.state]
-    moments = [value.data_ptr() for state in states for value in state.values() if isinstance(value, Tensor)]
-    places = [tensor.data_ptr() for tensor in (*params, *buffers)]
-    return options, places, moments, loss.dtype, training.clip_norm, training.clip_value
 
 
 def _fetched(flag: Tensor) -> Callable[[], bool]:
