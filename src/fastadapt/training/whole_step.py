@@ -103,7 +103,7 @@ class WholeStep:
                 raise Uncapturable("other parameters receive a gradient than the step before")
             told = detached(outcome)
             finite, gradient = updated(told.loss, self.params, self.buffers, before, optimizer, training)
-            return told.loss, told.losses, told.metrics, told.outputs, finite, gradient
+            return told.loss, told.losses, told.metrics, finite, gradient
 
         try:
             with repeats() as repeated:
@@ -142,14 +142,14 @@ class WholeStep:
         return True
 
     def __call__(self, tasks: list[Tasks]) -> tuple[Outcome, Tensor, Tensor]:
-        """Take the step; return the outcome, whether all was finite, and the norm of the gradient."""
+        """Take the step; return the outcome without outputs, whether all was finite, and the gradient's norm."""
         with torch.no_grad():
             copy_all(_leaves(self.tasks), _leaves(tasks))
             self.replay()
             own = [torch.empty_like(leaf) for leaf in self.outputs]
             copy_all(own, self.outputs)
-        loss, losses, metrics, outputs, finite, gradient = pytree.tree_unflatten(own, self.form)
-        return Outcome(loss, losses, metrics, outputs), finite, gradient
+        loss, losses, metrics, finite, gradient = pytree.tree_unflatten(own, self.form)
+        return Outcome(loss, losses, metrics), finite, gradient
 
 
 def _leaves(tasks: list[Tasks]) -> list[Any]:
