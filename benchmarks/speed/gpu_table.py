@@ -17,9 +17,7 @@ def lines(path: Path) -> list[str]:
         path: what `gpu.py` wrote.
     """
     if not path.is_file():
-        return [
-            "Not measured: no GPU has run this since there are graphs. `make speed-gpu` does, and writes the tables"
-        ]
+        return ["Not measured: no GPU has run this since there are graphs. `make speed-gpu` does, and writes tables."]
     content = json.loads(path.read_text(encoding="utf-8"))
     machine, parts = content["machine"], content["parts"]
     found = [

@@ -73,7 +73,7 @@ class OnGraphs(Engine):
 
     def __init__(self, execution: Any) -> None:
         super().__init__(execution)
-        self.graphs = Graphs()
+        self.graphs = Graphs(after=0)
         self.fell: list[str] = []
 
     def __call__(

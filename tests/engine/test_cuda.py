@@ -85,7 +85,7 @@ class OnGraphs(Engine):
 
     def __init__(self):
         super().__init__("vmap")
-        self.graphs = Graphs()
+        self.graphs = Graphs(after=0)
 
     def __call__(self, f, state, tasks, extra, model, key, *rest, **more):
         return self.graphs.run(f, state, tasks, extra, self.execution.segment, key)
@@ -103,7 +103,7 @@ def test_graphs_have_the_numbers_of_the_eager_call(net, steps):
         learner.zero_grad()
         learner(batch).loss.backward()
         want.append({name: g.clone() for name, g in grads_of(learner).items()})
-    learner.engine = OnGraphs()
+    learner.engine = OnGraphs(after=0)
     for batch, grads in zip(batches, want, strict=True):
         learner.zero_grad()
         learner(batch).loss.backward()
@@ -116,7 +116,7 @@ def test_dropout_in_a_graph_draws_afresh_and_by_the_seed():
     model = torch.nn.Sequential(torch.nn.Linear(3, 16), torch.nn.Dropout(0.5), torch.nn.Linear(16, 2)).cuda()
     learner = MAML(model, CrossEntropy(), rule=SGD(0.1), steps=1, route="vmap")
     batch, found = batch_on("cuda", (3,)), []
-    for engine in (learner.engine, OnGraphs()):
+    for engine in (learner.engine, OnGraphs(after=0)):
         learner.engine = engine
         learner(batch)  # recorded, or looked at
         for seed in (1, 2, 2):
@@ -133,7 +133,7 @@ def test_after_a_refusal_the_gpu_is_as_usable_as_before():
 
     pair = torch.ones(2, 3, device="cuda"), torch.zeros(2, device="cuda")
     tasks, state = Tasks(pair, pair), {"w": torch.ones(3, device="cuda")}
-    graphs = Graphs()
+    graphs = Graphs(after=0)
     with pytest.raises(Uncapturable, match="can't be recorded on the GPU"):
         graphs.run(waiting, state, tasks, {})
 
@@ -153,7 +153,7 @@ def test_a_training_is_that_of_single_calls(optimizer, monkeypatch):
     found = []
     for captured in (False, True):
         learner, _ = learner_on_cuda("mlp", norm="running")
-        learner.engine = OnGraphs() if captured else learner.engine
+        learner.engine = OnGraphs(after=0) if captured else learner.engine
         if not captured:
             monkeypatch.setattr(train, "captured_where_it_can_be", lambda step, optimizer: step)
         meta_train(learner, Poisoned(), settings, quiet=True)

@@ -20,7 +20,7 @@ class OnGraphs(Engine):
     def __init__(self, route="vmap"):
         super().__init__(route)
         self.recorders = []
-        self.graphs = Graphs(recorder=self._recorder)
+        self.graphs = Graphs(recorder=self._recorder, after=0)
         self.state_number = 0
 
     def _recorder(self, device):
@@ -76,7 +76,12 @@ LEARNERS = {
 }
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+SLOW = ("adam", "long", "first order", "per step")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else []) for name in LEARNERS]
+)
 def test_replays_have_the_numbers_of_the_eager_call(name):
     net = mlp()
     learners = both(LEARNERS[name], net)
@@ -99,7 +104,7 @@ def test_replays_have_the_numbers_of_the_eager_call(name):
     assert learners[1].engine.log == ["warm", "warm", "record", "replay", "replay", "replay"]
 
 
-@pytest.mark.parametrize("name", ["maml", "running", "per step"])
+@pytest.mark.parametrize("name", ["running", pytest.param("per step", marks=pytest.mark.slow)])
 def test_a_trace_is_recorded_and_follows_weights_and_moments(name):
     net = mlp()
     eager, graphs = both(LEARNERS[name], net)
@@ -129,6 +134,16 @@ def test_a_result_outlives_the_next_replay():
         torch.testing.assert_close(grad, want[name], rtol=1e-6, atol=1e-7)
 
 
+def keeping(recorders):
+    """Return what makes recorders and puts them into a list."""
+
+    def make(device):
+        recorders.append(Replaying(device))
+        return recorders[-1]
+
+    return make
+
+
 def f(state, support, query, extra, run):
     """Return something that depends on all that it is given."""
     value = (state["w"] * support[0]).sum() + (state["b"] * query[0]).sum()
@@ -146,7 +161,8 @@ def same(got, want):
 
 
 def test_state_is_read_where_it_stays_and_copied_where_it_does_not():
-    graphs, recorders = Graphs(recorder=lambda device: recorders.append(Replaying(device)) or recorders[-1]), []
+    recorders = []
+    graphs = Graphs(recorder=keeping(recorders), after=0)
     state, tasks, extra = arguments()
     same(graphs.run(f, state, tasks, extra), vmapped(f, state, tasks, extra))
     state["w"].mul_(2)
@@ -161,7 +177,7 @@ def test_state_is_read_where_it_stays_and_copied_where_it_does_not():
 
 
 def test_shapes_types_extras_constants_and_keys_have_graphs_of_their_own():
-    graphs = Graphs(recorder=Replaying)
+    graphs = Graphs(recorder=Replaying, after=0)
     state, tasks, extra = arguments()
     weighed = {"weight": torch.rand(2)}
     noted = Tasks((*tasks.support, "a note"), tasks.query)
@@ -181,18 +197,35 @@ def test_shapes_types_extras_constants_and_keys_have_graphs_of_their_own():
     assert len(graphs.kept) == 7
 
 
+def test_a_shape_is_recorded_when_it_comes_again():
+    recorders = []
+    graphs = Graphs(recorder=keeping(recorders))
+    state, tasks, extra = arguments()
+    same(graphs.run(f, state, tasks, extra), vmapped(f, state, tasks, extra))
+    assert not recorders and not graphs.kept
+    for _ in range(2):
+        same(graphs.run(f, state, tasks, extra), vmapped(f, state, tasks, extra))
+    assert recorders[0].log == ["warm", "warm", "record", "replay", "replay"]
+
+
 def test_the_least_recently_used_graph_is_let_go(monkeypatch):
+    recorders = []
     monkeypatch.setattr(graph, "MOST", 2)
-    graphs, recorders = Graphs(recorder=lambda device: recorders.append(Replaying(device)) or recorders[-1]), []
+    monkeypatch.setattr(graph, "RETURNS", 3)
+    graphs = Graphs(recorder=keeping(recorders), after=0)
     state, tasks, extra = arguments()
     for key in (1, 2, 1, 3, 1):
         graphs.run(f, state, tasks, extra, key=key)
     assert recorders[0].log.count("record") == 3  # 1 was used when 3 came, so 2 went
     assert [place[0] for place in graphs.kept] == [3, 1]
+    for _ in range(4):
+        same(graphs.run(f, state, tasks, extra, key=2), vmapped(f, state, tasks, extra))
+    assert recorders[0].log.count("record") == 4  # after three calls that were not
 
 
 def test_graphs_that_hold_more_than_they_may_are_let_go():
-    graphs, recorders = Graphs(150e-9, lambda device: recorders.append(Replaying(device)) or recorders[-1]), []
+    recorders = []
+    graphs = Graphs(150e-9, keeping(recorders), after=0)
     state, tasks, extra = arguments()
     for key in (1, 2, 3):  # each takes 100 bytes
         same(graphs.run(f, state, tasks, extra, key=key), vmapped(f, state, tasks, extra))
@@ -257,7 +290,7 @@ def test_random_numbers_are_where_they_were_after_a_refusal():
     state, tasks, extra = arguments()
     before = torch.get_rng_state()
     with pytest.raises(Uncapturable):
-        Graphs(recorder=Replaying).run(drawn, state, tasks, extra)
+        Graphs(recorder=Replaying, after=0).run(drawn, state, tasks, extra)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -268,15 +301,15 @@ def test_tensors_beside_the_learner_that_want_a_gradient_are_refused():
         return {}, {"loss": (beside * support[0]).sum()}
 
     with pytest.raises(Uncapturable, match="require a gradient beside the learner's own"):
-        Graphs(recorder=Replaying).run(with_beside, *arguments())
+        Graphs(recorder=Replaying, after=0).run(with_beside, *arguments())
 
 
 def test_tensors_on_two_devices_or_on_none_that_records_are_refused():
     state, tasks, extra = arguments()
     with pytest.raises(Uncapturable, match="its tensors lie on cpu and meta, and a graph runs on one GPU"):
-        Graphs(recorder=Replaying).run(f, {**state, "b": state["b"].to("meta")}, tasks, extra)
+        Graphs(recorder=Replaying, after=0).run(f, {**state, "b": state["b"].to("meta")}, tasks, extra)
     with pytest.raises(Uncapturable, match="its tensors lie on cpu, and there are graphs on a CUDA GPU alone"):
-        Graphs(recorder=OnCuda).run(f, state, tasks, extra)
+        Graphs(recorder=OnCuda, after=0).run(f, state, tasks, extra)
 
 
 def test_errors_of_the_function_itself_go_on_unchanged():
@@ -284,7 +317,7 @@ def test_errors_of_the_function_itself_go_on_unchanged():
         raise ValueError("its own")
 
     with pytest.raises(ValueError, match="its own"):
-        Graphs(recorder=Replaying).run(wrong, *arguments())
+        Graphs(recorder=Replaying, after=0).run(wrong, *arguments())
 
 
 def test_the_stand_in_notices_a_result_that_is_kept_without_a_copy():

@@ -118,8 +118,21 @@ def test_a_module_that_keeps_state_of_its_own_stays_in_parts():
     assert step._whole is None
 
 
-@pytest.mark.parametrize("norm", ["transductive", "running", "per_step"])
-@pytest.mark.parametrize("route", ["vmap", "loop"])
+@pytest.mark.parametrize(
+    "norm, route",
+    [
+        ("running", "vmap"),
+        *(
+            pytest.param(norm, route, marks=pytest.mark.slow)
+            for norm, route in (
+                ("transductive", "vmap"),
+                ("per_step", "vmap"),
+                ("running", "loop"),
+                ("per_step", "loop"),
+            )
+        ),
+    ],
+)
 def test_steps_are_those_of_the_eager_learner(norm, route):
     pair = Pair(lambda: maml(norm=norm, route=route))
     pair.step(6)
@@ -147,7 +160,7 @@ def test_learned_rates_move():
     "change",
     [
         lambda learner: setattr(learner.loss, "beta", 0.3),
-        lambda learner: setattr(learner, "steps", 1),
+        lambda learner: setattr(learner, "steps", 2),
         lambda learner: learner.model.eval(),
         lambda learner: next(learner.model.parameters()).requires_grad_(False),
         lambda learner: setattr(learner.model.body[0], "forward", lambda x: x @ learner.model.body[0].weight.T),
@@ -155,11 +168,11 @@ def test_learned_rates_move():
     ids=["weight of the loss", "steps", "evaluation", "frozen", "forward"],
 )
 def test_what_changes_is_seen(change):
-    pair = Pair(lambda: maml(loss=Annealed()))
-    pair.step(5)
+    pair = Pair(lambda: maml(loss=Annealed(), steps=1, route="loop"))
+    pair.step(4)
     assert pair.whole
     pair.change(change)
-    pair.step(4)
+    pair.step(3)
 
 
 def test_tasks_of_other_shapes_run_as_well():
@@ -184,6 +197,17 @@ def test_an_inner_state_that_goes_on_from_step_to_step_does():
     pair.step(6)
 
 
+@pytest.mark.parametrize("how", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_hooks_of_a_parameter_are_called_at_each_step(how):
+    calls = []
+    pair = Pair(lambda: maml(route="loop"))
+    getattr(next(pair.learners[1].parameters()), how)(lambda _: calls.append(0))
+    pair.step(5)
+    assert not pair.whole
+    assert len(calls) == 5
+
+
+@pytest.mark.slow
 def test_steps_that_are_computed_a_second_time_stay_in_parts():
     pair = Pair(lambda: maml(steps=6))
     pair.step(4)  # and are right all the same

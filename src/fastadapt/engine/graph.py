@@ -32,6 +32,10 @@ __all__ = ["Graphs", "Uncapturable"]
 
 MOST = 32
 """Graphs that are kept."""
+RETURNS = 64
+"""Times that a shape has to come until it is recorded again, when its graph was let go."""
+REMEMBERED = 1000
+"""Shapes whose calls are counted."""
 WARMING = 2
 """Calls before a recording, in which libraries load and choose their kernels."""
 
@@ -42,9 +46,17 @@ class Graphs:
     Args:
         gigabytes: what the graphs may hold together; None is half of the GPU's memory.
         recorder: makes what records on a device.
+        after: calls of a shape that run eagerly before it is recorded, which takes as long as some ten of them.
     """
 
-    def __init__(self, gigabytes: float | None = None, recorder: Callable[[torch.device], Recorder] = OnCuda) -> None:
+    def __init__(
+        self,
+        gigabytes: float | None = None,
+        recorder: Callable[[torch.device], Recorder] = OnCuda,
+        after: int = 1,
+    ) -> None:
+        self.after = after
+        self._calls: dict[Any, int] = {}
         self.gigabytes = gigabytes
         self.kept: dict[Any, _Graph] = {}
         self._make = recorder
@@ -77,6 +89,11 @@ class Graphs:
         if place in self._refused:
             raise Uncapturable(self._refused[place])
         graph = self.kept.pop(place, None)
+        if graph is None and self._calls.get(place, 0) < self.after:
+            if len(self._calls) > REMEMBERED:
+                self._calls.clear()
+            self._calls[place] = self._calls.get(place, 0) + 1
+            return vmapped(f, state, tasks, extra, segment)
         if graph is None or not graph.stands(held):
             if graph is not None:  # what lies elsewhere this time will do so again
                 self._moving[place] = self._moving.get(place, frozenset()) | graph.elsewhere(held)
@@ -138,7 +155,9 @@ class Graphs:
             self.kept.clear()  # a pool gives back what it has when nothing lies in it
             recorder.forget()
         while len(self.kept) >= MOST:
-            del self.kept[next(iter(self.kept))]
+            place = next(iter(self.kept))
+            del self.kept[place]
+            self._calls[place] = self.after - RETURNS  # where shapes are many, recordings would be all that happens
 
 
 def _warm(recorder: Recorder, function: Callable[[], Any]) -> None:

@@ -46,8 +46,11 @@ def capturable(optimizer: torch.optim.Optimizer) -> bool:
 
 
 def skips_by_flag(optimizer: torch.optim.Optimizer) -> bool:
-    """Return whether an optimizer takes `found_inf`, and its rate from a tensor."""
+    """Return whether an optimizer takes `found_inf`, and its rate from a tensor, and calls nothing of anybody's."""
     scales = bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+    hooked = [getattr(optimizer, f"_optimizer_step_{when}_hooks", None) for when in ("pre", "post")]
+    if any(hooked):
+        return False
     groups = optimizer.param_groups
     return scales and all(isinstance(g["lr"], Tensor) and g.get("fused") and g.get("capturable", True) for g in groups)
 

@@ -62,6 +62,8 @@ class WholeStep:
         if self.signature is None:
             raise Uncapturable("its tasks hold more than tensors, or tensors that require a gradient")
         self.every = list(learner.parameters())
+        if any(p._backward_hooks or p._post_accumulate_grad_hooks for p in self.every):  # type: ignore[attr-defined]
+            raise Uncapturable("a parameter has a hook, which Python would have to call")
         self.trainable = [p.requires_grad for p in self.every]
         self.tasks = [_static(group) for group in tasks]
         self.look = labels_fit(learner)
