@@ -138,11 +138,15 @@ def _omniglot(settings: OmniglotData) -> tuple[dict[str, Any], str]:
         loaded = settings.load(download=False)
         return {part: settings.source(part, loaded) for part in ("train", "val")}, "Omniglot"
     except Exception:
-        rng = np.random.default_rng(0)
-        images = torch.from_numpy(rng.integers(0, 256, (1200 * 20, 28, 28), dtype=np.uint8))
-        names = tuple(str(c) for c in range(1200))
-        source = ClassImages(images, np.arange(1200 * 20) // 20, names, 5, 1, 1, rotation="per_class", invert=True)
-        return {"train": source, "val": source}, "noise in Omniglot's sizes"
+        return {"train": _noise(1200, "train"), "val": _noise(100, "val")}, "noise in Omniglot's sizes"
+
+
+def _noise(classes: int, part: str) -> ClassImages:
+    rng = np.random.default_rng(classes)
+    images = torch.from_numpy(rng.integers(0, 256, (classes * 20, 28, 28), dtype=np.uint8))
+    names = tuple(f"{part} {c}" for c in range(classes))
+    labels = np.arange(classes * 20) // 20
+    return ClassImages(images, labels, names, 5, 1, 1, rotation="per_class", invert=True)
 
 
 def _clear(device: torch.device) -> None:

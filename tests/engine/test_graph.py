@@ -1,5 +1,8 @@
 """The graph strategy, with a stand-in for the device that replays operations and runs no Python."""
 
+import threading
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -8,7 +11,7 @@ from fastadapt import MAML, MLP, SGD, Adam, CrossEntropy, Exact, Execution, Rept
 from fastadapt.engine import graph
 from fastadapt.engine.engine import Engine
 from fastadapt.engine.graph import Graphs, Uncapturable
-from fastadapt.engine.recorder import OnCuda
+from fastadapt.engine.recorder import OnCuda, waits_noticed
 from fastadapt.engine.routes import vmapped
 from reference import grads_of
 from replaying import Replaying
@@ -341,3 +344,32 @@ def test_precision_is_part_of_what_was_recorded():
     assert not torch.equal(plain, lower)
     assert torch.equal(learner(batch).losses, plain)
     assert learner.engine.log.count("record") == 2
+
+
+def test_waits_of_this_thread_are_noticed_and_those_of_others_are_left_alone(monkeypatch):
+    modes = [0]
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: modes[-1])
+
+    def set_mode(mode):
+        modes.append(mode)
+        if mode == "warn":
+            warnings.warn("Synchronization debug mode is a prototype feature", stacklevel=1)
+
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", set_mode)
+
+    def wait():
+        warnings.warn("called a synchronizing CUDA operation", stacklevel=2)
+
+    with waits_noticed() as seen:
+        other = threading.Thread(target=wait)
+        other.start()
+        other.join()
+        assert not seen
+        wait()
+        wait()
+    assert len(seen) == 2
+    assert seen[0].startswith("test_graph.py, line ")
+    assert modes == [0, "warn", 0]
+    with pytest.warns(UserWarning, match="something else"), waits_noticed() as seen:
+        warnings.warn("something else", stacklevel=1)
+    assert not seen

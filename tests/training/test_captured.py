@@ -92,7 +92,8 @@ def test_steps_are_those_of_the_eager_optimizer(build, plain, norm, training):
         for name, v in mine.state_dict().items():
             torch.testing.assert_close(v, other.state_dict()[name], rtol=1e-4, atol=1e-6)
             assert value is None or torch.equal(v, was[name])
-    assert recorders[0].log == ["record", "replay", "record", *["replay"] * 4]  # the update, then the whole step
+    asked = [word for word in recorders[0].log if word != "warm"]
+    assert asked == ["record", "replay", "record", *["replay"] * 4]  # the update, then the whole step
     assert not hasattr(optimizers[0], "found_inf")
 
 

@@ -4,10 +4,12 @@ Recording runs the Python code once and executes nothing; a replay executes ever
 recorded has to be computed from tensors that stay where they are, and may not ask the device for a number on its way.
 """
 
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -116,12 +118,11 @@ class OnCuda:
         with torch.cuda.device(self.device):
             current = torch.cuda.current_stream()
             self.stream.wait_stream(current)
-            with torch.cuda.stream(self.stream), _waits_refused() if strict else nullcontext():
-                try:
-                    result = function()
-                except RuntimeError as error:
-                    raise _reason(error, error) from error
+            with torch.cuda.stream(self.stream), waits_noticed() if strict else nullcontext([]) as waits:
+                result = function()
             current.wait_stream(self.stream)
+        if waits:
+            raise Uncapturable(f"it waits for the GPU on its way ({waits[0]})")
         return result
 
     def record(self, function: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
@@ -155,15 +156,30 @@ class OnCuda:
 
 
 @contextmanager
-def _waits_refused() -> Iterator[None]:
+def waits_noticed() -> Iterator[list[str]]:
+    """Gather where this thread waits for the GPU, in the list that is yielded, as "loss.py, line 7".
+
+    torch tells of waits in all threads, by warnings or errors. Errors would end what other threads rightly wait for.
+    """
+    mine, seen = threading.get_ident(), list[str]()
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch says once that it may not see every wait; the recording sees the rest
-        torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode(before)
+        shown = warnings.showwarning
+
+        def note(message: Any, category: Any, filename: str, lineno: int, *rest: Any, **more: Any) -> None:
+            if "synchroniz" not in str(message).lower():
+                shown(message, category, filename, lineno, *rest, **more)
+            elif threading.get_ident() == mine:
+                seen.append(f"{Path(filename).name}, line {lineno}")
+
+        warnings.showwarning = note
+        warnings.filterwarnings("always", message=".*ynchroniz.*")
+        torch.cuda.set_sync_debug_mode("warn")
+        seen.clear()  # torch warns of the mode itself
+        try:
+            yield seen
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
 
 
 def _reason(error: Exception, first: Exception) -> Exception:

@@ -68,12 +68,12 @@ class WholeStep:
         self.tasks = [_static(group) for group in tasks]
         self.look = labels_fit(learner)
         self.look(self.tasks)  # what is known to fit is not looked at while it is recorded
-        self._watch_state(tasks[0])
+        self._watch_state(tasks[0], recorder)
         self._record(optimizer, training, recorder)
         self.fixed = self._fixed(optimizer, training)
 
-    def _watch_state(self, tasks: Tasks) -> None:
-        """Find out what Python state a step depends on, and that a step changes none."""
+    def _watch_state(self, tasks: Tasks, recorder: Recorder) -> None:
+        """Find out what Python state a step depends on, and that a step changes none and waits for nothing."""
         self.state = self.learner.state()
         self.watch = Watch(self.learner, self.learner.model, True, (self.learner.engine,), draws=True)
         before = [torch.empty_like(buffer) for buffer in self.buffers]
@@ -81,11 +81,13 @@ class WholeStep:
 
         def run() -> None:
             with recording(), torch.enable_grad():
-                self.learner(self.tasks)
+                recorder.warm(lambda: self.learner(self.tasks), strict=True)
 
-        with undisturbed(tasks):
-            self.watch.look(self.state, tasks, run)
-        copy_all(self.buffers, before)
+        try:
+            with undisturbed(tasks):
+                self.watch.look(self.state, tasks, run)
+        finally:
+            copy_all(self.buffers, before)
         self.number = self.watch.at(self.state)
         if self.number is None:
             raise Uncapturable(self.watch.refused or "its Python state does not last")
