@@ -1,7 +1,9 @@
-"""The two smaller tables of the performance page: convolutions with filters for each task, and drawing tasks."""
+"""The smaller tables of the performance page: convolutions with filters for each task, drawing tasks, and a GPU."""
 
 import json
 from pathlib import Path
+
+import gpu_table
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 WAYS = ("one by one", "one by one, channels last", "grouped", "patches")
@@ -42,4 +44,9 @@ def sampling() -> list[str]:
     return lines
 
 
-SECTIONS = {"convolution": convolution, "sampling": sampling}
+def gpu() -> list[str]:
+    """Return what was measured on a GPU."""
+    return gpu_table.lines(RESULTS / "speed" / "gpu.json")
+
+
+SECTIONS = {"convolution": convolution, "sampling": sampling, "gpu": gpu}

@@ -14,7 +14,7 @@ class Workload:
 
     Args:
         title: what a table calls it.
-        net: "mlp", "conv4" or "resnet12".
+        net: "mlp", "conv4", "resnet12" or "transformer".
         net_settings: the arguments of the network's class.
         inputs: the shape of one sample.
         support: support samples of a task.
@@ -34,7 +34,7 @@ class Workload:
     """
 
     title: str
-    net: Literal["mlp", "conv4", "resnet12"]
+    net: Literal["mlp", "conv4", "resnet12", "transformer"]
     net_settings: dict[str, Any]
     inputs: tuple[int, ...]
     support: int

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from fastadapt import MAML, MLP, SGD, Conv4, CrossEntropy, Execution, Tasks
-from fastadapt.engine import engine as engine_module
 from fastadapt.engine import verdicts
 from fastadapt.engine.census import Census, Work
 from fastadapt.engine.rule import programs_pay, strategy_for
@@ -57,8 +56,8 @@ def test_programs_pay_for_more_steps_and_more_time_only():
 def compared(monkeypatch, tmp_path):
     """Give the list of comparisons with the loop in float64 that were made, with a cache of its own."""
     monkeypatch.setenv("FASTADAPT_CACHE", str(tmp_path / "cache"))
-    made, real = [], engine_module.disagreement
-    monkeypatch.setattr(engine_module, "disagreement", lambda *a: made.append(1) or real(*a))
+    made, real = [], verdicts.disagreement
+    monkeypatch.setattr(verdicts, "disagreement", lambda *a: made.append(1) or real(*a))
     return made
 
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.func import grad, vmap
 
+from fastadapt.layers.forms import as_on
 from fastadapt.layers.standardise import standardise
 from fastadapt.layers.tracing import written_for
 
@@ -28,12 +29,14 @@ def derivative(order, function, x):
 
 
 @pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("audience", ["vmap", "compiler"])
+@pytest.mark.parametrize(
+    "audience, device", [("vmap", "cpu"), ("compiler", "cpu"), ("vmap", "cuda"), ("compiler", "cuda")]
+)
 @pytest.mark.parametrize("shape", [(4, 3, 5), (6, 2), (3, 2, 4, 5)])
 @pytest.mark.parametrize("order", [1, 2, 3])
-def test_derivatives_of_every_order_are_those_of_the_definition(order, shape, audience):
+def test_derivatives_of_every_order_are_those_of_the_definition(order, shape, audience, device):
     x = 2 * torch.randn(shape) + 1
-    with written_for(audience):
+    with written_for(audience), as_on(device):
         torch.testing.assert_close(standardise(x, EPS), by_definition(x))
         got = derivative(order, lambda x: standardise(x, EPS), x)
     want = derivative(order, by_definition, x)
@@ -41,10 +44,12 @@ def test_derivatives_of_every_order_are_those_of_the_definition(order, shape, au
 
 
 @pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("order", [1, 2])
-def test_a_vmap_equals_one_after_another(order):
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_a_vmap_equals_one_after_another(order, device):
     x = torch.randn(3, 4, 2, 5)
-    got = vmap(lambda x: derivative(order, lambda x: standardise(x, EPS), x))(x)
+    with as_on(device):
+        got = vmap(lambda x: derivative(order, lambda x: standardise(x, EPS), x))(x)
     torch.testing.assert_close(got, torch.stack([derivative(order, by_definition, one) for one in x]))
 
 

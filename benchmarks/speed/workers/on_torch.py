@@ -20,6 +20,10 @@ def network(kind: str, settings: dict[str, Any]) -> nn.Module:
         from fastadapt.nets.resnet12 import ResNet12  # type: ignore[import-not-found]
 
         return ResNet12(**settings)
+    if kind == "transformer":
+        from transformer import Transformer
+
+        return Transformer(**settings)
     return {"conv4": Conv4, "mlp": MLP}[kind](**settings)
 
 

@@ -23,8 +23,9 @@ from torch.utils import _pytree as pytree
 
 from fastadapt.engine import verdicts
 from fastadapt.engine.census import Census
-from fastadapt.engine.check import disagreement, drift, undisturbed
+from fastadapt.engine.check import drift, undisturbed
 from fastadapt.engine.execution import Execution, Route, as_execution
+from fastadapt.engine.graph import Graph, Graphs
 from fastadapt.engine.loop import Loop
 from fastadapt.engine.memory import fitting
 from fastadapt.engine.parts import Results, first, singly
@@ -76,6 +77,7 @@ class Engine:
         self.plans: dict[Any, Plan] = {}
         self._recorded: dict[str, int] = {}
         self._built: dict[Any, Strategy] = {}
+        self.graphs = Graphs(self.execution.memory)
         self._forms = Forms()
         self._eager, self._in_state = dict[Any, Plan](), dict[Any, Plan]()
         self._watches: dict[Any, Watch] = {}
@@ -148,7 +150,9 @@ class Engine:
             ahead, picks = self.calls_ahead > 0, self._picks
             plan = standing(self.plans, key, recorded=self._recorded, tasks=len(tasks), ahead=ahead, picks=picks)
             if plan is None:
-                plan = self._choose(f, state, tasks, extra, model, key, pieces, self._watch(key, model, owner))
+                row = strategy_for(model, tasks, self.execution)
+                watch = self._watch(key, model, owner, row)
+                plan = self._choose(row, f, state, tasks, extra, model, key, pieces, watch)
                 self.plans[key] = plan
             if not plan.frozen:
                 result = self._run(plan, f, state, tasks, extra, key, captured)
@@ -181,10 +185,12 @@ class Engine:
         if plan.strategy == "vmapped":
             return eager.run(f, state, tasks, extra)
         if place not in self._built:
-            self._built[place] = self._build(plan.strategy, plan.kind, eager)
+            self._built[place] = self._build(plan.strategy, plan.kind, eager, place)
         return self._built[place].run(f, state, tasks, extra)
 
-    def _build(self, name: Name, kind: Kind, eager: Vmapped) -> Strategy:
+    def _build(self, name: Name, kind: Kind, eager: Vmapped, place: Any) -> Strategy:
+        if name == "graph":
+            return Graph(self.graphs, eager, place)
         if name == "threads":
             return Threads(kind, self.execution.segment, self.execution.threads)
         return Programs(kind, eager, torch.get_num_threads())
@@ -201,10 +207,11 @@ class Engine:
             return self.execution.compile
         return "on" if self.execution.compile == "auto" and self.route in ("threads", "programs") else None
 
-    def _watch(self, key: Any, model: nn.Module, owner: Any) -> Watch | None:
+    def _watch(self, key: Any, model: nn.Module, owner: Any, row: Row) -> Watch | None:
         """Return what follows the Python state of this function, whatever the shape of a task."""
         if owner is not None and key[0] not in self._watches:
-            self._watches[key[0]] = Watch(owner, model, self._asked is not None, skipped=(self,))
+            soon = self._asked is not None or row.faster == "graph"
+            self._watches[key[0]] = Watch(owner, model, soon, skipped=(self,))
         return self._watches.get(key[0])
 
     def _plain(self, key: Any) -> Plan:
@@ -215,6 +222,7 @@ class Engine:
 
     def _choose(
         self,
+        row: Row,
         f: TaskFunction,
         state: Any,
         tasks: Tasks,
@@ -224,14 +232,13 @@ class Engine:
         pieces: bool,
         watch: Watch | None,
     ) -> Plan:
-        row = strategy_for(model, tasks, self.execution)
         self._seen, self._counted = Captured(), None
         arguments = (f, state, tasks, extra)
         with undisturbed(tasks):
             single = row.eager == "loop" or (self.route == "auto" and len(tasks) == 1)
             if watch is not None and (self._asked or self.calls_ahead or not single):
                 watch.look(state, tasks, lambda: self._count(*arguments))
-            faster, kind = self._wanted(row, arguments) if pieces and watch is not None else (None, "on")
+            faster, kind = self._wanted(row, arguments, pieces) if watch is not None else (None, "on")
             if faster is not None and watch is not None and watch.refused is not None:
                 faster = self._uncompiled(model, watch.refused)
             if watch is not None and watch.alone is not None and row.eager != "loop":
@@ -242,6 +249,8 @@ class Engine:
                 self._seen.check(model)
             if self._seen.tensors:
                 plan, faster = self._explain(OTHERS), None
+            if faster == "graph" and plan.strategy == "loop":
+                faster = None
             if faster is not None and watch is not None:
                 faster = "threads" if faster == "programs" and not plan.vmap_runs else faster
                 self._eager[key], number = plan, watch.at(state)
@@ -261,12 +270,16 @@ class Engine:
         self._counted = census
         return census
 
-    def _wanted(self, row: Row, arguments: tuple[TaskFunction, Any, Tasks, Any]) -> tuple[Faster | None, Kind]:
+    def _wanted(
+        self, row: Row, arguments: tuple[TaskFunction, Any, Tasks, Any], pieces: bool
+    ) -> tuple[Faster | None, Kind]:
         """Return the strategy that is faster than the eager one, where it was asked for or pays."""
         tasks = arguments[2]
-        if self._asked is None and (self.execution.compile == "off" or not self.calls_ahead or row.faster == "graph"):
+        if row.faster == "graph":  # a second to record, and no compiler: it always pays
+            return (None if tasks.constants else "graph"), "on"
+        if not pieces or (self._asked is None and (self.execution.compile == "off" or not self.calls_ahead)):
             return None, "on"
-        if sum(p.frozen for p in self.plans.values()) >= MOST_SHAPES:
+        if sum(p.compile != "off" for p in self.plans.values()) >= MOST_SHAPES:
             tell_once(f"tasks of more than {MOST_SHAPES} shapes: further ones are not compiled")
             return None, "on"
         if self._asked is not None:
@@ -285,7 +298,9 @@ class Engine:
         if watch.refused is not None or (watch.draws and plan.strategy != "graph"):
             self._uncompiled(model, watch.refused or DRAWS)
             return eager
-        self._in_state[place] = self._compared(plan, eager, f, state, tasks, extra, model, place)
+        if plan.strategy != "graph":  # which launches what vmap launches, and that was compared
+            plan = self._compared(plan, eager, f, state, tasks, extra, model, place)
+        self._in_state[place] = plan
         return self._in_state[place]
 
     def _eager_plan(
@@ -310,25 +325,18 @@ class Engine:
         few, some = first(2, tasks, extra)
         vmapped, loop = Vmapped(self.execution.segment), Loop(self.execution.segment, self._seen)
         try:
-            with Census() as together:
-                vmapped.run(f, state, few, some)
             alone = self._counted or self._count(f, state, tasks, extra)
-            name = verdicts.name_of(alone.digest, together.digest, str(tasks.device), str(self.execution.precision))
-            verdict = verdicts.known(name)
-            if verdict is None:
-                verdict = disagreement(_on(loop, f), _on(vmapped, f), state, few, some)
-                verdicts.keep(name, *verdict)
+            difference, allowed, peak = verdicts.compared(loop, vmapped, alone, f, state, few, some)
         except FastadaptError:
             raise
         except Exception as error:  # whatever torch can't batch, the loop may run
             self._looped(f, state, few, some)  # an error of the module itself surfaces here, unchanged
             return self._explain(f"vmap can't run {type(model).__name__}: {first_line(error)}")
-        difference, allowed = verdict
         if difference > allowed:
             name = type(model).__name__
             return self._explain(f"vmap gave {name} another result (relative difference {difference:.1e})")
         # kept although this meta-batch may fit: a later one of the same shape can have more tasks
-        chunk = self.execution.task_chunk or fitting(together.peak / len(few), tasks, self.execution.memory)
+        chunk = self.execution.task_chunk or fitting(peak / len(few), tasks, self.execution.memory)
         return Plan("vmapped", chunk, why=row.words)
 
     def _compared(
@@ -382,10 +390,6 @@ class Engine:
     ) -> Results:
         found = captured if captured is not None else self._seen
         return Loop(self.execution.segment, found).run(f, state, tasks, extra)
-
-
-def _on(strategy: Strategy, f: TaskFunction) -> Any:
-    return lambda state, tasks, extra: strategy.run(f, state, tasks, extra)
 
 
 def _depends_on_others(result: Results) -> bool:

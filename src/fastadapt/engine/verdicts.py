@@ -9,13 +9,43 @@ import json
 import logging
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from fastadapt.atomic import write_text
 from fastadapt.cache import cache_folder
+from fastadapt.engine.census import Census
+from fastadapt.engine.check import disagreement
+from fastadapt.engine.strategy import Strategy, TaskFunction
+from fastadapt.tasks import Tasks
 
 logger = logging.getLogger(__name__)
+
+
+def compared(
+    loop: Strategy, other: Strategy, alone: Census, f: TaskFunction, state: Any, tasks: Tasks, extra: Any
+) -> tuple[float, float, int]:
+    """Return how far a strategy is from the loop in float64, how far it may be, and the bytes that it takes.
+
+    Args:
+        loop: the loop.
+        other: the strategy; it is run in its own precision in any case.
+        alone: the operations of one task in the loop.
+        f: the function of one task.
+        state: everything it depends on besides the task.
+        tasks: the few tasks to compare with.
+        extra: what each needs besides.
+    """
+    with Census() as together:
+        other.run(f, state, tasks, extra)
+    name = name_of(alone.digest, together.digest, str(tasks.device))
+    verdict = known(name)
+    if verdict is None:
+        ways = [lambda *arguments, way=way: way.run(f, *arguments) for way in (loop, other)]
+        verdict = disagreement(*ways, state, tasks, extra)
+        keep(name, *verdict)
+    return *verdict, together.peak
 
 
 def name_of(*facts: str) -> str:

@@ -14,6 +14,7 @@ from fastadapt.engine.parts import Results, in_chunks
 from fastadapt.engine.strategy import TaskFunction
 from fastadapt.inner.calculus import Functional
 from fastadapt.inner.runner import Inline
+from fastadapt.layers.patches import kept
 from fastadapt.leaves import task_axes
 from fastadapt.tasks import Tasks
 
@@ -45,5 +46,6 @@ class Vmapped:
             return f(state, support, query, rest, Inline(Functional(), self.segment))
 
         axes = (task_axes(support), task_axes(query), 0)
-        averaged, stacked = vmap(one, in_dims=axes, randomness="different")(support, query, extra)
+        with kept((support, query)):
+            averaged, stacked = vmap(one, in_dims=axes, randomness="different")(support, query, extra)
         return pytree.tree_map(lambda leaf: leaf.mean(0), averaged), stacked

@@ -1,6 +1,8 @@
 """The trajectory of one inner loop: its carries one after another, each step run as a piece."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 import torch
@@ -84,14 +86,38 @@ def placed(j: int, carry: Carry, fixed: Any, task: Any) -> tuple[dict[str, Any],
     return shared, each
 
 
+_repeats: ContextVar[list[str] | None] = ContextVar("repeats", default=None)
+
+
+@contextmanager
+def repeats() -> Iterator[list[str]]:
+    """Gather, in the list that is yielded, each time that inner steps are computed again with their random numbers."""
+    seen: list[str] = []
+    token = _repeats.set(seen)
+    try:
+        yield seen
+    finally:
+        _repeats.reset(token)
+
+
 def random_state(tree: Any) -> list[Any]:
-    """Return the states of the random generators that serve the devices of `tree`: the CPU's first."""
+    """Return the states of the random generators that serve the devices of `tree`: the CPU's first.
+
+    None while a CUDA graph is recorded: what it draws has no state then, see `fastadapt.engine.graph`.
+    """
     devices = sorted({str(leaf.device) for leaf in pytree.tree_leaves(tree) if leaf.is_cuda})
+    if devices and torch.cuda.is_current_stream_capturing():
+        return []
     return [torch.get_rng_state(), *((d, torch.cuda.get_rng_state(d)) for d in devices)]
 
 
 def set_random_state(state: list[Any]) -> None:
     """Put the random generators into a state that `random_state` returned."""
+    seen = _repeats.get()
+    if seen is not None:
+        seen.append("set")
+    if not state:
+        return
     torch.set_rng_state(state[0])
     for device, value in state[1:]:
         torch.cuda.set_rng_state(value, device)

@@ -14,8 +14,9 @@ So every order of derivative is a call of one of three fast kernels. torch's own
 gradient is a convolution whose filter is as large as the image, which no kernel is made for.
 
 Under a vmap over tasks the weights of the first inner step are still shared: all tasks then are one ordinary batch.
-Later each task has its own, and on a CPU one kernel call for each task is faster than the grouped convolution that
-torch makes of it on large maps, slower on small ones (`docs/performance.md` has the figures).
+Later each task has its own, and `fastadapt.layers.forms` says how they are computed: on a CPU one kernel call for each
+task is faster than the grouped convolution that torch makes of it on large maps, slower on small ones
+(`docs/performance.md` has the figures); on a GPU small ones are matrix products over patches.
 """
 
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fastadapt.layers import patches
+from fastadapt.layers.forms import Shape, form
 from fastadapt.layers.standardise import per_channel
 
 aten = torch.ops.aten
@@ -154,6 +157,8 @@ class _Convolve(_Bilinear):
         tasks = info.batch_size
         if in_dims[1] is None:
             return _unfold(_convolve(_fold(x, in_dims[0]), w, geometry), tasks), 0
+        if _by_patches(tasks, x, _without(x, in_dims[0]), _without(w, in_dims[1]), geometry):
+            return patches.convolved(x, w, in_dims[:2], geometry), 0
         return _each(tasks, lambda x, w: _convolve(x, w, geometry), (x, w), in_dims), 0
 
 
@@ -177,6 +182,8 @@ class _InputGradient(_Bilinear):
         if in_dims[1] is None:
             folded = (tasks * shape[0], *shape[1:])
             return _unfold(_input_gradient(_fold(g, in_dims[0]), w, folded, geometry), tasks), 0
+        if _by_patches(tasks, g, shape, _without(w, in_dims[1]), geometry):
+            return patches.map_gradient(g, w, in_dims[:2], shape, geometry), 0
         return _each(tasks, lambda g, w: _input_gradient(g, w, shape, geometry), (g, w), in_dims), 0
 
 
@@ -196,7 +203,25 @@ class _WeightGradient(_Bilinear):
     @staticmethod
     def vmap(info: Any, in_dims: Any, *operands: Any) -> tuple[Tensor, int]:
         g, x, shape, geometry = operands
+        if _by_patches(info.batch_size, x, _without(x, in_dims[1]), shape, geometry):
+            return patches.filter_gradient(g, x, in_dims[:2], shape, geometry), 0
         return _each(info.batch_size, lambda g, x: _weight_gradient(g, x, shape, geometry), (g, x), in_dims), 0
+
+
+def _without(x: Tensor, dim: int | None) -> tuple[int, ...]:
+    """Return the shape of one task's tensor."""
+    return tuple(size for i, size in enumerate(x.shape) if i != dim)
+
+
+def _by_patches(tasks: int, like: Tensor, of_x: tuple[int, ...], of_w: tuple[int, ...], geometry: Geometry) -> bool:
+    """Whether one of the three maps, for maps and filters of these shapes, is computed over patches."""
+    samples, channels, height, width = of_x
+    filters, _, h, w = of_w
+    places = samples * -(-height // geometry.stride[0]) * -(-width // geometry.stride[1])
+    shape = Shape(
+        like.device.type, tasks, channels * h * w, places, max(1, filters // geometry.groups), like.element_size()
+    )
+    return form(shape) == "patches"
 
 
 def _fold(x: Tensor, dim: int) -> Tensor:

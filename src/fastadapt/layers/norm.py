@@ -16,6 +16,7 @@ References:
     (arXiv:1810.09502); Bronskill et al. 2020 (arXiv:2003.03284) on transductive normalisation.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fastadapt.errors import ConfigError, TaskError
+from fastadapt.layers.forms import few_kernels
 from fastadapt.layers.standardise import per_channel, standardise
 from fastadapt.layers.tracing import is_for
 
@@ -75,6 +77,9 @@ def normalise(x: Tensor, moments: Moments, weight: Tensor | None, bias: Tensor |
 
 def scale_and_shift(z: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     """Return `z * weight + bias` for each channel of `z: [n, C, ...]`."""
+    if few_kernels(z) and weight is not None and bias is not None:
+        shape = [1, -1] + [1] * (z.dim() - 2)
+        return torch.addcmul(bias.view(shape), z, weight.view(shape))
     y = z if weight is None else z * per_channel(weight, z)
     return y if bias is None else y + per_channel(bias, z)
 
@@ -259,6 +264,12 @@ class NormPlan:
         self.running = running
         self.slots = slots
         self.layered = layered
+
+    def of(self, running: dict[str, Tensor]) -> "NormPlan":
+        """Return the same plan with the running moments of the state that a computation is given."""
+        plan = copy.copy(self)
+        plan.running = {name: running[name] for name in self.running}
+        return plan
 
     def buffers(self, buffers: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """Return `buffers` with the running moments that belong to inner step `step`."""

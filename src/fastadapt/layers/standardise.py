@@ -11,7 +11,8 @@ and S is self-adjoint in g. The derivative of `<u, S(g)>` to x, which the exact 
     -r^2 ( a z + <g z> (u - <u> - z <u z>) + <u z> (g - <g> - z <g z>) ),   a = <u g> - <u><g> - <u z><g z>.
 
 Automatic differentiation of the written-out formula reaches the same numbers by twice as many passes over memory.
-z and S run on the library's fused kernels, and written out inside a vmap or a program for a compiler.
+z and S run on the library's fused kernels, and written out inside a vmap or a program for a compiler. On a GPU the
+written-out forms take few kernels: one for both moments, and a product with a sum in one.
 
 References:
     Ioffe, Szegedy 2015, Batch Normalization (arXiv:1502.03167), section 3 (first derivative).
@@ -22,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastadapt.layers.forms import few_kernels
 from fastadapt.layers.tracing import is_for
 
 aten = torch.ops.aten
@@ -43,6 +45,10 @@ def standardise(x: Tensor, eps: float) -> Tensor:
 
 
 def _written_out(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    if few_kernels(x):
+        variance, mean = torch.var_mean(x, _all_but_channels(x), correction=0, keepdim=True)
+        r = torch.rsqrt(variance + eps)
+        return (x - mean) * r, mean.flatten(), r.flatten()
     mean = _over(x)  # two passes: they compile to plain loops, one pass to a slow recurrence
     r = torch.rsqrt(_over((x - mean).square()) + eps)
     return (x - mean) * r, mean.flatten(), r.flatten()
@@ -50,6 +56,8 @@ def _written_out(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
 
 def _gradient_written_out(g: Tensor, x: Tensor, mean: Tensor, r: Tensor) -> Tensor:
     z, r = _z(x, mean, r), _column(r, x)
+    if few_kernels(x):
+        return torch.addcmul(g - _over(g), z, -_over(g * z)) * r
     return r * (g - _over(g) - z * _over(g * z))
 
 
@@ -64,8 +72,14 @@ def _column(value: Tensor, x: Tensor) -> Tensor:
 
 def _over(x: Tensor) -> Tensor:
     """Return the mean of every channel, of each sample first: one sample stays in the cache."""
+    if few_kernels(x):
+        return x.mean(_all_but_channels(x), keepdim=True)
     inside = list(range(2, x.dim()))
     return (x.mean(inside, keepdim=True) if inside else x).mean(0, keepdim=True)
+
+
+def _all_but_channels(x: Tensor) -> list[int]:
+    return [d for d in range(x.dim()) if d != 1]
 
 
 class _Standardise(torch.autograd.Function):
@@ -125,6 +139,11 @@ class _InputGradient(torch.autograd.Function):
 
         mean_u, mean_g, u_z, g_z = _over(u), _over(g), _over(u * z), _over(g * z)
         a = _over(u * g) - mean_u * mean_g - u_z * g_z
+        if few_kernels(x):  # the three products and sums by one kernel each
+            by = -scale * scale
+            to_x = torch.addcmul(-by * (g_z * mean_u + u_z * mean_g), u, by * g_z)
+            to_x = torch.addcmul(torch.addcmul(to_x, g, by * u_z), z, by * (a - 2 * g_z * u_z))
+            return to_g, to_x, None, None, None
         # collected by u, g and z: three products for each element
         to_x = -(scale * scale) * (g_z * u + u_z * g + (a - 2 * g_z * u_z) * z - (g_z * mean_u + u_z * mean_g))
         return to_g, to_x, None, None, None

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from fastadapt.criteria import criterion_of
 from fastadapt.errors import TaskError
@@ -20,6 +21,8 @@ from fastadapt.tasks import Tasks, as_support, first_tensor, map_tensors
 
 _ANSWERS: "weakref.WeakKeyDictionary[nn.Module, tuple[int, ...]]" = weakref.WeakKeyDictionary()
 """Of each network, the shape of what it answered to the first batch."""
+_FITTING: "WeakIdKeyDictionary" = WeakIdKeyDictionary()
+"""Labels that were found to fit, with their version, the loss and the network: a look at labels waits for a GPU."""
 OBJECTIVES = {"support": ("inner_objective", "inner_loss"), "query": ("meta_objective", "loss")}
 """What reads the labels of a set: a method's own objective may take them for something else, or not at all."""
 
@@ -91,6 +94,9 @@ def _check(model: nn.Module, loss: Any, batch: Any, positions: tuple[int, ...] |
     """Raise for a batch `(x, y)`, whose tensors have a task axis where there are positions."""
     if not (isinstance(batch, (tuple, list)) and len(batch) == 2 and isinstance(batch[1], Tensor)):
         return
+    of = _version(batch[1], loss, model)
+    if of is not None and _FITTING.get(batch[1]) == of:
+        return
     x, y = batch[0], batch[1].detach()
     tasks = y.shape[0] if positions is not None else 1
     if positions is not None:
@@ -101,6 +107,7 @@ def _check(model: nn.Module, loss: Any, batch: Any, positions: tuple[int, ...] |
         return
     known = _ANSWERS.get(model)
     if known is not None and loss.fault((y.shape[0], *known[1:]), y) is None and _comparable(known, y):
+        _FITTING[batch[1]] = of
         return
     answer = _answer(model, x)
     if answer is None or answer.dim() < 2:
@@ -115,6 +122,14 @@ def _check(model: nn.Module, loss: Any, batch: Any, positions: tuple[int, ...] |
         if positions is not None:
             where = f"task {positions[fault.row // rows]} of the meta-batch, {where}"
         raise TaskError(f"{where}: the label {fault.text}")
+
+
+def _version(y: Tensor, loss: Any, model: nn.Module) -> Any:
+    """Return what labels were looked at with, None where that can't be remembered."""
+    try:
+        return y._version, weakref.ref(loss), weakref.ref(model)
+    except (TypeError, RuntimeError):  # a loss that nothing can refer to weakly, a tensor of inference mode
+        return None
 
 
 def _comparable(answer: tuple[int, ...], y: Tensor) -> bool:

@@ -201,7 +201,7 @@ class GradientLearner(Learner):
         return NormPlan(mode, self.training, running, self.running.slots if self.running else 1, self.layered)
 
     def _loop(self, state: State, plan: NormPlan, support: Any, query: Any, extra: Any, steps: int) -> InnerLoop:
-        return InnerLoop(self, state, plan, steps, {"support": support, "query": query, **extra})
+        return InnerLoop(self, state, plan.of(state["running"]), steps, {"support": support, "query": query, **extra})
 
     def _key(self) -> Any:
         """Return what distinguishes the computation of one task beside its shapes, for remembering how to run it."""

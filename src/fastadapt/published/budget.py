@@ -14,8 +14,9 @@ from fastadapt.evaluation import measure, with_headline
 from fastadapt.learner import Learner
 from fastadapt.runs.config import RunConfig
 from fastadapt.tasks import SampleFunction, TaskSource, draw_batch
+from fastadapt.training.captured import captured_where_it_can_be
+from fastadapt.training.outer_step import outer_step
 from fastadapt.training.settings import Training
-from fastadapt.training.train import outer_step
 
 _UNITS = {"s": 1 / 60, "m": 1.0, "h": 60.0}
 _WARM, _TIMED = 3, 8
@@ -80,6 +81,7 @@ def fitting_steps(
     """
     training = config.training
     optimizer = training.build_optimizer(learner)
+    step_once = captured_where_it_can_be(outer_step, optimizer)
     device = next(p.device for p in learner.parameters())
     source = resident(source, device)
     engine: Any = getattr(learner, "engine", None)
@@ -91,7 +93,7 @@ def fitting_steps(
         began = time.perf_counter()
         numbers = range(step * training.meta_batch, (step + 1) * training.meta_batch)
         tasks = draw_batch(source, seed=training.seed, split="train", indices=numbers)
-        outer_step(learner, [group.to(device) for group in tasks], optimizer, training)
+        step_once(learner, [group.to(device) for group in tasks], optimizer, training)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         if step >= _WARM:

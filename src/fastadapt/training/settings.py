@@ -97,7 +97,13 @@ class Training:
         params = [p for p in learner.parameters() if p.requires_grad]
         if not params:
             raise ConfigError("the learner has no trainable parameter: nothing to meta-train")
-        return torch.optim.Adam(params, lr=self.lr) if self.optimizer == "adam" else torch.optim.SGD(params, lr=self.lr)
+        kind: Any = torch.optim.Adam if self.optimizer == "adam" else torch.optim.SGD
+        steps_alone = params[0].is_cuda and len({p.device for p in params}) == 1
+        if not (steps_alone and all(p.is_floating_point() for p in params)):
+            return kind(params, lr=self.lr)
+        # what a GPU steps by itself, with a rate that it reads there: see fastadapt.training.captured
+        how = {"capturable": True} if self.optimizer == "adam" else {}
+        return kind(params, lr=torch.tensor(self.lr, device=params[0].device), fused=True, **how)
 
     def clip(self, params: Iterable[nn.Parameter]) -> None:
         """Clip the gradients of `params` in place, as the settings say."""

@@ -14,13 +14,12 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from fastadapt.checks.tasks import first_look
 from fastadapt.data.images.resident import resident
@@ -28,34 +27,21 @@ from fastadapt.engine.engine import Engine
 from fastadapt.engine.waiting import shown_by
 from fastadapt.errors import CheckpointError, ConfigError
 from fastadapt.evaluation import Evaluation, Protocol, measure, summarise, with_headline
-from fastadapt.learner import Learner, Outcome
+from fastadapt.learner import Learner
 from fastadapt.tasks import SampleFunction, Tasks, TaskSource, draw_batch
-from fastadapt.training.blame import divergence, gradient_norm, skipped
+from fastadapt.training.ahead import Ahead, labels_fit
+from fastadapt.training.blame import divergence, skipped
+from fastadapt.training.captured import captured_where_it_can_be, set_rate
+from fastadapt.training.captured import load as load_state
+from fastadapt.training.captured import saved as saved_state
 from fastadapt.training.checkpoint import Checkpoint, environment, latest_checkpoint, prune, save_checkpoint
 from fastadapt.training.interrupts import Interrupts
 from fastadapt.training.log import RunLog
+from fastadapt.training.outer_step import Late, OuterStep, Stepped, outer_step
 from fastadapt.training.settings import Training
 
 Stop = Literal["finished", "time limit", "SIGINT", "SIGTERM"]
 logger = logging.getLogger("fastadapt")
-
-
-@dataclass(frozen=True)
-class Stepped:
-    """Hold what one outer step did.
-
-    Args:
-        outcome: what the learner made of the tasks.
-        moved: whether the weights were moved; false where a number was not finite.
-        gradient: the norm of the meta-gradient before clipping, a scalar.
-    """
-
-    outcome: Outcome
-    moved: bool
-    gradient: Tensor
-
-
-OuterStep = Callable[[Learner, list[Tasks], torch.optim.Optimizer, Training], Stepped]
 
 
 @dataclass(frozen=True)
@@ -73,24 +59,6 @@ class Trained:
     stopped: Stop
     skipped: int
     records: list[dict[str, Any]]
-
-
-def outer_step(learner: Learner, tasks: list[Tasks], optimizer: torch.optim.Optimizer, training: Training) -> Stepped:
-    """Take one step of the outer optimizer; leave everything as it was if a number is not finite."""
-    buffers = {name: value.clone() for name, value in learner.named_buffers()}
-    optimizer.zero_grad(set_to_none=True)
-    outcome = learner(tasks)
-    outcome.loss.backward()
-    params = [p for group in optimizer.param_groups for p in group["params"]]
-    gradient = gradient_norm([p.grad for p in params if p.grad is not None])
-    if not bool(torch.isfinite(outcome.loss) & torch.isfinite(gradient)):
-        with torch.no_grad():
-            for name, value in learner.named_buffers():
-                value.copy_(buffers[name])
-        return Stepped(outcome, False, gradient)
-    training.clip(params)
-    optimizer.step()
-    return Stepped(outcome, True, gradient)
 
 
 def meta_train(
@@ -141,7 +109,8 @@ def meta_train(
         raise ConfigError("training.validate_every is set but there is no validation source; pass validation=...")
     protocol = protocol if protocol is not None else Protocol("validation-v1", tasks=100, split="val")
     optimizer = optimizer if optimizer is not None else training.build_optimizer(learner)
-    base_rates = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    base_rates = [float(group.setdefault("initial_lr", float(group["lr"]))) for group in optimizer.param_groups]
+    take = captured_where_it_can_be(outer_step, optimizer)
     folder = None if folder is None else Path(folder)
     checkpoints = None if folder is None else folder / "checkpoints"
     device = next(p.device for p in learner.parameters())
@@ -156,6 +125,7 @@ def meta_train(
     if engine is not None:
         engine.expect(training.steps, limit)  # of the whole run, so that a resume decides alike
     in_a_row: list[int] = []
+    unjudged: deque[tuple[int, Stepped, list[Tasks], range]] = deque()
     stopped: Stop = "finished"
     step = start
     began = time.monotonic() - state["seconds"]
@@ -169,7 +139,7 @@ def meta_train(
         state.update(seconds=time.monotonic() - began, score=score)
         if engine is not None:
             state["execution"] = engine.history()
-        save_checkpoint(checkpoints, Checkpoint(step, learner.state_dict(), optimizer.state_dict(), dict(state)))
+        save_checkpoint(checkpoints, Checkpoint(step, learner.state_dict(), saved_state(optimizer), dict(state)))
         prune(checkpoints, training.keep)
         saved = step
 
@@ -187,6 +157,33 @@ def meta_train(
         save(result.score)
         judged = step
 
+    def numbers_of(step: int) -> range:
+        return range(step * training.meta_batch, (step + 1) * training.meta_batch)
+
+    def draw(step: int) -> list[Tasks]:
+        torch.manual_seed(_step_seed(training.seed, step))  # dropout and minibatches depend on the step alone
+        return draw_batch(source, seed=training.seed, split="train", indices=numbers_of(step))
+
+    ahead = Ahead(draw, device, look=labels_fit(learner))
+
+    def judge(log: RunLog, number: int, taken: Stepped, tasks: list[Tasks], numbers: range) -> None:
+        """Count a step that was not finite, and stop after many in a row."""
+        if taken.moved:
+            in_a_row.clear()
+            return
+        state["skipped"] += 1
+        in_a_row.append(number - 1)
+        why = skipped(taken.outcome, tasks, numbers, training, log.records)
+        log.write({"step": number, "skipped": state["skipped"], **why})
+        if len(in_a_row) >= training.max_nonfinite:
+            save()
+            raise divergence(learner, tasks, taken.outcome, numbers, training, in_a_row)
+
+    def due(step: int) -> bool:
+        """Return whether something is written after a step, or one more would be one too many."""
+        every = [n for n in (training.checkpoint_every, training.validate_every) if n]
+        return any(step % n == 0 for n in every) or step >= training.steps or training.max_nonfinite == 1
+
     learner.train()
     with (
         RunLog(folder, training, start, state["seconds"], quiet=quiet, tensorboard=tensorboard) as log,
@@ -196,34 +193,29 @@ def meta_train(
         if start:
             log.say(f"going on from step {start}")
         while step < training.steps:
-            torch.manual_seed(_step_seed(training.seed, step))  # dropout and minibatches depend on the step alone
-            numbers = range(step * training.meta_batch, (step + 1) * training.meta_batch)
-            drawn = draw_batch(source, seed=training.seed, split="train", indices=numbers)
-            tasks = [group.to(device) for group in drawn]
-            if not step:
+            numbers = numbers_of(step)
+            drawn = [] if step else draw(step)  # the first are looked at
+            tasks = [group.to(device) for group in drawn] or ahead.take(step)
+            if drawn:
                 beside = validation if training.validate_every else None
                 for note in first_look(source, drawn, numbers, training.seed, learner, beside):
                     logger.warning("a note on the tasks: %s", note)
             scale = training.rate(step) / training.lr if training.lr else 1.0
             for group, base in zip(optimizer.param_groups, base_rates, strict=True):
-                group["lr"] = base * scale
+                set_rate(group, base * scale)
 
             logs = (step + 1) % training.log_every == 0 or step + 1 == training.steps
             before = _before(learner, tasks) if logs else {}
             if engine is not None:
                 engine.at_once = step == 0  # a first step to see soon; strategies are looked at in the second
-            taken = outer_step(learner, tasks, optimizer, training)
+            taken = take(learner, tasks, optimizer, training)
             step += 1
-            if taken.moved:
-                in_a_row.clear()
-            else:
-                state["skipped"] += 1
-                in_a_row.append(step - 1)
-                why = skipped(taken.outcome, tasks, numbers, training, log.records)
-                log.write({"step": step, "skipped": state["skipped"], **why})
-                if len(in_a_row) >= training.max_nonfinite:
-                    save()
-                    raise divergence(learner, tasks, taken.outcome, numbers, training, in_a_row)
+            if step < training.steps:
+                ahead.prepare(step)
+            unjudged.append((step, taken, tasks, numbers))
+            # a GPU is asked about a step when the next one is under way, where nothing depends on the answer before
+            while len(unjudged) > (isinstance(taken.moved, Late) and not (logs or due(step) or in_a_row)):
+                judge(log, *unjudged.popleft())
 
             if logs:
                 now = time.monotonic()
@@ -247,6 +239,8 @@ def meta_train(
             if step < training.steps and time.monotonic() - began >= limit:
                 stopped = "time limit"
                 break
+        while unjudged:
+            judge(log, *unjudged.popleft())
         if training.validate_every and judged != step and stopped in ("finished", "time limit"):
             validate(log, interrupts)  # the last weights compete for the best ones
         elif saved != step:
@@ -296,7 +290,7 @@ def _resume(
         )
     try:
         learner.load_state_dict(checkpoint.learner)
-        optimizer.load_state_dict(checkpoint.optimizer)
+        load_state(optimizer, checkpoint.optimizer)
     except (RuntimeError, ValueError, KeyError) as error:
         first = str(error).splitlines()[0]
         raise CheckpointError(
@@ -323,7 +317,7 @@ def _after(taken: Stepped, optimizer: torch.optim.Optimizer) -> dict[str, float]
     """Return what is worth reading of a step: the loss, the metrics after adaptation, the gradient's norm, the rate."""
     facts = {"loss": float(taken.outcome.loss.detach())}
     facts |= {f"{name} after": float(value.mean()) for name, value in taken.outcome.metrics.items()}
-    return facts | {"gradient": float(taken.gradient), "lr": optimizer.param_groups[0]["lr"]}
+    return facts | {"gradient": float(taken.gradient), "lr": float(optimizer.param_groups[0]["lr"])}
 
 
 def validation_record(result: Evaluation) -> dict[str, Any]:
