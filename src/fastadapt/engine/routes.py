@@ -8,10 +8,13 @@ from torch import Tensor
 from torch.func import vmap
 from torch.utils import _pytree as pytree
 
+from fastadapt.engine.check import python_states
 from fastadapt.engine.threads import run_on_threads
 from fastadapt.inner.calculus import Autograd, Captured, Functional
+from fastadapt.inner.generators import random_state, set_random_state
 from fastadapt.inner.runner import Inline, Runner
 from fastadapt.layers.kernels import on_kernels_that_differentiate
+from fastadapt.layers.rewrites import tell_once
 from fastadapt.layers.tracing import written_for
 from fastadapt.leaves import map_tensors, task_axes
 from fastadapt.tasks import Tasks
@@ -65,13 +68,18 @@ def on_threads(
 
 
 def vmapped(f: TaskFunction, state: Any, tasks: Tasks, extra: Any, segment: int | None = None) -> tuple[Any, Any]:
-    """Run all tasks at once."""
+    """Run all tasks at once, or in a loop where Python code draws random numbers, which all of them would share."""
+    before, stood = random_state(state), python_states()
 
     def one(support: Any, query: Any, rest: Any) -> tuple[Any, Any]:
         return f(state, support, query, rest, Inline(Functional(), segment))
 
     axes = (task_axes(tasks.support), task_axes(tasks.query), 0)
     averaged, stacked = vmap(one, in_dims=axes, randomness="different")(tasks.support, tasks.query, extra)
+    if python_states() != stood:  # code that the watch does not look into (a library's), or did not yet see drawing
+        tell_once("tasks run in a loop, because something draws from Python's or numpy's random numbers now")
+        set_random_state(before)
+        return looped(f, state, tasks, extra, segment)
     return pytree.tree_map(lambda leaf: leaf.mean(0), averaged), stacked
 
 

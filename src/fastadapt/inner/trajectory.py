@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from fastadapt.inner.calculus import Calculus
+from fastadapt.inner.generators import RandomState, random_state
 from fastadapt.inner.runner import Runner
 
 Carry = tuple[dict[str, Tensor], Any]
@@ -49,11 +48,12 @@ class Loop(Protocol):
 
 
 def walk(
-    run: Runner, loop: Loop, carry: Carry, fixed: Any, task: Any, steps: int, draws: list[Any] | None = None
+    run: Runner, loop: Loop, carry: Carry, fixed: Any, task: Any, steps: int, draws: list[RandomState] | None = None
 ) -> Iterator[tuple[Carry, Any]]:
     """Yield `(carry, report)` after each of the first `steps` inner steps; nothing is differentiated through them.
 
-    Before each step the state of the random generators is appended to `draws`, so that dropout can be repeated.
+    Before each step the state of the random generators is appended to `draws`, so that dropout and
+    whatever else is drawn can be repeated.
     """
 
     def advance(calculus: Calculus, **at: Any) -> tuple[Carry, Any]:
@@ -82,16 +82,3 @@ def placed(j: int, carry: Carry, fixed: Any, task: Any) -> tuple[dict[str, Any],
     shared, each = {"fixed": fixed}, {"task": task}
     (shared if j == 0 else each)["carry"] = carry  # type: ignore[assignment]
     return shared, each
-
-
-def random_state(tree: Any) -> list[Any]:
-    """Return the states of the random generators that serve the devices of `tree`: the CPU's first."""
-    devices = sorted({str(leaf.device) for leaf in pytree.tree_leaves(tree) if leaf.is_cuda})
-    return [torch.get_rng_state(), *((d, torch.cuda.get_rng_state(d)) for d in devices)]
-
-
-def set_random_state(state: list[Any]) -> None:
-    """Put the random generators into a state that `random_state` returned."""
-    torch.set_rng_state(state[0])
-    for device, value in state[1:]:
-        torch.cuda.set_rng_state(value, device)
