@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastadapt.inner.calculus import Calculus
 from fastadapt.inner.generators import RandomState, random_state
 from fastadapt.inner.runner import Runner
+from fastadapt.layers.layout import Layout
 
 Carry = tuple[dict[str, Tensor], Any]
 """`(theta, state of the update rule)`."""
@@ -16,6 +17,8 @@ Carry = tuple[dict[str, Tensor], Any]
 class Loop(Protocol):
     """Describe the inner loop of one task as pure functions."""
 
+    model: nn.Module
+    layout: Layout
     steps: int
     repeatable: bool
     """Whether a step computed again gives the same result (false for trajectories sampled from the model)."""
