@@ -11,6 +11,7 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils import _pytree as pytree
 
 from fastadapt.errors import ConfigError
+from fastadapt.inner.attention import Attention
 from fastadapt.inner.generators import random_state, set_random_state
 from fastadapt.inner.recomputed import Recomputable
 from fastadapt.layers.layout import Layout
@@ -147,7 +148,7 @@ class _Once:
         for i, tensor in zip(self.given, tensors[:count], strict=True):
             arguments[i] = tensor
         args, kwargs = pytree.tree_unflatten(arguments, self.form)
-        with self._in_place(dict(zip(self.own, tensors[count:], strict=True))), self._as_then(again):
+        with self._in_place(dict(zip(self.own, tensors[count:], strict=True))), self._as_then(again), Attention():
             leaves, structure = pytree.tree_flatten(self.forward(*args, **kwargs))
         if not again:
             self.structure = structure
