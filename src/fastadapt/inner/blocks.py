@@ -100,11 +100,12 @@ def _without_graph(name: str, block: nn.Module, forward: Callable[..., Any]) -> 
     def run(*args: Any, **kwargs: Any) -> Any:
         modes = [mode for mode in _get_current_function_mode_stack() if isinstance(mode, Rewrites)]
         statistics = modes[-1].statistics if modes else None
-        gives = statistics is not None and statistics.to_give  # moments with a graph, which another pass takes
-        if getattr(_inside, "block", False) or gives or not torch.is_grad_enabled():
+        # moments with a graph, which one pass over the network hands to another, enter a block by no argument
+        hands_on = statistics is not None and (statistics.to_give or statistics.given is not None)
+        if getattr(_inside, "block", False) or hands_on or not torch.is_grad_enabled():
             return forward(*args, **kwargs)
         bound = _Once(block, forward, (args, kwargs))
-        outputs = Recomputable(bound, f"the block {name!r}")(bound.tensors)
+        outputs = Recomputable(bound, f"the block {name!r}", large=True)(bound.tensors)
         leaves: list[Any] = list(bound.outputs)
         for place, output in zip(bound.places, outputs, strict=True):
             leaves[place] = output

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastadapt.errors import TaskError
+from fastadapt.heap import give_back
 from fastadapt.inner.graph import other_leaves
 
 Function = Callable[[Sequence[Tensor]], list[Tensor]]
@@ -32,11 +33,13 @@ class Recomputable:
     Args:
         function: takes tensors and returns tensors; it depends on nothing else that requires a gradient.
         name: whose it is, for messages.
+        large: whether the graph of its second derivative is so large that memory is put in order for it.
     """
 
-    def __init__(self, function: Function, name: str) -> None:
+    def __init__(self, function: Function, name: str, large: bool = False) -> None:
         self.function = function
         self.name = name
+        self.large = large
         self.sums: list[Tensor] = []
 
     def first(self, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -103,6 +106,8 @@ class _Slope(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *along: Tensor | None) -> Any:
+        if ctx.saved_tensors[0].device.type == "cpu" and ctx.again.large:
+            give_back()  # the graph before this one has left holes, as large as itself; this takes 1 ms
         slopes, at = _slope(ctx.again, ctx.needs, ctx.saved_tensors, twice=True)
         pairs = [
             (g, w) for g, w in zip(slopes, along, strict=True) if g is not None and w is not None and g.requires_grad
