@@ -14,10 +14,13 @@ class LowRank(nn.Linear):
         self.lora_b = nn.Parameter(torch.randn(outputs, rank) * 0.02)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return `[..., outputs]` of `x: [..., inputs]`."""
         return super().forward(x) + (x @ self.lora_a.T) @ self.lora_b.T
 
 
 class Block(nn.Module):
+    """Attention and a perceptron, each behind a norm and beside a shortcut."""
+
     def __init__(self, width: int, heads: int, rank: int) -> None:
         super().__init__()
         self.heads = heads
@@ -30,6 +33,7 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the next `x: [batch, length, width]`."""
         batch, length, width = x.shape
         q, k, v = self.attn(self.ln_1(x)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
@@ -53,6 +57,7 @@ class GPT2(nn.Module):
             parameter.requires_grad_("lora" in name)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Return the logits `[batch, length, words]` of `tokens: [batch, length]`."""
         x = self.wte(tokens) + self.wpe.weight[: tokens.shape[1]]
         for block in self.h:
             x = block(x)

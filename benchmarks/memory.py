@@ -81,7 +81,7 @@ def main() -> None:
             facts = {
                 "command": f"python benchmarks/memory.py --threads {options.threads}",
                 "torch": torch.__version__,
-                "network": f"GPT-2, 12 layers of width 768, {WORDS} words, adapters of rank 8, {LENGTH} tokens, float32",
+                "network": f"GPT-2, 12 layers of width 768, {WORDS} words, adapters of rank 8, {LENGTH} tokens",
                 "machine": f"{platform.machine()}, {os.cpu_count()} cores",
             }
             options.out.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The two smaller tables of the performance page: convolutions with filters for each task, and drawing tasks."""
+"""The smaller tables of the performance page: convolutions for each task, drawing tasks, memory of large networks."""
 
 import json
 from pathlib import Path
@@ -42,4 +42,19 @@ def sampling() -> list[str]:
     return lines
 
 
-SECTIONS = {"convolution": convolution, "sampling": sampling}
+def memory() -> list[str]:
+    """Return the peak memory of a large network's meta-gradients."""
+    content = json.loads((RESULTS / "memory.json").read_text(encoding="utf-8"))
+    lines = [
+        f"`{content['command']}` on {content['machine']}, torch {content['torch']}: {content['network']}, float32.",
+        "",
+        "| sequences in the support, and in the query | what | inner steps | memory over the weights | of the ordinary step |",
+        "|---|---|---|---|---|",
+    ]
+    for row in content["rows"]:
+        steps = row["steps"] or "-"
+        lines.append(f"| {row['sequences']} | {row['what']} | {steps} | {row['MB']} MB | {row['ratio']:.2f}x |")
+    return lines
+
+
+SECTIONS = {"convolution": convolution, "sampling": sampling, "memory": memory}

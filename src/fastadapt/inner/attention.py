@@ -65,7 +65,7 @@ def attention(
 
     Example:
         >>> q = torch.randn(2, 3, 4, 5)
-        >>> torch.testing.assert_close(attention(q, q, q, is_causal=True), F.scaled_dot_product_attention(q, q, q, is_causal=True))
+        >>> torch.testing.assert_close(attention(q, q, q), F.scaled_dot_product_attention(q, q, q))
     """
     heads = q.shape[-3]
     wide = attn_mask is not None and attn_mask.dim() >= 3 and attn_mask.shape[-3] == heads and heads > 1
