@@ -48,7 +48,7 @@ def memory() -> list[str]:
     lines = [
         f"`{content['command']}` on {content['machine']}, torch {content['torch']}: {content['network']}, float32.",
         "",
-        "| sequences in the support, and in the query | what | inner steps | memory over the weights | of the ordinary step |",
+        "| sequences, support and query | what | inner steps | memory over the weights | of an ordinary step |",
         "|---|---|---|---|---|",
     ]
     for row in content["rows"]:
