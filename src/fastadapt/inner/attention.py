@@ -73,7 +73,8 @@ def attention(
     def plain(tensors: Sequence[Tensor]) -> list[Tensor]:
         mask = tensors[3] if len(tensors) > 3 else None
         with sdpa_kernel(SDPBackend.MATH):
-            return [F.scaled_dot_product_attention(*tensors[:3], mask, 0.0, is_causal, scale=scale)]
+            query, key, value = tensors[:3]
+            return [F.scaled_dot_product_attention(query, key, value, mask, 0.0, is_causal, scale=scale)]
 
     some, parts = _chunk(q, k), []
     for a in range(0, heads, some):

@@ -17,7 +17,7 @@ from fastadapt.inner.recomputed import Recomputable
 from fastadapt.layers.layout import Layout
 from fastadapt.layers.rewrites import Rewrites
 from fastadapt.layers.scope import PLACES, again_block
-from fastadapt.layers.tracing import audience, written_for
+from fastadapt.layers.tracing import Audience, audience, written_for
 
 _inside = threading.local()
 """Whether this thread computes a block, whose own parts are no blocks then."""
@@ -132,7 +132,7 @@ class _Once:
             self.arguments[i] = None
         self.began = random_state(self.tensors)
         self.modes = [mode for mode in _get_current_function_mode_stack() if isinstance(mode, Rewrites)]
-        self.whom = audience()
+        self.whom: Audience = audience()
         self.autocast = [
             (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind), torch.is_autocast_cache_enabled())
             for kind in ("cpu", "cuda")

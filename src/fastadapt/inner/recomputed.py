@@ -105,7 +105,7 @@ class _Slope(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *along: Tensor | None) -> Any:
+    def backward(ctx: Any, *along: Tensor | None) -> Any:  # type: ignore[override]
         if ctx.saved_tensors[0].device.type == "cpu" and ctx.again.large:
             give_back()  # the graph before this one has left holes, as large as itself; this takes 1 ms
         slopes, at = _slope(ctx.again, ctx.needs, ctx.saved_tensors, twice=True)
