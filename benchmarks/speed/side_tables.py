@@ -1,4 +1,4 @@
-"""The smaller tables of the performance page: convolutions with filters for each task, drawing tasks, and a GPU."""
+"""The smaller tables of the performance page: convolutions, drawing tasks, memory of large networks, a GPU."""
 
 import json
 from pathlib import Path
@@ -49,4 +49,19 @@ def gpu() -> list[str]:
     return gpu_table.lines(RESULTS / "speed" / "gpu.json")
 
 
-SECTIONS = {"convolution": convolution, "sampling": sampling, "gpu": gpu}
+def memory() -> list[str]:
+    """Return the peak memory of a large network's meta-gradients."""
+    content = json.loads((RESULTS / "memory.json").read_text(encoding="utf-8"))
+    lines = [
+        f"`{content['command']}` on {content['machine']}, torch {content['torch']}: {content['network']}, float32.",
+        "",
+        "| sequences, support and query | what | inner steps | memory over the weights | of an ordinary step |",
+        "|---|---|---|---|---|",
+    ]
+    for row in content["rows"]:
+        steps = row["steps"] or "-"
+        lines.append(f"| {row['sequences']} | {row['what']} | {steps} | {row['MB']} MB | {row['ratio']:.2f}x |")
+    return lines
+
+
+SECTIONS = {"convolution": convolution, "sampling": sampling, "memory": memory, "gpu": gpu}

@@ -14,7 +14,18 @@ from torch.utils import _pytree as pytree
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from fastadapt.errors import TaskError
-from fastadapt.leaves import checked, first_tensor, is_collector, kind_of, label, map_tensors, moved, pinned, same
+from fastadapt.leaves import (
+    checked,
+    first_tensor,
+    is_collector,
+    kind_of,
+    label,
+    leaves_of,
+    map_tensors,
+    moved,
+    pinned,
+    same,
+)
 
 WRITE = "write fastadapt.Task(support=(x, y), query=(x_query, y_query))"
 
@@ -88,8 +99,9 @@ class Tasks:
     positions: tuple[int, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        if self.stacked:
-            leaves = [leaf for leaf in pytree.tree_leaves((self.support, self.query)) if isinstance(leaf, Tensor)]
+        leaves = [*leaves_of(self.support), *leaves_of(self.query)]
+        if _stackable(leaves):
+            leaves = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
             sizes = {leaf.shape[0] if leaf.dim() else None for leaf in leaves}
             if len(sizes) != 1 or None in sizes or sizes == {0}:
                 raise TaskError(
@@ -112,8 +124,7 @@ class Tasks:
     @property
     def stacked(self) -> bool:
         """Whether the tensors have a task axis; tasks that can't be stacked are tuples, and run one after another."""
-        leaves = pytree.tree_leaves((self.support, self.query))
-        return all(kind_of(leaf) in ("tensor", "constant") for leaf in leaves)
+        return _stackable(pytree.tree_leaves((self.support, self.query)))
 
     @property
     def collects(self) -> bool:
@@ -163,6 +174,9 @@ class Tasks:
         self, device: Any = None, dtype: torch.dtype | None = None, non_blocking: bool = False, **options: Any
     ) -> "Tasks":
         """Return the same tasks on `device`, see `Task.to`."""
+        leaves = [*leaves_of(self.support), *leaves_of(self.query)]
+        if dtype is None and not options and all(isinstance(leaf, Tensor) and leaf.device == device for leaf in leaves):
+            return self  # at once, as this is asked at every outer step
         support, query = _moved((self.support, self.query), device, dtype, non_blocking, options)
         if same((support, query), (self.support, self.query)):
             return self
@@ -219,6 +233,10 @@ def _shape_key(task: Task) -> Any:
         )
     labels = [label(leaf) for leaf in (*support, *query)]
     return None if None in labels else (str(pytree.tree_structure((task.support, task.query))), *labels)
+
+
+def _stackable(leaves: list[Any]) -> bool:
+    return all(kind_of(leaf) in ("tensor", "constant") for leaf in leaves)
 
 
 def group_by_shape(tasks: Sequence[Task]) -> list[Tasks]:

@@ -18,14 +18,16 @@ class _Key(ISeedSequence):
     """Hand Philox its key as it is; with `Philox(key=...)` each generator would ask the system for unused entropy."""
 
     def __init__(self, seed: int, split: str) -> None:
-        self.words = np.array([seed, _split_key(split)], dtype=np.uint64)
+        self.words = key_of(seed, split)
 
     def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
         return self.words
 
 
-def _split_key(split: str) -> int:
-    return int.from_bytes(hashlib.sha256(split.encode()).digest()[:8], "little")
+def key_of(seed: int, split: str) -> np.ndarray:
+    """Return the two words of Philox's key."""
+    digest = hashlib.sha256(split.encode()).digest()
+    return np.array([seed, int.from_bytes(digest[:8], "little")], dtype=np.uint64)
 
 
 def task_rng(seed: int, split: str, index: int) -> np.random.Generator:

@@ -7,9 +7,11 @@ A *task source* is any object with `sample(rng) -> Task`, or simply such a funct
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
 
 from fastadapt.errors import TaskError
 from fastadapt.leaves import Collector as Collector
@@ -24,6 +26,7 @@ from fastadapt.meta_batch import as_support as as_support
 from fastadapt.meta_batch import group_by_shape as group_by_shape
 from fastadapt.streams import task_rng as task_rng
 from fastadapt.streams import task_rngs as task_rngs
+from fastadapt.uniforms import uniforms
 
 
 @runtime_checkable
@@ -41,6 +44,23 @@ class BatchTaskSource(TaskSource, Protocol):
 
     def sample_batch(self, rngs: Sequence[np.random.Generator]) -> Tasks:
         """Return one task per generator, in order; task `i` is, bit for bit, `sample(rngs[i])`."""
+        ...
+
+
+@runtime_checkable
+class UniformTaskSource(TaskSource, Protocol):
+    """Make tasks of uniform random numbers alone, so that those of many meta-batches are drawn ahead at once.
+
+    It never changes, and is compared and hashed by its settings.
+    """
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers a task takes."""
+        ...
+
+    def of_numbers(self, u: np.ndarray) -> Tasks:
+        """Return a task for each row of `u: [T, numbers]`, in tuples; `rng.random(numbers)` gives `sample(rng)`."""
         ...
 
 
@@ -115,7 +135,8 @@ def draw_batch(source: TaskSource | SampleFunction, *, seed: int, split: str, in
 
     Args:
         source: with `sample_batch(rngs) -> Tasks`, the tasks are one group made in one call. A class that
-            overrides `sample` alone has redefined its tasks, so an inherited `sample_batch` is not used.
+            overrides `sample` alone has redefined its tasks, so an inherited `sample_batch` is not used. With
+            `of_numbers(u) -> Tasks`, tasks in order are made some thousands ahead, and kept until they are asked for.
         seed: the run's seed, `0..2^63-1`.
         split: the name of the stream.
         indices: the numbers of the tasks in that stream, at least one.
@@ -133,7 +154,11 @@ def draw_batch(source: TaskSource | SampleFunction, *, seed: int, split: str, in
         torch.Size([25, 5, 1])
     """
     numbers = list(indices)
-    if not numbers or not _draws_batches(source):
+    if seed >= 0 and _in_order(numbers) and _has(source, "of_numbers", ("sample_batch", "sample")):
+        ahead = NUMBERS_AHEAD // source.numbers  # type: ignore[attr-defined]
+        if ahead >= len(numbers):
+            return [_from_blocks(source, seed, split, numbers, ahead)]  # type: ignore[arg-type]
+    if not numbers or not _has(source, "sample_batch", ("sample",)):
         return group_by_shape(draw(source, seed=seed, split=split, indices=numbers))
     assert isinstance(source, BatchTaskSource)
     tasks = source.sample_batch(task_rngs(seed, split, numbers))
@@ -146,11 +171,47 @@ def draw_batch(source: TaskSource | SampleFunction, *, seed: int, split: str, in
     return [tasks]
 
 
-def _draws_batches(source: object) -> bool:
-    """Return whether `sample_batch` belongs to the class that says what a task is, or to one derived from it."""
+def _has(source: object, method: str, others: tuple[str, ...]) -> bool:
+    """Return whether a method belongs to the class that says what a task is by others, or to one derived from it."""
     for kind in type(source).__mro__:
-        if "sample_batch" in vars(kind):
+        if method in vars(kind):
             return True
-        if "sample" in vars(kind):
+        if any(other in vars(kind) for other in others):
             return False
     return False
+
+
+# ---- ahead ---------------------------------------------------------------------------------------
+
+NUMBERS_AHEAD = 1 << 15
+"""Random numbers of the tasks that are made ahead."""
+FEW = 8
+"""Tasks below which nothing is made ahead: a single one is not the first of thousands."""
+
+
+def _in_order(numbers: list[int]) -> bool:
+    first = numbers[0] if numbers else -1
+    return len(numbers) >= FEW and first >= 0 and numbers == list(range(first, first + len(numbers)))
+
+
+def _from_blocks(source: UniformTaskSource, seed: int, split: str, numbers: list[int], ahead: int) -> Tasks:
+    """Return copies of tasks in order, from the blocks of `ahead` tasks that they lie in, at most two."""
+    first, last = numbers[0] // ahead, numbers[-1] // ahead
+    a, b = numbers[0] - first * ahead, numbers[-1] + 1 - last * ahead
+    here = _block(source, seed, split, first, ahead)
+    there = here if first == last else _block(source, seed, split, last, ahead)
+    halves = []
+    for half, other in zip(here, there, strict=True):
+        parts = [
+            x[a:b].copy() if first == last else np.concatenate((x[a:], y[:b])) for x, y in zip(half, other, strict=True)
+        ]
+        halves.append(tuple(map(torch.from_numpy, parts)))
+    return Tasks(*halves)
+
+
+@lru_cache(maxsize=4)
+def _block(source: UniformTaskSource, seed: int, split: str, block: int, ahead: int) -> tuple[list[np.ndarray], ...]:
+    """Return the tensors of support and query of the tasks of a block, as arrays."""
+    indices = range(block * ahead, (block + 1) * ahead)
+    tasks = source.of_numbers(uniforms(seed, split, indices, source.numbers))
+    return tuple([leaf.numpy() for leaf in half] for half in (tasks.support, tasks.query))

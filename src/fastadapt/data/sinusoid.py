@@ -93,10 +93,18 @@ class Sinusoid:
             `Tasks` of `T = len(rngs)` tasks whose support is `(x, y)`, both `[T, shots, 1]` (`x: [T, shots, 3]`
             with `oracle`), and a query of the same form; task `i` is `sample(rngs[i])`.
         """
-        fresh = 0 if self.grid else self.queries
-        u = np.empty((len(rngs), 2 + self.shots + fresh))
+        u = np.empty((len(rngs), self.numbers))
         for rng, row in zip(rngs, u, strict=True):
-            rng.random(out=row)  # one call: the wave, then the support, then the query
+            rng.random(out=row)
+        return self.of_numbers(u)
+
+    @property
+    def numbers(self) -> int:
+        """How many uniform numbers a task takes: the wave's, then the support's, then the query's."""
+        return 2 + self.shots + (0 if self.grid else self.queries)
+
+    def of_numbers(self, u: np.ndarray) -> Tasks:
+        """Return the tasks that `sample_batch` makes of the uniform numbers `u: [T, numbers]`."""
         amplitude = _AMPLITUDES[0] + (_AMPLITUDES[1] - _AMPLITUDES[0]) * u[:, :1]
         phase = u[:, 1:2] * (np.pi if self.family == "maml" else 2 * np.pi)
         x = _LEFT + (_RIGHT - _LEFT) * u[:, 2:]

@@ -26,7 +26,7 @@ from fastadapt.engine.parts import in_chunks
 from fastadapt.engine.recorder import OnCuda, Recorder, Uncapturable, is_recorded
 from fastadapt.engine.strategy import TaskFunction
 from fastadapt.engine.vmapped import Vmapped
-from fastadapt.inner.trajectory import repeats
+from fastadapt.inner.generators import repeats
 from fastadapt.layers.rewrites import tell_once
 from fastadapt.leaves import label
 from fastadapt.tasks import Tasks

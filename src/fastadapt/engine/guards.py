@@ -11,7 +11,7 @@ import sys
 import types
 import weakref
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any
 
 import numpy as np
@@ -203,18 +203,24 @@ class Guards:
             if name in known:
                 value = known[name]
                 self._at(known, name, value, f"{path}: global {name}")
-                if value is np and "random" in names.attributes:
-                    self.drawing = self.drawing or f"{_from(path)} numpy.random"
+                self._draws(value, names.attributes, path)
                 continue
             self.checks.absent(known, name)  # one that hides a builtin may come later
             if name in reading.OUTSIDE:
                 self.unguardable = self.unguardable or f"{_from(path)} {name}()"
             elif name.partition(".")[0] in sys.modules:  # imported inside of the function
-                self._note(sys.modules.get(name, sys.modules[name.partition(".")[0]]), f"{path}: {name}")
+                module = sys.modules.get(name, sys.modules[name.partition(".")[0]])
+                self._note(module, f"{path}: {name}")
+                self._draws(module, names.attributes, path)
         if {"environ", "getenv"} & (names.attributes | names.found):
             import os
 
             self._note(os.environ._data, "os.environ")  # type: ignore[attr-defined]
+
+    def _draws(self, value: Any, names: Set[str], path: str) -> None:
+        drawn = reading.drawn_from(value, names)
+        if drawn is not None:
+            self.drawing = self.drawing or f"{_from(path)} {drawn}"
 
     def _class(self, kind: type, path: str) -> None:
         own = [base for base in kind.__mro__ if not reading.installed(base)]

@@ -1,9 +1,7 @@
 """How much memory a computation takes at its peak, how much there is, and how to give back what is free."""
 
-import ctypes
 import os
 import weakref
-from contextlib import suppress
 from typing import Any
 
 import torch
@@ -11,6 +9,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fastadapt.heap import give_back as give_back
 from fastadapt.tasks import Tasks
 
 
@@ -68,12 +67,3 @@ def fitting(bytes_per_task: float, tasks: Tasks, gigabytes: float | None) -> int
     """Return how many tasks may run at once."""
     device = tasks.device or torch.device("cpu")
     return max(1, int(budget(device, gigabytes) / max(bytes_per_task, 1)))
-
-
-def give_back() -> None:
-    """Return free memory to the system where the C library can (glibc).
-
-    Threads that compute leave their arenas full of holes, which glibc keeps for them.
-    """
-    with suppress(AttributeError, OSError, TypeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)

@@ -9,6 +9,7 @@ import dis
 import enum
 import fractions
 import logging
+import os
 import pathlib
 import random
 import re
@@ -18,6 +19,7 @@ import threading
 import types
 import typing
 import weakref
+from collections.abc import Set
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -34,8 +36,8 @@ LOOKED_UP = frozenset({"getattr", "hasattr", "vars", "__dict__", "attrgetter", "
 """Names of what finds attributes that are not spelled out in the code."""
 OUTSIDE = frozenset({"open", "input", "eval", "exec", "globals", "locals", "__import__"})
 """Builtins whose result can't be known beforehand."""
-CLOCKS = frozenset({"time", "datetime", "secrets", "uuid"})
-CHANCE = frozenset({"random", "numpy.random"})
+CLOCKS = frozenset({"time", "datetime"})
+CHANCE = frozenset({"random", "numpy.random", "secrets", "uuid"})
 MODULE_NAMES = frozenset({"forward", "training", "extra_repr"})
 ENTRIES = frozenset({"init", "update", "lr", "metrics", "higher_is_better", *MODULE_NAMES})
 """What the library itself calls and reads on losses, rules and modules."""
@@ -53,6 +55,7 @@ _CONSTANT = (
     *(logging.Logger, logging.LoggerAdapter, weakref.ReferenceType, type(threading.Lock()), type(threading.RLock())),
     *(torch._ops.OpOverload, torch._ops.OpOverloadPacket, torch.Stream),
 )
+_DRAWS = ((np, "random"), (os, "urandom"))
 _CHANCE = (random.Random, torch.Generator, np.random.Generator, np.random.RandomState, np.random.BitGenerator)
 
 
@@ -133,16 +136,26 @@ def chance(value: Any) -> str | None:
         return f"the module {value.__name__}" if value.__name__ in CHANCE else None
     if hasattr(type(value), "__next__"):
         return f"the iterator {type(value).__name__}"
-    if getattr(value, "__module__", None) in CHANCE and callable(value):
+    if callable(value) and (getattr(value, "__module__", None) in CHANCE or value is os.urandom):
         return f"{value.__module__}.{getattr(value, '__name__', '')}"
     return None
+
+
+def drawn_from(value: Any, names: Set[str]) -> str | None:
+    """Return what code draws by an attribute of this module, if it names one by which it would.
+
+    Example:
+        >>> drawn_from(np, {"random", "exp"}), drawn_from(np, {"exp"})
+        ('numpy.random', None)
+    """
+    return next((f"{value.__name__}.{name}" for module, name in _DRAWS if value is module and name in names), None)
 
 
 def clock(value: Any) -> str | None:
     """Return what a value tells the time by, if it does."""
     name = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
     called = isinstance(value, (types.ModuleType, type)) or callable(value)
-    return f"{name}, which tells the time or draws" if called and name in CLOCKS else None
+    return f"{name}, which tells the time" if called and name in CLOCKS else None
 
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

@@ -10,18 +10,22 @@ from typing import Any
 from torch.func import vmap
 from torch.utils import _pytree as pytree
 
+from fastadapt.engine.check import python_states
+from fastadapt.engine.loop import Loop
 from fastadapt.engine.parts import Results, in_chunks
 from fastadapt.engine.strategy import TaskFunction
 from fastadapt.inner.calculus import Functional
+from fastadapt.inner.generators import random_state, set_random_state
 from fastadapt.inner.runner import Inline
 from fastadapt.layers.patches import kept
+from fastadapt.layers.rewrites import tell_once
 from fastadapt.leaves import task_axes
 from fastadapt.tasks import Tasks
 
 
 @dataclass(frozen=True)
 class Vmapped:
-    """Run all tasks at once.
+    """Run all tasks at once, or in a loop where Python code draws random numbers, which all of them would share.
 
     Args:
         segment: inner steps to differentiate at once.
@@ -35,7 +39,14 @@ class Vmapped:
         """Return the mean over tasks of the first result, and the stack of the second."""
 
         def at_once(few: Tasks, rest: Any) -> Results:
-            return self.of_tensors(f, state, few.support, few.query, rest)
+            before, stood = random_state(state), python_states()
+            results = self.of_tensors(f, state, few.support, few.query, rest)
+            if python_states() == stood:
+                return results
+            # code that the watch does not look into (a library's), or that it did not yet see drawing
+            tell_once("tasks run in a loop, because something draws from Python's or numpy's random numbers now")
+            set_random_state(before)
+            return Loop(self.segment).run(f, state, few, rest)
 
         return in_chunks(self.chunk, tasks, extra, at_once)
 

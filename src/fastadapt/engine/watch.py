@@ -111,8 +111,10 @@ class Watch:
         self.alone = why if alone else None
 
     def _move_to(self, guards: Guards) -> None:
-        if guards.unguardable is not None or guards.drawing is not None:
-            self.refused = self.refused or guards.unguardable or guards.drawing
+        if guards.drawing is not None:
+            self._refuse(guards.drawing, alone=True)
+        elif guards.unguardable is not None:
+            self._refuse(guards.unguardable, alone=False)
         known = [i for i, seen in enumerate(self._states) if seen.facts == guards.facts]
         if self._states and not known and not self._told:
             self._told = True

@@ -60,7 +60,7 @@ def as_differentiation(kind: "MetaGradient | Differentiation") -> Differentiatio
 
     Example:
         >>> as_differentiation("exact")
-        Exact(segment=None)
+        Exact(segment=None, recompute=None)
     """
     if isinstance(kind, str) and kind in _SHORTHANDS:
         return _SHORTHANDS[kind]

@@ -28,9 +28,11 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from fastadapt.inner.calculus import Calculus
+from fastadapt.errors import TaskError
+from fastadapt.inner.calculus import Autograd, Calculus
+from fastadapt.inner.generators import RandomState, random_state, set_random_state
 from fastadapt.inner.runner import Inline, Runner
-from fastadapt.inner.trajectory import Carry, Loop, judged, placed, random_state, set_random_state, walk
+from fastadapt.inner.trajectory import Carry, Loop, judged, placed, walk
 
 UNROLLED = 5
 """Inner steps up to which the whole trajectory's graph is kept where nothing else is said."""
@@ -71,7 +73,7 @@ def sweep(
     segment = k if not loop.repeatable else segment or run.segment or (k if k <= UNROLLED else 1)
     starts = list(range(0, k, segment))
     # programs draw no random numbers, and several threads run them
-    draws: list[Any] | None = [] if isinstance(run, Inline) else None
+    draws: list[RandomState] | None = [] if isinstance(run, Inline) else None
     carries = {0: start}
     inner = []
     for j, (carry, report) in enumerate(walk(run, loop, start, fixed, task, starts[-1], draws), start=1):
@@ -84,6 +86,7 @@ def sweep(
     total: Any = None
     query: Any = None
     end: Any = None
+    again: list[tuple[Tensor, Tensor]] = []
     for a in reversed(starts):
         b = min(a + segment, k)
         last = b == k
@@ -102,8 +105,12 @@ def sweep(
             query = reports["query"]
             inner += reports["inner"]
             end = random_state(start) if draws else None
+        else:
+            again += [(inner[a + i]["loss"], seen["loss"]) for i, seen in enumerate(reports["inner"])]
     if end is not None:
         set_random_state(end)
+    if isinstance(run, Inline) and isinstance(run.calculus, Autograd):
+        _check_again(again, k)
     return cotangent[0], gradient, total, {"inner": inner, "query": query}
 
 
@@ -130,6 +137,20 @@ def _sweep(loop: Loop, steps: int, weights: tuple[float, ...], through: bool) ->
         return gradient, value, reports
 
     return piece
+
+
+def _check_again(losses: list[tuple[Tensor, Tensor]], steps: int) -> None:
+    """Refuse a loop whose steps, computed once more, have other losses: its gradient would be that of no loop."""
+    if not losses:
+        return
+    first, second = (torch.stack(each).double() for each in zip(*losses, strict=True))
+    allowed = torch.finfo(losses[0][0].dtype).eps ** 0.5 * torch.maximum(first.abs(), second.abs())
+    if bool(((first - second).abs() > allowed).any()):  # what is not finite is not
+        raise TaskError(
+            "an inner step that is computed again, to differentiate it, has another loss than the first time: the "
+            "model or the loss counts its calls, or draws from a random generator of its own; use torch's, Python's or "
+            f"numpy's global one, or take meta_gradient=Exact(segment={steps}), which computes each step once"
+        )
 
 
 def inner_product(a: Any, b: Any) -> Tensor:

@@ -1,16 +1,14 @@
 """The trajectory of one inner loop: its carries one after another, each step run as a piece."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-from torch.utils import _pytree as pytree
+from torch import Tensor, nn
 
 from fastadapt.inner.calculus import Calculus
+from fastadapt.inner.generators import RandomState, random_state
 from fastadapt.inner.runner import Runner
+from fastadapt.layers.layout import Layout
 
 Carry = tuple[dict[str, Tensor], Any]
 """`(theta, state of the update rule)`."""
@@ -19,6 +17,8 @@ Carry = tuple[dict[str, Tensor], Any]
 class Loop(Protocol):
     """Describe the inner loop of one task as pure functions."""
 
+    model: nn.Module
+    layout: Layout
     steps: int
     repeatable: bool
     """Whether a step computed again gives the same result (false for trajectories sampled from the model)."""
@@ -51,11 +51,12 @@ class Loop(Protocol):
 
 
 def walk(
-    run: Runner, loop: Loop, carry: Carry, fixed: Any, task: Any, steps: int, draws: list[Any] | None = None
+    run: Runner, loop: Loop, carry: Carry, fixed: Any, task: Any, steps: int, draws: list[RandomState] | None = None
 ) -> Iterator[tuple[Carry, Any]]:
     """Yield `(carry, report)` after each of the first `steps` inner steps; nothing is differentiated through them.
 
-    Before each step the state of the random generators is appended to `draws`, so that dropout can be repeated.
+    Before each step the state of the random generators is appended to `draws`, so that dropout and
+    whatever else is drawn can be repeated.
     """
 
     def advance(calculus: Calculus, **at: Any) -> tuple[Carry, Any]:
@@ -84,40 +85,3 @@ def placed(j: int, carry: Carry, fixed: Any, task: Any) -> tuple[dict[str, Any],
     shared, each = {"fixed": fixed}, {"task": task}
     (shared if j == 0 else each)["carry"] = carry  # type: ignore[assignment]
     return shared, each
-
-
-_repeats: ContextVar[list[str] | None] = ContextVar("repeats", default=None)
-
-
-@contextmanager
-def repeats() -> Iterator[list[str]]:
-    """Gather, in the list that is yielded, each time that inner steps are computed again with their random numbers."""
-    seen: list[str] = []
-    token = _repeats.set(seen)
-    try:
-        yield seen
-    finally:
-        _repeats.reset(token)
-
-
-def random_state(tree: Any) -> list[Any]:
-    """Return the states of the random generators that serve the devices of `tree`: the CPU's first.
-
-    None while a CUDA graph is recorded: what it draws has no state then, see `fastadapt.engine.graph`.
-    """
-    devices = sorted({str(leaf.device) for leaf in pytree.tree_leaves(tree) if leaf.is_cuda})
-    if devices and torch.cuda.is_current_stream_capturing():
-        return []
-    return [torch.get_rng_state(), *((d, torch.cuda.get_rng_state(d)) for d in devices)]
-
-
-def set_random_state(state: list[Any]) -> None:
-    """Put the random generators into a state that `random_state` returned."""
-    seen = _repeats.get()
-    if seen is not None:
-        seen.append("set")
-    if not state:
-        return
-    torch.set_rng_state(state[0])
-    for device, value in state[1:]:
-        torch.cuda.set_rng_state(value, device)

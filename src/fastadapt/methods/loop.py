@@ -69,7 +69,7 @@ class InnerLoop:
     """
 
     def __init__(self, learner: Adapting, state: State, plan: NormPlan, steps: int, task: State) -> None:
-        self.learner = learner
+        self.learner, self.model = learner, learner.model
         self.state = state
         self.plan = plan
         self.steps = steps

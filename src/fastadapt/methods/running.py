@@ -11,8 +11,8 @@ from torch.utils import _pytree as pytree
 from fastadapt.engine.engine import Engine, TaskFunction
 from fastadapt.engine.shapes import scattered
 from fastadapt.inner.calculus import Captured
+from fastadapt.inner.generators import random_state, set_random_state
 from fastadapt.inner.runner import Runner
-from fastadapt.inner.trajectory import random_state, set_random_state
 from fastadapt.inner.unchanged import unchanged
 from fastadapt.layers.turns import turn
 from fastadapt.methods.fitting import check_labels

@@ -16,7 +16,7 @@ from fastadapt.engine.check import python_states, undisturbed
 from fastadapt.engine.graph import copy_all
 from fastadapt.engine.recorder import Recorder, Uncapturable, recording
 from fastadapt.engine.watch import Watch
-from fastadapt.inner.trajectory import repeats
+from fastadapt.inner.generators import repeats
 from fastadapt.learner import Learner, Outcome
 from fastadapt.leaves import label
 from fastadapt.methods.gradient import GradientLearner
