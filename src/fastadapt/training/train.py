@@ -12,7 +12,6 @@ validation, checkpoints, and a stop on Ctrl-C, SIGTERM or a time limit that lose
 
 import dataclasses
 import logging
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from fastadapt.evaluation import Evaluation, Protocol, measure, summarise, with_
 from fastadapt.learner import Learner, Outcome
 from fastadapt.tasks import SampleFunction, Tasks, TaskSource, draw_batch
 from fastadapt.training.blame import divergence, gradient_norm, skipped
+from fastadapt.training.budget import Budget
 from fastadapt.training.checkpoint import Checkpoint, environment, latest_checkpoint, prune, save_checkpoint
 from fastadapt.training.interrupts import Interrupts
 from fastadapt.training.log import RunLog
@@ -104,6 +104,7 @@ def meta_train(
     outer_step: OuterStep = outer_step,
     quiet: bool = False,
     tensorboard: bool = False,
+    budget: Budget | None = None,
 ) -> Trained:
     """Meta-train a learner; go on from the newest checkpoint in `folder` if there is one.
 
@@ -119,6 +120,7 @@ def meta_train(
         outer_step: what one step does with the tasks.
         quiet: show nothing.
         tensorboard: also write TensorBoard events.
+        budget: the time of a command that does more than train; None counts `training.minutes` from now.
 
     Returns:
         How it ended. The learner holds the last weights; the best validated ones are in the checkpoints.
@@ -150,10 +152,11 @@ def meta_train(
     state: dict[str, Any] = {"skipped": 0, "seconds": 0.0, "environment": environment(device)}
     state |= {"training": dataclasses.asdict(training), "learner": learner.signature()}
     start = _resume(checkpoints, learner, optimizer, training, state)
-    limit = math.inf if training.minutes is None else 60 * training.minutes
+    time_left = budget if budget is not None else Budget(training.minutes)
+    protocol = time_left.begin(learner, state["seconds"], protocol, validation if training.validate_every else None)
     engine = _engine(learner)
     if engine is not None:
-        engine.expect(training.steps - start, limit - state["seconds"])
+        engine.expect(training.steps - start, time_left.for_training)
     in_a_row: list[int] = []
     stopped: Stop = "finished"
     step = start
@@ -175,6 +178,7 @@ def meta_train(
     def validate(log: RunLog, interrupts: Interrupts) -> None:
         nonlocal judged
         assert validation is not None
+        since = time.monotonic()
         save()  # first what would be lost: validating may take long
         # the log takes these two: judging the queries after every step would cost more than adapting
         after = with_headline([0], protocol, learner)
@@ -185,12 +189,14 @@ def meta_train(
         log.write({"step": step, **validation_record(result), "seconds": round(time.monotonic() - began, 2)})
         save(result.score)
         judged = step
+        time_left.validated(time.monotonic() - since)
 
     learner.train()
     with (
         RunLog(folder, training, start, state["seconds"], quiet=quiet, tensorboard=tensorboard) as log,
         Interrupts() as interrupts,
     ):
+        log.limit = time_left.for_training
         if start:
             log.say(f"going on from step {start}")
         while step < training.steps:
@@ -230,8 +236,9 @@ def meta_train(
                 )
                 lap_time, lap_step = now, step
             log.advance(step)
+            time_left.stepped(step, training, log.say)
 
-            if training.validate_every and step % training.validate_every == 0:
+            if training.validate_every and step % training.validate_every == 0 and time_left.validates():
                 validate(log, interrupts)
                 lap_time, lap_step = time.monotonic(), step
             elif step % training.checkpoint_every == 0:
@@ -240,7 +247,7 @@ def meta_train(
             if interrupts.received is not None:
                 stopped = "SIGINT" if interrupts.received == "SIGINT" else "SIGTERM"
                 break
-            if step < training.steps and time.monotonic() - began >= limit:
+            if step < training.steps and time_left.over:
                 stopped = "time limit"
                 break
         if training.validate_every and judged != step and stopped in ("finished", "time limit"):
