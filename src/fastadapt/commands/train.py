@@ -170,7 +170,7 @@ def run(settings: TrainSettings, loaded_data: Any = None) -> int:
     at_once = budget.at_once(config.protocol)
     result = evaluate(loaded.learner.to(device), test_tasks, config.protocol, meta_batch=at_once, enough=budget.enough)
     if result.protocol.tasks < config.protocol.tasks:
-        print(f"tested on {result.protocol.tasks} of {config.protocol.tasks} tasks: the minutes allow no more")
+        print(f"tested on {result.protocol.tasks:,} of {config.protocol.tasks:,} tasks: the minutes allow no more")
     save_evaluation(folder, loaded.step, result)
     print(f"{folder} (weights of step {loaded.step} of {config.training.steps}): {result}")
     loaded.learner.to("cpu")

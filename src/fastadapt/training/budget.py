@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from fastadapt.evaluation import Protocol, measure, with_headline
+from fastadapt.evaluation import Protocol, measure
 from fastadapt.learner import Learner
 from fastadapt.tasks import SampleFunction, TaskSource
 from fastadapt.training.settings import Training
@@ -38,8 +38,8 @@ After 500 steps the committed curves of images (`benchmarks/published/results`) 
 of them 10 and more; Reptile, made for 100,000, is 6 below after a twentieth.
 """
 _FEWEST, _AT_ONCE = 2, 25
-_TIMING, _WARMS = 0.01, 1.0  # of the time, and seconds: after so long a timing no other is needed
-_PACED = 3  # outer steps after which their pace is told: the first has the looks in it
+_QUICK, _LONG = 1.0, 60.0  # seconds of a task, and of the time, with which more than one task is timed
+_PACED = 1.0  # seconds after which the pace of the outer steps is told, of two at least: the first has the looks in it
 
 
 class Budget:
@@ -78,8 +78,9 @@ class Budget:
         self.cheaper = cheaper
         self.earlier = 0.0
         self.task = 0.0  # seconds of a test task
-        self._testing = self.shared * TEST if test is not None else 0.0
-        self._validating, self._first_look = 0.0, 0.0
+        self._testing = self.shared * TEST if self.limited and test is not None else 0.0
+        self._validating, self._look = 0.0, 0.0  # seconds: of a validation, and beside it of the first
+        self._looked = False  # whether a look at the routes was timed
         self._validated, self._skipped = 0.0, False
         self._trains = self._last = time.monotonic()
         self._taken: list[float] = []
@@ -142,22 +143,46 @@ class Budget:
     def _kept_back(
         self, learner: Learner, protocol: Protocol, validation: TaskSource | SampleFunction | None
     ) -> Protocol:
+        measured = self.test if self.test is not None else (validation, protocol)
+        if measured[0] is None:
+            return protocol
+        look, self.task = self._timed(_copied(learner), *measured)  # a test task, judged oftener, takes longest
         if self.test is not None:
-            look, self.task = _timed(learner, *self.test, enough=max(_WARMS, _TIMING * self.shared))
             whole = look + 1.1 * self.test[1].tasks * self.task
             self._testing = min(self._testing, self.times * whole)
         if validation is None:
             return protocol
-        after = with_headline([0], protocol, learner)
-        self._first_look, task = _timed(learner, validation, protocol, after, enough=max(_WARMS, _TIMING * self.shared))
-        most = max(_FEWEST, int(ONE_VALIDATION * self.shared / max(task, 1e-9)))
+        most = max(_FEWEST, int(ONE_VALIDATION * self.shared / max(self.task, 1e-9)))
         if most < protocol.tasks:
             logger.info(
-                "a validation is on %d tasks rather than %d: they take %s each", most, protocol.tasks, _told(task)
+                "a validation is on %d tasks rather than %d, as one takes about %s",
+                most,
+                protocol.tasks,
+                _told(self.task),
             )
             protocol = replace(protocol, tasks=most)
-        self._validating = self._first_look + task * protocol.tasks
+        self._look, self._validating = look, look + self.task * protocol.tasks
         return protocol
+
+    def _timed(self, learner: Learner, source: TaskSource | SampleFunction, protocol: Protocol) -> tuple[float, float]:
+        """Return how long the first look at such tasks takes, and then each of them.
+
+        One is timed, and again. Where it is quick and there is a minute, two are, whose first time has the look in it,
+        and then many at once.
+        """
+
+        def seconds(tasks: int) -> float:
+            since = time.monotonic()
+            measure(learner, source, replace(protocol, tasks=tasks))
+            return (time.monotonic() - since) / tasks
+
+        first = seconds(1)
+        alone = first if first > _QUICK else seconds(1)
+        if alone > _QUICK or self.shared < _LONG:
+            return first - alone, alone
+        self._looked = True
+        look = max(0.0, _FEWEST * (seconds(_FEWEST) - seconds(_FEWEST)))
+        return look, seconds(min(_AT_ONCE, protocol.tasks))
 
     # ---- during the training -------------------------------------------------------------------
 
@@ -168,7 +193,13 @@ class Budget:
         now = time.monotonic()
         self._taken.append(now - self._last)
         self._last = now
-        if len(self._taken) < _PACED and step < training.steps and not self.over:
+        if len(self._taken) == 2 and not self._looked:
+            look = max(0.0, self._taken[0] - self._taken[1])  # that of the trace will take no longer
+            self._look += look if self._validating else 0.0
+            self._validating += look if self._validating else 0.0
+            self._testing += look if self.test is not None else 0.0
+        paced = len(self._taken) > 1 and now - self._trains > _PACED
+        if not paced and step < training.steps and not self.over:
             return
         self._told = True
         say(self.forecast(step, training))
@@ -176,7 +207,9 @@ class Budget:
     def forecast(self, step: int, training: Training) -> str:
         """Return how many outer steps the time will buy and, where those are few, what to try instead."""
         pace = statistics.median(self._taken[1:] or self._taken)
-        fits = step + max(0, round(self.for_training / pace))
+        every = training.validate_every * pace
+        validating = min(VALIDATIONS, self._validating / every) if every else 0.0
+        fits = step + max(0, round((1 - validating) * self.for_training / pace))
         minutes = self.seconds / 60
         before, ending = self._trains - self.began, self._validating + self._testing + self._drawing
         spent = f", {_told(self.earlier)} of them spent" if self.earlier else ""
@@ -209,7 +242,7 @@ class Budget:
     def validated(self, seconds: float) -> None:
         """Be told how long a validation took."""
         self._validated += seconds
-        self._validating, self._first_look = max(0.0, seconds - self._first_look), 0.0
+        self._validating, self._look = max(0.0, seconds - self._look), 0.0
 
     # ---- after it ------------------------------------------------------------------------------
 
@@ -228,28 +261,6 @@ class Budget:
             return False
         again = (self.times - 1) * sum(self._batches)  # so long it takes each time
         return self.left - self._drawing - again < self.times * min(self._batches)
-
-
-def _timed(
-    learner: Learner,
-    source: TaskSource | SampleFunction,
-    protocol: Protocol,
-    after: Sequence[int] | None = None,
-    *,
-    enough: float,
-) -> tuple[float, float]:
-    """Return how long the first look at such tasks takes, and then each of them.
-
-    One is timed; then two, whose first time has the look in it; then many at once; until one took `enough` seconds.
-    """
-    learner, taken, tasks = _copied(learner), list[float](), 1
-    for tasks in (1, _FEWEST, _FEWEST, min(_AT_ONCE, protocol.tasks)):
-        since = time.monotonic()
-        measure(learner, source, replace(protocol, tasks=tasks), after=after)
-        taken.append(time.monotonic() - since)
-        if taken[-1] > enough and len(taken) != 2:  # the second has the look in it
-            break
-    return max(0.0, taken[1] - taken[2]) if len(taken) > 2 else 0.0, taken[-1] / tasks
 
 
 def _copied(learner: Learner) -> Learner:
