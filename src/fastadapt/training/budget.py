@@ -143,10 +143,10 @@ class Budget:
     def _kept_back(
         self, learner: Learner, protocol: Protocol, validation: TaskSource | SampleFunction | None
     ) -> Protocol:
-        measured = self.test if self.test is not None else (validation, protocol)
-        if measured[0] is None:
+        source, how = self.test if self.test is not None else (validation, protocol)
+        if source is None:
             return protocol
-        look, self.task = self._timed(_copied(learner), *measured)  # a test task, judged oftener, takes longest
+        look, self.task = self._timed(_copied(learner), source, how)  # a test task, judged oftener, takes longest
         if self.test is not None:
             whole = look + 1.1 * self.test[1].tasks * self.task
             self._testing = min(self._testing, self.times * whole)
