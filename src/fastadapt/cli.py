@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from fastadapt.commands import COMMANDS
 from fastadapt.errors import DivergenceError, FastadaptError
+from fastadapt.training import clock
 
 USAGE = """usage: fastadapt COMMAND [options]
 
@@ -54,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        return importlib.import_module(f"fastadapt.commands.{command}").main(rest)
+        with clock.command():
+            return importlib.import_module(f"fastadapt.commands.{command}").main(rest)
     except DivergenceError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

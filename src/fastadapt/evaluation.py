@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import operator
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -195,6 +196,7 @@ def evaluate(
     meta_batch: int = 25,
     after: Sequence[int] | None = None,
     seen: Seen | None = None,
+    enough: Callable[[int], bool] | None = None,
 ) -> Evaluation:
     """Adapt to each of many tasks and judge the queries after 0, 1, ..., k inner steps.
 
@@ -206,6 +208,8 @@ def evaluate(
         after: judge only after these numbers of inner steps, and after the protocol's headline. Where each query is
             answered beside the support set, judging after each of 50 steps costs more than adapting.
         seen: `seen(numbers, tasks, trace)`, called as the tasks come, to keep what was answered.
+        enough: `enough(done)`, asked before each `meta_batch`, whether the tasks that are done are to be all; the
+            result is then under a protocol of another name, see `of_fewer`.
 
     Returns:
         The evaluation; `print` it for one line.
@@ -227,10 +231,35 @@ def evaluate(
     after = None if after is None else with_headline(after, protocol, learner)
     tally = Tally()
     looks = [counted(tally, protocol.report, after), *([] if seen is None else [seen])]
-    table = measure(learner, source, protocol, meta_batch, after=after, seen=together(looks))
+    table = measure(learner, source, protocol, meta_batch, after=after, seen=together(looks), enough=enough)
     assert table is not None  # nothing asked it to stop
-    result = summarise(table, protocol, learner, after)
+    result = summarise(table, of_fewer(protocol, len(table["loss"])), learner, after)
     return replace(result, by_class=tally.result()) if result.metric == "accuracy" and tally.unequal else result
+
+
+def of_fewer(protocol: Protocol, tasks: int) -> Protocol:
+    """Return the protocol as it was kept with so many tasks: itself, or one whose name says that they are fewer.
+
+    Example:
+        >>> of_fewer(Protocol("omniglot-5w1s-v1"), 50).name
+        'custom (omniglot-5w1s-v1 with protocol.tasks changed)'
+    """
+    if tasks == protocol.tasks:
+        return protocol
+    return replace(protocol, name=with_changes(protocol.name, ["protocol.tasks"]), tasks=tasks)
+
+
+def with_changes(name: str, changed: Sequence[str]) -> str:
+    """Return the name of a protocol of which some settings are others, beside those that its name tells already.
+
+    Example:
+        >>> with_changes(with_changes("waves-v1", ["data.shots"]), ["data.shots", "protocol.tasks"])
+        'custom (waves-v1 with data.shots, protocol.tasks changed)'
+    """
+    told = re.fullmatch(r"custom \((.+) with (.+) changed\)", name)
+    before = [] if told is None else told[2].split(", ")
+    every = [*before, *(one for one in changed if one not in before)]
+    return f"custom ({name if told is None else told[1]} with {', '.join(every)} changed)"
 
 
 def with_headline(after: Sequence[int], protocol: Protocol, learner: Learner) -> list[int]:
@@ -255,10 +284,11 @@ def measure(
     stop: Callable[[], bool] = lambda: False,
     after: Sequence[int] | None = None,
     seen: Seen | None = None,
+    enough: Callable[[int], bool] | None = None,
 ) -> dict[str, np.ndarray] | None:
     """Return per-task columns `{"loss": [n, k+1], metric: [n, k+1]}`, or None if `stop()` said so in between.
 
-    `seen` is shown the numbers of some tasks, the tasks and their trace, as they come.
+    `seen` is shown the numbers of some tasks, the tasks and their trace, as they come; `enough` ends it with those.
 
     Raises:
         ConfigError: if `meta_batch` is below 1, or `after` is no selection of the protocol's steps.
@@ -278,6 +308,8 @@ def measure(
     for first in range(0, protocol.tasks, meta_batch):
         if stop():
             return None
+        if enough is not None and enough(first) and first:
+            break
         indices = range(first, min(first + meta_batch, protocol.tasks))
         tasks = draw_batch(source, seed=protocol.seed, split=protocol.split, indices=indices)
         with torch.random.fork_rng(devices=cuda):

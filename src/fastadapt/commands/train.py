@@ -11,12 +11,18 @@ import tyro
 
 from fastadapt.commands import train_table
 from fastadapt.data.images.folder_settings import FolderData
+from fastadapt.data.settings import SinusoidData
 from fastadapt.errors import ConfigError, MissingExtraError
-from fastadapt.evaluation import evaluate
+from fastadapt.evaluation import evaluate, with_changes
+from fastadapt.report.style import seconds_to_draw
+from fastadapt.runs.cheaper import cheaper
 from fastadapt.runs.config import RunConfig
 from fastadapt.runs.folder_run import first_guess, parse_wishes, resolve, seal, settled
 from fastadapt.runs.presets import PRESETS
 from fastadapt.runs.run_files import export_model, load_run, save_evaluation, save_split, settle
+from fastadapt.tasks import TaskSource
+from fastadapt.training import clock
+from fastadapt.training.budget import Budget
 from fastadapt.training.device import choose_device
 from fastadapt.training.interrupts import EXIT_CODES
 from fastadapt.training.train import meta_train
@@ -103,8 +109,23 @@ def honestly_named(config: RunConfig, preset: RunConfig) -> RunConfig:
     ]
     if not changed or config.protocol.name != preset.protocol.name:
         return config
-    name = f"custom ({preset.protocol.name} with {', '.join(changed)} changed)"
+    name = with_changes(preset.protocol.name, changed)
     return dataclasses.replace(config, protocol=dataclasses.replace(config.protocol, name=name))
+
+
+def budget_of(config: RunConfig, test_tasks: TaskSource) -> Budget:
+    """Return the time of the command, of which the test and the pictures get their part."""
+    if config.training.minutes is None:
+        return Budget(None)
+    return Budget(
+        config.training.minutes,
+        clock.began(),
+        test=(test_tasks, config.protocol),
+        after=seconds_to_draw(),
+        pictured=11,  # one in a picture of its own, and the ten worst
+        times=4 if isinstance(config.data, SinusoidData) else 1,  # the error for three numbers of points is drawn
+        cheaper=cheaper(config),
+    )
 
 
 def run(settings: TrainSettings, loaded_data: Any = None) -> int:
@@ -128,6 +149,7 @@ def run(settings: TrainSettings, loaded_data: Any = None) -> int:
     settle(folder, config)
     if isinstance(config.data, FolderData):
         save_split(folder, config.data)
+    budget = budget_of(config, test_tasks)
     trained = meta_train(
         learner,
         training_tasks,
@@ -137,6 +159,7 @@ def run(settings: TrainSettings, loaded_data: Any = None) -> int:
         folder=folder,
         quiet=settings.quiet,
         tensorboard=settings.tensorboard,
+        budget=budget,
     )
     export_model(folder, config)
     if trained.stopped in EXIT_CODES:
@@ -144,14 +167,18 @@ def run(settings: TrainSettings, loaded_data: Any = None) -> int:
         return EXIT_CODES[trained.stopped]
 
     loaded = load_run(folder)
-    result = evaluate(loaded.learner.to(device), test_tasks, config.protocol)
+    at_once = budget.at_once(config.protocol)
+    result = evaluate(loaded.learner.to(device), test_tasks, config.protocol, meta_batch=at_once, enough=budget.enough)
+    if result.protocol.tasks < config.protocol.tasks:
+        print(f"tested on {result.protocol.tasks:,} of {config.protocol.tasks:,} tasks: the minutes allow no more")
     save_evaluation(folder, loaded.step, result)
     print(f"{folder} (weights of step {loaded.step} of {config.training.steps}): {result}")
     loaded.learner.to("cpu")
     try:
         from fastadapt.report import write_report
 
-        pictures = write_report(folder, loaded, trained.records, result, test_tasks)
+        count = budget.pictured - 1
+        pictures = write_report(folder, loaded, trained.records, result, test_tasks, worst=count)
         print(f"report: {', '.join(str(path) for path in pictures)}")
     except MissingExtraError as error:
         print(f"no pictures were drawn: {error}")

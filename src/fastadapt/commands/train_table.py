@@ -10,6 +10,7 @@ What is left in the run's folder beside what every run has:
 import dataclasses
 import json
 import logging
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,8 +23,10 @@ import tyro
 from fastadapt.arguments import argument
 from fastadapt.atomic import write_text
 from fastadapt.commands.table_options import TableOptions, speaks_of_a_table
-from fastadapt.compare.boosting import need_boosting
-from fastadapt.compare.comparison import compare, comparison_markdown, tune_adaptation
+from fastadapt.compare.baselines import arrays_of
+from fastadapt.compare.boosting import boosting_seconds, need_boosting
+from fastadapt.compare.comparison import FACTORS, compare, comparison_markdown, tune_adaptation
+from fastadapt.compare.deadline import Deadline
 from fastadapt.compare.held_out import evaluate_held_out
 from fastadapt.data.files import shown
 from fastadapt.data.tables.columns import Preparation
@@ -37,14 +40,19 @@ from fastadapt.evaluation_json import json_values
 from fastadapt.methods.gradient import GradientLearner
 from fastadapt.methods.settings import MAMLMethod, ReptileMethod
 from fastadapt.nets.settings import MLPNet
+from fastadapt.report.style import seconds_to_draw
 from fastadapt.runs.config import RunConfig
 from fastadapt.runs.run_files import LoadedRun, export_model, load_run, read_config, save_evaluation, settle
+from fastadapt.training import clock
+from fastadapt.training.budget import Budget
 from fastadapt.training.device import choose_device
 from fastadapt.training.interrupts import EXIT_CODES
 from fastadapt.training.settings import Training
 from fastadapt.training.train import meta_train
 
 logger = logging.getLogger("fastadapt")
+COMPARING, SIMPLE = 1 / 4, 10.0
+"""Share of the minutes, at most, to compare with baselines; and seconds of those that fit no trees."""
 MOST_STEPS = 20
 """Inner steps that are tried for a new task."""
 
@@ -64,7 +72,7 @@ class TableTraining:
     validate_every: int | None = None
     """Validate after so many steps; by default twenty times in all."""
     minutes: float | None = None
-    """Stop, with a checkpoint, after so many minutes."""
+    """What the whole command may take: reading, training, choosing, comparing and drawing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,13 +178,51 @@ def configure(settings: TableSettings, prepared: PreparedTable) -> RunConfig:
     )
 
 
+def budget_of(settings: TableSettings, prepared: PreparedTable, drawing: float, boosting: bool) -> Budget:
+    """Return the time of the command, of which choosing and comparing get their part, but no more than they need."""
+    minutes, data, parts = settings.training.minutes, prepared.data, prepared.loaded.split
+    if minutes is None:
+        return Budget(None)
+    began = clock.began()
+    chosen_on = settings.draws * (len(FACTORS) * len(data.every_shots) * len(parts.val) + len(parts.test))
+    choosing = Protocol("choosing-v1", tasks=chosen_on, steps=MOST_STEPS, split="val")
+    share = COMPARING * (60 * minutes - (time.monotonic() - began))
+    comparing = SIMPLE if settings.baselines != "none" else 0.0
+    if boosting and share > comparing:
+        needed = boosting_seconds(
+            arrays_of(prepared.loaded, data),
+            tuned_on=len(parts.val),
+            measured_on=settings.draws * len(parts.test),
+            refit=settings.baselines == "all",
+        )
+        comparing += len(data.every_shots) * needed
+    return Budget(
+        minutes,
+        began,
+        test=(data.source("val", prepared.loaded), choosing),
+        after=max(0.0, min(share, comparing)) + drawing,
+        cheaper=_cheaper(settings),
+    )
+
+
+def _cheaper(settings: TableSettings) -> list[str]:
+    hints = []
+    if settings.baselines == "all":
+        hints.append("no model fitted for every task in the comparison (--baselines quick)")
+    if settings.inner_steps > 1:
+        hints.append(f"fewer inner steps (--inner-steps {max(1, settings.inner_steps // 3)})")
+    if settings.method == "maml":
+        hints.append("no second derivatives (--method reptile)")
+    return hints
+
+
 def run(settings: TableSettings) -> int:
     """Train, choose how to adapt, evaluate and compare; return the exit code."""
     prepared = prepare(settings)
     folder = settings.run or Path("runs") / f"{settings.method}-{settings.data.stem}"
     prepared = as_recorded(prepared, settings.data, folder)
     config = configure(settings, prepared)
-    device = choose_device(settings.device)
+    device, given = choose_device(settings.device), settings.training
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     _describe(prepared)
@@ -188,6 +234,8 @@ def run(settings: TableSettings) -> int:
     facts |= {"split": prepared.data.split or "random"}
     write_split(folder / "split.json", prepared.loaded.split, facts)
     data, table = prepared.data, prepared.loaded
+    drawing = seconds_to_draw() if given.minutes is not None else 0.0
+    budget = budget_of(settings, prepared, drawing, boosting)
     trained = meta_train(
         learner,
         data.source("train", table),
@@ -197,12 +245,13 @@ def run(settings: TableSettings) -> int:
         folder=folder,
         quiet=settings.quiet,
         tensorboard=settings.tensorboard,
+        budget=budget,
     )
     export_model(folder, config)
     if trained.stopped in EXIT_CODES:
         print(f"{folder} stopped at step {trained.step}; the same command goes on from there")
         return EXIT_CODES[trained.stopped]
-    loaded = _adapting_well(folder, config, settings, prepared, device)
+    loaded = _adapting_well(folder, config, settings, prepared, device, budget)
     result = evaluate_held_out(loaded.learner, data, table, draws=settings.draws)
     save_evaluation(folder, loaded.step, result)
     print(f"{folder} (weights of step {loaded.step} of {config.training.steps}): {result}")
@@ -211,7 +260,14 @@ def run(settings: TableSettings) -> int:
         refit = settings.baselines == "all"
         say = (lambda text: None) if settings.quiet else logger.info
         comparison = compare(
-            {name: loaded.learner}, table, data, draws=settings.draws, boosting=boosting, refit=refit, say=say
+            {name: loaded.learner},
+            table,
+            data,
+            draws=settings.draws,
+            boosting=boosting,
+            refit=refit,
+            say=say,
+            left=lambda: budget.left - drawing,
         )
         write_text(folder / "comparison.json", json.dumps(json_values(comparison), indent=1) + "\n")
         told = comparison_markdown(comparison)
@@ -223,13 +279,24 @@ def run(settings: TableSettings) -> int:
 
 
 def _adapting_well(
-    folder: Path, config: RunConfig, settings: TableSettings, prepared: PreparedTable, device: torch.device
+    folder: Path,
+    config: RunConfig,
+    settings: TableSettings,
+    prepared: PreparedTable,
+    device: torch.device,
+    budget: Budget,
 ) -> LoadedRun:
     """Choose inner rate and steps for new tasks on the validation tasks, export them, and load the model."""
     learner = load_run(folder).learner.to(device)
     assert isinstance(learner, GradientLearner)
     chosen = tune_adaptation(
-        learner, prepared.loaded, prepared.data, rate=settings.inner_lr, most_steps=MOST_STEPS, draws=settings.draws
+        learner,
+        prepared.loaded,
+        prepared.data,
+        rate=settings.inner_lr,
+        most_steps=MOST_STEPS,
+        draws=settings.draws,
+        deadline=Deadline(budget.left - budget.after),
     )
     method = dataclasses.replace(config.method, inner_lr=chosen.rate, test_steps=chosen.steps)
     export_model(folder, dataclasses.replace(config, method=method))

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from fastadapt.compare.deadline import Deadline
 from fastadapt.compare.held_out import Draw, Judged, draw_rows, judge
 from fastadapt.data.tables.table import LoadedTable
 from fastadapt.data.tables.table_settings import TableData
@@ -83,13 +84,28 @@ def arrays_of(table: LoadedTable, data: TableData) -> Arrays:
 
 
 def measure_baseline(
-    baseline: Baseline, arrays: Arrays, table: LoadedTable, data: TableData, shots: int, draws: int, seed: int = 1
+    baseline: Baseline,
+    arrays: Arrays,
+    table: LoadedTable,
+    data: TableData,
+    shots: int,
+    draws: int,
+    seed: int = 1,
+    deadline: Deadline | None = None,
 ) -> Measured:
-    """Choose a baseline's setting on the validation tasks and judge it on the test tasks."""
+    """Choose a baseline's setting on the validation tasks and judge it on the test tasks.
+
+    Raises:
+        OutOfTime: if the deadline passes meanwhile.
+    """
+    deadline = deadline if deadline is not None else Deadline()
 
     def judged(setting: Setting, some: Sequence[Draw]) -> Judged:
         x, y = arrays.x if baseline.x is None else baseline.x, arrays.y
-        scores = [baseline.predict(x[d.support], y[d.support], x[d.query], **setting) for d in some]
+        scores = []
+        for d in some:
+            deadline.check()
+            scores.append(baseline.predict(x[d.support], y[d.support], x[d.query], **setting))
         return judge(scores, table, data, some)
 
     chosen = baseline.settings[0]

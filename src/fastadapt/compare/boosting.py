@@ -3,12 +3,14 @@
 Needs `pip install 'fastadapt[tables]'`: trees are the usual first choice for tables, and not worth writing again.
 """
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from fastadapt.compare.baselines import Arrays, Baseline
+from fastadapt.compare.deadline import Deadline
 from fastadapt.errors import MissingExtraError
 from fastadapt.tasks import task_rng
 
@@ -65,22 +67,32 @@ class Trees:
         return out
 
 
-def boosting_baselines(arrays: Arrays, shots: int, *, refit: bool = True) -> Iterator[Baseline]:
+def boosting_baselines(
+    arrays: Arrays, shots: int, *, refit: bool = True, deadline: Deadline | None = None
+) -> Iterator[Baseline]:
     """Return boosting alone, with the task's mean residual, told the task's mean, and fitted again with its rows.
 
     Args:
         arrays: the table.
         shots: support rows of a task.
         refit: whether to give the one that fits a model for every task, which takes long.
+        deadline: until when to fit.
 
     Raises:
+        OutOfTime: if the deadline passes before the models are fitted.
         MissingExtraError: if scikit-learn is not installed.
     """
     need_boosting()
     x, y = arrays.x[arrays.train], arrays.y[arrays.train]
     outputs = y.shape[1]
-    everywhere = np.concatenate([Trees(x, y, rounds).scores(arrays.x) for rounds in ROUNDS], axis=1)
-    told = {rounds: Trees(*told_rows(arrays, shots), rounds) for rounds in ROUNDS}
+    deadline = deadline if deadline is not None else Deadline()
+
+    def fitted(x: np.ndarray, y: np.ndarray, rounds: int) -> Trees:
+        deadline.check()
+        return Trees(x, y, rounds)
+
+    everywhere = np.concatenate([fitted(x, y, rounds).scores(arrays.x) for rounds in ROUNDS], axis=1)
+    told = {rounds: fitted(*told_rows(arrays, shots), rounds) for rounds in ROUNDS}
 
     def of_rounds(scores: np.ndarray, rounds: float) -> np.ndarray:
         at = ROUNDS.index(int(rounds)) * outputs
@@ -107,6 +119,22 @@ def boosting_baselines(arrays: Arrays, shots: int, *, refit: bool = True) -> Ite
     if refit:
         heavy: list[Mapping[str, float]] = [{"rounds": r, "weight": w} for r in (30.0, 60.0) for w in (1.0, 30.0)]
         yield Baseline("pooled boosting fitted with the task's rows", again, heavy, costly=True)
+
+
+def boosting_seconds(arrays: Arrays, *, tuned_on: int, measured_on: int, refit: bool = True) -> float:
+    """Return about how long all boosting baselines take for one number of support rows, from the time of one fit.
+
+    Args:
+        arrays: the table.
+        tuned_on: how many validation tasks there are.
+        measured_on: how many test tasks, each draw counted.
+        refit: whether one model is fitted for each task.
+    """
+    since = time.monotonic()
+    Trees(arrays.x[arrays.train], arrays.y[arrays.train], ROUNDS[1])
+    fits = 2 * sum(ROUNDS) / ROUNDS[1]  # in fits of that many rounds
+    fits += 6 * tuned_on + 2 * measured_on if refit else 0  # four settings of 30 or 60 rounds, then the better one
+    return fits * (time.monotonic() - since)
 
 
 def told_rows(arrays: Arrays, shots: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,15 +1,18 @@
 """Whether meta-learning pays on a table: a learner beside the baselines, on the same rows, with paired intervals."""
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from fastadapt.compare.baselines import Measured, arrays_of, measure_baseline, simple_baselines
+from fastadapt.compare.baselines import Baseline, Measured, arrays_of, measure_baseline, simple_baselines
 from fastadapt.compare.boosting import boosting_baselines
+from fastadapt.compare.deadline import Deadline, OutOfTime
 from fastadapt.compare.held_out import draw_rows, explained_variance, interval, judge, learner_scores
 from fastadapt.compare.tune import at_rate
 from fastadapt.data.tables.table import LoadedTable
@@ -17,6 +20,7 @@ from fastadapt.data.tables.table_settings import TableData
 from fastadapt.learner import Learner
 from fastadapt.methods.gradient import GradientLearner
 
+logger = logging.getLogger("fastadapt")
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Multiples of the trained inner rate that are tried on the validation tasks."""
 
@@ -30,7 +34,14 @@ class Adaptation:
 
 
 def tune_adaptation(
-    learner: GradientLearner, table: LoadedTable, data: TableData, *, rate: float, most_steps: int, draws: int = 5
+    learner: GradientLearner,
+    table: LoadedTable,
+    data: TableData,
+    *,
+    rate: float,
+    most_steps: int,
+    draws: int = 5,
+    deadline: Deadline | None = None,
 ) -> Adaptation:
     """Return the inner rate and number of steps that serve a trained learner best on the validation tasks.
 
@@ -44,10 +55,14 @@ def tune_adaptation(
         rate: the inner rate of the training.
         most_steps: the most steps to try.
         draws: how often each task is taken.
+        deadline: until when to try further rates, those near the trained one first.
     """
     device = next(parameter.device for parameter in learner.parameters())
     best, chosen = -math.inf, Adaptation(rate, max(1, most_steps // 2))
-    for factor in sorted(FACTORS, key=lambda factor: abs(math.log(factor))):
+    for tried, factor in enumerate(sorted(FACTORS, key=lambda factor: abs(math.log(factor)))):
+        if tried and deadline is not None and deadline.over:
+            logger.info("%d of %d inner rates were tried: the minutes allow no more", tried, len(FACTORS))
+            break
         totals = np.zeros(most_steps + 1)
         with at_rate(learner, torch.tensor(rate * factor, device=device)):
             for shots in data.every_shots:
@@ -71,6 +86,7 @@ def compare(
     boosting: bool = True,
     refit: bool = True,
     say: Callable[[str], None] = lambda text: None,
+    left: Callable[[], float] = lambda: math.inf,
 ) -> dict[str, Any]:
     """Measure learners and baselines on the held-out tasks, as JSON values.
 
@@ -83,24 +99,28 @@ def compare(
         boosting: whether to fit gradient boosting, which needs scikit-learn.
         refit: whether one of its forms is fitted for each task.
         say: told what is being measured.
+        left: seconds until it is to be done; baselines that come later are left out, and named.
 
     Raises:
         MissingExtraError: if boosting is asked for and scikit-learn is not installed.
     """
     arrays, results = arrays_of(table, data), []
-    for shots in data.every_shots:
+    for number, shots in enumerate(data.every_shots):
+        deadline = Deadline(left() / (len(data.every_shots) - number))
         drawn = draw_rows(table, data, "test", shots, draws, seed)
         meta = []
         for name, learner in learners.items():
             scores = [score[-1] for score in learner_scores(learner, table, drawn)]
             meta.append(Measured(name, judge(scores, table, data, drawn), {"steps": float(learner.test_steps)}))
-        tried = list(simple_baselines(arrays))
-        tried += boosting_baselines(arrays, shots, refit=refit) if boosting else []
-        plain = []
-        for baseline in tried:
+        trees = partial(boosting_baselines, arrays, shots, refit=refit, deadline=deadline) if boosting else tuple
+
+        def measured(baseline: Baseline, until: Deadline | None, shots: int = shots) -> Measured:
             say(f"{shots} support rows: {baseline.name}")
-            plain.append(measure_baseline(baseline, arrays, table, data, shots, draws, seed))
-        results.append({"shots": shots, **tell(meta, plain)})
+            return measure_baseline(baseline, arrays, table, data, shots, draws, seed, until)
+
+        plain, left_out = _until(deadline, (partial(simple_baselines, arrays), trees), measured)
+        lacks = {"left out": left_out} if left_out else {}
+        results.append({"shots": shots, **tell(meta, plain), **lacks})
     return {
         "file": data.file,
         "target": data.preparation.target,
@@ -112,6 +132,28 @@ def compare(
         "held out": list(table.split.test),
         "results": results,
     }
+
+
+def _until(
+    deadline: Deadline,
+    kinds: Sequence[Callable[[], Iterable[Baseline]]],
+    measured: Callable[[Baseline, Deadline | None], Measured],
+) -> tuple[list[Measured], list[str]]:
+    """Return what was measured of all kinds of baselines, the first in any case, and the names of those left out."""
+    plain: list[Measured] = []
+    left_out: list[str] = []
+    for kind in kinds:
+        try:
+            baselines = list(kind())
+        except OutOfTime:
+            left_out.append("gradient boosting")
+            continue
+        for baseline in baselines:
+            try:
+                plain.append(measured(baseline, deadline if plain else None))
+            except OutOfTime:
+                left_out.append(baseline.name)
+    return plain, left_out
 
 
 def tell(meta: Sequence[Measured], plain: Sequence[Measured]) -> dict[str, Any]:
@@ -184,12 +226,15 @@ def _table(result: Mapping[str, Any]) -> Iterable[str]:
 def _sentences(result: Mapping[str, Any]) -> Iterable[str]:
     error = result["metric"] == "mse"
     words, scale = (("lower", "higher", "mean squared error"), 1.0) if error else (("more", "less", "accuracy"), 100.0)
+    if "left out" in result:
+        yield f"Not compared with, as the minutes were over: {', '.join(result['left out'])}."
     for difference in result["differences"]:
         gain, half = scale * difference["gain"], scale * difference["ci95"]
         told = f"{plus_minus(abs(gain), half)}{'' if error else ' points'} {words[gain <= 0]} {words[2]}"
+        here = "of those measured" if "left out" in result else "here"
         yield (
-            f"{difference['method']} against the best baseline here, {result['best baseline']}: {told}, task by task: "
-            f"{difference['verdict']}."
+            f"{difference['method']} against the best baseline {here}, {result['best baseline']}: {told}, "
+            f"task by task: {difference['verdict']}."
         )
 
 

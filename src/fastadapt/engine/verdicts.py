@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,9 @@ def compared(
     name = name_of(alone.digest, together.digest, str(tasks.device))
     verdict = known(name)
     if verdict is None:
-        ways = [lambda *arguments, way=way: way.run(f, *arguments) for way in (loop, other)]
-        verdict = disagreement(*ways, state, tasks, extra)
+        verdict = disagreement(partial(loop.run, f), partial(other.run, f), state, tasks, extra)
         keep(name, *verdict)
-    return *verdict, together.peak
+    return verdict[0], verdict[1], together.peak
 
 
 def name_of(*facts: str) -> str:

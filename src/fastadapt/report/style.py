@@ -8,6 +8,7 @@ with its own dashes and marker, so that a picture printed in grey says the same.
 import io
 import math
 import os
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -40,6 +41,16 @@ def need_matplotlib() -> None:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("pictures need matplotlib: pip install 'fastadapt[plot]'") from error
+
+
+def seconds_to_draw() -> float:
+    """Load now what draws, which takes a while at times, and return about how long a report will; 0 without it."""
+    since = time.monotonic()
+    try:
+        need_matplotlib()
+    except MissingExtraError:
+        return 0.0
+    return max(2.0, 2 * (time.monotonic() - since))
 
 
 def figure(width: float, height: float) -> Any:

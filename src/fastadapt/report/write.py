@@ -27,6 +27,7 @@ def write_report(
     evaluation: Evaluation,
     source: TaskSource,
     against: Mapping[str, LoadedRun] | None = None,
+    worst: int = 10,
 ) -> list[Path]:
     """Write `folder/report/`: `table.md`, `curves.png`, and pictures of tasks of the kind the run has.
 
@@ -41,6 +42,7 @@ def write_report(
         evaluation: the run's result.
         source: the test tasks.
         against: other runs on sinusoids, by the name to show, drawn into the sinusoid figures.
+        worst: how many of the worst tasks to draw.
 
     Returns:
         The files that were written.
@@ -56,10 +58,7 @@ def write_report(
     files = [table, draw_curves(records, report / "curves.png", name=run.name)]
     if isinstance(run.config.data, SinusoidData):
         files += _sinusoid(report, run, evaluation, against or {}, table)
-        looked_at = (
-            None if run.config.data.oracle else draw_worst(run.learner, source, evaluation, report / "worst.png")
-        )
-        return files if looked_at is None else [*files, looked_at]
+        return files if run.config.data.oracle else [*files, *_worst(report, run, evaluation, source, worst)]
     if run.input["kind"] == "image":
         picture = draw_task(
             run.learner,
@@ -69,10 +68,13 @@ def write_report(
             seed=evaluation.protocol.seed,
             evaluation=evaluation,
         )
-        files.append(picture)
-        if looked_at := draw_worst(run.learner, source, evaluation, report / "worst.png"):
-            files.append(looked_at)
+        files += [picture, *_worst(report, run, evaluation, source, worst)]
     return files
+
+
+def _worst(report: Path, run: LoadedRun, evaluation: Evaluation, source: TaskSource, count: int) -> list[Path]:
+    drawn = draw_worst(run.learner, source, evaluation, report / "worst.png", count) if count else None
+    return [] if drawn is None else [drawn]
 
 
 def _table(run: LoadedRun, evaluation: Evaluation, more: str = "") -> str:

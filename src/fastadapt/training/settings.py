@@ -51,7 +51,7 @@ class Training:
     log_every: int = 50
     """Log after every so many steps."""
     minutes: float | None = None
-    """Stop, with a checkpoint, after so many minutes of training."""
+    """What the whole command may take, testing and drawing included; from Python, the call of meta_train."""
     max_nonfinite: int = 10
     """Stop after so many steps in a row with a loss or gradient that is not finite."""
 

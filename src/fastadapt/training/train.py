@@ -31,6 +31,7 @@ from fastadapt.learner import Learner
 from fastadapt.tasks import SampleFunction, Tasks, TaskSource, draw_batch
 from fastadapt.training.ahead import Ahead, labels_fit
 from fastadapt.training.blame import divergence, skipped
+from fastadapt.training.budget import Budget
 from fastadapt.training.captured import captured_where_it_can_be, set_rate
 from fastadapt.training.captured import load as load_state
 from fastadapt.training.captured import saved as saved_state
@@ -73,6 +74,7 @@ def meta_train(
     outer_step: OuterStep = outer_step,
     quiet: bool = False,
     tensorboard: bool = False,
+    budget: Budget | None = None,
 ) -> Trained:
     """Meta-train a learner; go on from the newest checkpoint in `folder` if there is one.
 
@@ -88,6 +90,7 @@ def meta_train(
         outer_step: what one step does with the tasks.
         quiet: show nothing.
         tensorboard: also write TensorBoard events.
+        budget: the time of a command that does more than train; None counts `training.minutes` from now.
 
     Returns:
         How it ended. The learner holds the last weights; the best validated ones are in the checkpoints.
@@ -120,10 +123,12 @@ def meta_train(
     state: dict[str, Any] = {"skipped": 0, "seconds": 0.0, "environment": environment(device)}
     state |= {"training": dataclasses.asdict(training), "learner": learner.signature()}
     start = _resume(checkpoints, learner, optimizer, training, state)
-    limit = math.inf if training.minutes is None else 60 * training.minutes
+    time_left = budget if budget is not None else Budget(training.minutes)
+    protocol = time_left.begin(learner, state["seconds"], protocol, validation if training.validate_every else None)
     engine = _engine(learner)
     if engine is not None:
-        engine.expect(training.steps, limit)  # of the whole run, so that a resume decides alike
+        # of the whole run and of what was asked for, so that a resume decides alike
+        engine.expect(training.steps, math.inf if training.minutes is None else 60 * training.minutes)
     in_a_row: list[int] = []
     unjudged: deque[tuple[int, Stepped, list[Tasks], range]] = deque()
     stopped: Stop = "finished"
@@ -146,6 +151,7 @@ def meta_train(
     def validate(log: RunLog, interrupts: Interrupts) -> None:
         nonlocal judged
         assert validation is not None
+        since = time.monotonic()
         save()  # first what would be lost: validating may take long
         # the log takes these two: judging the queries after every step would cost more than adapting
         after = with_headline([0], protocol, learner)
@@ -156,6 +162,7 @@ def meta_train(
         log.write({"step": step, **validation_record(result), "seconds": round(time.monotonic() - began, 2)})
         save(result.score)
         judged = step
+        time_left.validated(time.monotonic() - since)
 
     def numbers_of(step: int) -> range:
         return range(step * training.meta_batch, (step + 1) * training.meta_batch)
@@ -190,6 +197,7 @@ def meta_train(
         Interrupts() as interrupts,
         shown_by(log.waiting),
     ):
+        log.limit = time_left.for_training
         if start:
             log.say(f"going on from step {start}")
         while step < training.steps:
@@ -205,10 +213,12 @@ def meta_train(
                 set_rate(group, base * scale)
 
             logs = (step + 1) % training.log_every == 0 or step + 1 == training.steps
-            before = _before(learner, tasks) if logs else {}
             if engine is not None:
                 engine.at_once = step == 0  # a first step to see soon; strategies are looked at in the second
+            before = _before(learner, tasks) if logs else {}
             taken = take(learner, tasks, optimizer, training)
+            if engine is not None:
+                engine.at_once = False
             step += 1
             if step < training.steps:
                 ahead.prepare(step)
@@ -226,8 +236,9 @@ def meta_train(
                 )
                 lap_time, lap_step = now, step
             log.advance(step)
+            time_left.stepped(step, training, log.say)
 
-            if training.validate_every and step % training.validate_every == 0:
+            if training.validate_every and step % training.validate_every == 0 and time_left.validates():
                 validate(log, interrupts)
                 lap_time, lap_step = time.monotonic(), step
             elif step % training.checkpoint_every == 0:
@@ -236,7 +247,7 @@ def meta_train(
             if interrupts.received is not None:
                 stopped = "SIGINT" if interrupts.received == "SIGINT" else "SIGTERM"
                 break
-            if step < training.steps and time.monotonic() - began >= limit:
+            if step < training.steps and time_left.over:
                 stopped = "time limit"
                 break
         while unjudged:
