@@ -9,7 +9,12 @@ from torch import nn
 
 from fastadapt import MAML, SGD, Adam, CrossEntropy, Exact, Implicit, Learner, Momentum, Pretrain, Reptile, Task
 from fastadapt.losses import MSE
-from fastadapt.methods import FOML, FineTune, NearestNeighbour
+from fastadapt.methods import (
+    FOML,
+    FineTune,
+    NearestNeighbour,
+    ProtoNet,
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,11 @@ def of(cls, **settings):
     return lambda model, loss, **more: cls(model, loss, **settings, **more)
 
 
+def metric(cls, setting=False, **settings):
+    """A metric method: for classes, without a route and without steps; its network is an embedding of two numbers."""
+    return Entry(of(cls, **settings), has_route=False, kinds=CLASSES, has_steps=False, setting=setting)
+
+
 CLASSES = ("classification",)
 LEARNERS = {
     "maml": Entry(of(MAML, rule=SGD(0.1), steps=2)),
@@ -58,6 +68,8 @@ LEARNERS = {
     "fine_tune_transductive": Entry(of(FineTune, classes=2, lr=0.1, test_steps=2, norm="transductive"), kinds=CLASSES),
     "nearest": Entry(of(NearestNeighbour, classes=2), kinds=CLASSES, has_steps=False),
     "nearest_support": Entry(of(NearestNeighbour, classes=2, norm="support"), kinds=CLASSES, has_steps=False),
+    "protonet": metric(ProtoNet),
+    "protonet_support": metric(ProtoNet, norm="support", setting=True),
 }
 
 

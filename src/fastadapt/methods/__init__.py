@@ -9,5 +9,6 @@ from fastadapt.methods.foml import FOML as FOML
 from fastadapt.methods.maml import MAML as MAML
 from fastadapt.methods.nearest import NearestNeighbour as NearestNeighbour
 from fastadapt.methods.pretrain import Pretrain as Pretrain
+from fastadapt.methods.protonet import ProtoNet as ProtoNet
 from fastadapt.methods.reptile import Reptile as Reptile
 from fastadapt.methods.tuning import tune_transfer as tune_transfer
