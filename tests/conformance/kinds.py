@@ -12,6 +12,7 @@ from fastadapt.losses import MSE
 from fastadapt.methods import (
     FOML,
     FineTune,
+    MatchingNet,
     NearestNeighbour,
     ProtoNet,
 )
@@ -70,6 +71,9 @@ LEARNERS = {
     "nearest_support": Entry(of(NearestNeighbour, classes=2, norm="support"), kinds=CLASSES, has_steps=False),
     "protonet": metric(ProtoNet),
     "protonet_support": metric(ProtoNet, norm="support", setting=True),
+    "matching": metric(MatchingNet),
+    "matching_context": metric(MatchingNet, context=2, scale=3.0, setting=True),
+    "matching_sum": metric(MatchingNet, votes="sum", norm="support+query", setting=True),
 }
 
 
