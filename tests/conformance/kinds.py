@@ -15,6 +15,7 @@ from fastadapt.methods import (
     MatchingNet,
     NearestNeighbour,
     ProtoNet,
+    SiameseNet,
 )
 
 
@@ -74,6 +75,7 @@ LEARNERS = {
     "matching": metric(MatchingNet),
     "matching_context": metric(MatchingNet, context=2, scale=3.0, setting=True),
     "matching_sum": metric(MatchingNet, votes="sum", norm="support+query", setting=True),
+    "siamese": metric(SiameseNet, features=2),
 }
 
 
