@@ -15,6 +15,7 @@ from fastadapt.methods import (
     MatchingNet,
     NearestNeighbour,
     ProtoNet,
+    RelationNet,
     SiameseNet,
 )
 
@@ -49,6 +50,11 @@ def metric(cls, setting=False, **settings):
     return Entry(of(cls, **settings), has_route=False, kinds=CLASSES, has_steps=False, setting=setting)
 
 
+def related():
+    """A small network that relates two samples; the published first weights are too small to tell a few tasks apart."""
+    return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 1))
+
+
 CLASSES = ("classification",)
 LEARNERS = {
     "maml": Entry(of(MAML, rule=SGD(0.1), steps=2)),
@@ -76,6 +82,7 @@ LEARNERS = {
     "matching_context": metric(MatchingNet, context=2, scale=3.0, setting=True),
     "matching_sum": metric(MatchingNet, votes="sum", norm="support+query", setting=True),
     "siamese": metric(SiameseNet, features=2),
+    "relation": metric(lambda model, loss: RelationNet(model, loss, relation=related())),
 }
 
 

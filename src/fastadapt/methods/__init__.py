@@ -11,6 +11,7 @@ from fastadapt.methods.matching import MatchingNet as MatchingNet
 from fastadapt.methods.nearest import NearestNeighbour as NearestNeighbour
 from fastadapt.methods.pretrain import Pretrain as Pretrain
 from fastadapt.methods.protonet import ProtoNet as ProtoNet
+from fastadapt.methods.relation import RelationNet as RelationNet
 from fastadapt.methods.reptile import Reptile as Reptile
 from fastadapt.methods.siamese import SiameseNet as SiameseNet
 from fastadapt.methods.tuning import tune_transfer as tune_transfer
