@@ -11,6 +11,7 @@ from fastadapt import MAML, SGD, Adam, CrossEntropy, Exact, Implicit, Learner, M
 from fastadapt.losses import MSE
 from fastadapt.methods import (
     FOML,
+    AdaptiveSubspaces,
     FineTune,
     MatchingNet,
     NearestNeighbour,
@@ -55,6 +56,12 @@ def related():
     return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 1))
 
 
+def wider(model):
+    """The same network with more outputs than a class has samples."""
+    model.head = nn.Linear(6, 8)
+    return model
+
+
 CLASSES = ("classification",)
 LEARNERS = {
     "maml": Entry(of(MAML, rule=SGD(0.1), steps=2)),
@@ -83,6 +90,10 @@ LEARNERS = {
     "matching_sum": metric(MatchingNet, votes="sum", norm="support+query", setting=True),
     "siamese": metric(SiameseNet, features=2),
     "relation": metric(lambda model, loss: RelationNet(model, loss, relation=related())),
+    "subspaces": metric(lambda model, loss: AdaptiveSubspaces(wider(model), loss)),
+    "subspaces_svd": metric(
+        lambda model, loss: AdaptiveSubspaces(wider(model), loss, basis="svd", norm="transductive"), setting=True
+    ),
 }
 
 

@@ -14,4 +14,5 @@ from fastadapt.methods.protonet import ProtoNet as ProtoNet
 from fastadapt.methods.relation import RelationNet as RelationNet
 from fastadapt.methods.reptile import Reptile as Reptile
 from fastadapt.methods.siamese import SiameseNet as SiameseNet
+from fastadapt.methods.subspaces import AdaptiveSubspaces as AdaptiveSubspaces
 from fastadapt.methods.tuning import tune_transfer as tune_transfer
