@@ -87,7 +87,7 @@ class OnePass:
 
     def _embedded(self, sets: list[Tensor]) -> Tensor:
         embedding = self.network.embedding
-        if self.plan.feeds_running:  # these samples meet
+        if self.plan.layered and self.plan.feeds_running:  # these samples meet
             return checked(embedding(torch.cat(sets)), embedding)
         if len({part.shape[1:] for part in sets}) > 1:  # images of several sizes
             return torch.cat([self._embedded([part]) for part in sets])

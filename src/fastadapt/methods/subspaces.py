@@ -47,7 +47,7 @@ class Spans(Comparison):
             )
         offsets = f.new_zeros(ways, most, f.shape[1]).index_put((y, place), f - means[y])  # rows of zeros span nothing
         if self.basis == "svd":
-            return {"means": means, "bases": _singular(offsets, members.sum(0))}
+            return {"means": means, "bases": _singular(offsets, members.sum(0).tolist())}
         gram = offsets @ offsets.transpose(1, 2)
         level = gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=torch.finfo(f.dtype).tiny)
         ridge = RIDGE * level.view(-1, 1, 1) * torch.eye(most, dtype=f.dtype, device=f.device)
@@ -148,9 +148,22 @@ def overlap(bases: Tensor) -> Tensor:
     return products.sum() - products.diagonal().sum()
 
 
-def _singular(offsets: Tensor, counts: Tensor) -> Tensor:
-    """Return the first `K_c - 1` left singular vectors of each class, `[N, d, k]`, those beyond as zeros."""
-    most = offsets.shape[1]
-    left = torch.linalg.svd(offsets.double().transpose(1, 2), full_matrices=False)[0][:, :, : max(1, most - 1)]
-    kept = torch.arange(left.shape[2], device=counts.device) < (counts - 1).unsqueeze(1)
-    return (left * kept.unsqueeze(1)).to(offsets.dtype)
+def _singular(offsets: Tensor, counts: list[int]) -> Tensor:
+    """Return the left singular vectors of each class, `[N, d, k]`, as many as its samples span; zeros beyond."""
+    bases = []
+    for own, count in zip(offsets.double(), counts, strict=True):
+        if count < 2:
+            bases.append(own.new_zeros(own.shape[1], 0))
+        else:
+            # K offsets that sum to zero are K - 1 contrasts of the same span: no singular value is zero for nothing
+            bases.append(torch.linalg.svd(own[:count].T @ _contrasts(count).to(own), full_matrices=False)[0])
+    most = max(1, *(basis.shape[1] for basis in bases))
+    return torch.stack([F.pad(basis, (0, most - basis.shape[1])) for basis in bases]).to(offsets.dtype)
+
+
+def _contrasts(count: int) -> Tensor:
+    """Return the orthonormal contrasts of `count` samples, `[count, count - 1]` (Helmert's)."""
+    rows = torch.arange(1, count, dtype=torch.float64)
+    table = torch.ones(count - 1, count, dtype=torch.float64).tril()
+    table[torch.arange(count - 1), torch.arange(1, count)] = -rows
+    return (table / (rows * (rows + 1)).sqrt().unsqueeze(1)).T

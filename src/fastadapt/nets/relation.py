@@ -91,7 +91,7 @@ class Relation(nn.Module):
             if min(sides) < 1:
                 raise ConfigError(
                     f"Relation with padding={padding} leaves nothing of maps of {features[1]}x{features[2]}; take "
-                    "padding=1, or an embedding with larger maps"
+                    f"{'' if padding else 'padding=1, or '}an embedding with larger maps"
                 )
             self.blocks = nn.Sequential(
                 _block(2 * features[0], width, padding, pool=True),
