@@ -16,7 +16,7 @@ from fastadapt.methods.metric_settings import (
     RelationNetMethod,
     SiameseNetMethod,
 )
-from fastadapt.nets.settings import Conv4Net, RelationEncoderNet
+from fastadapt.nets.settings import Conv4Net, RelationEncoderNet, ViTNet
 from fastadapt.runs.config import RunConfig
 from fastadapt.training.settings import Training
 
@@ -177,4 +177,12 @@ def metric_presets() -> dict[str, tuple[str, RunConfig]]:
         for name, shots in MINI_IMAGENET.items() if mini else ():
             task = f"5 ways, {shots} shot{'s' if shots > 1 else ''}"
             presets[f"{method}-mini-imagenet-{name}"] = (f"{words} on mini-ImageNet, {task}", mini(name))
+    for method in ("protonet", "relation"):  # published with convolutions alone
+        words, omniglot, _ = _METHODS[method]
+        config = omniglot("5w1s")
+        protocol = replace(config.protocol, name=f"omniglot-5w1s-{method}-vit-v1")
+        presets[f"{method}-vit-omniglot-5w1s"] = (
+            f"{words} on a small vision transformer, Omniglot, 5 ways, 1 shot",
+            replace(config, net=ViTNet(), protocol=protocol),
+        )
     return presets
