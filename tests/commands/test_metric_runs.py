@@ -26,7 +26,11 @@ from fastadapt.methods.settings import MAMLMethod
 from fastadapt.nets.settings import Conv4Net, MLPNet, RelationEncoderNet, ViTNet
 from fastadapt.runs.config import RunConfig
 from fastadapt.runs.run_files import LoadedRun, export_model
+from fastadapt.serve.adaptation import nearest, steps_of
+from fastadapt.serve.limits import Limits
+from fastadapt.serve.problems import Problem
 from fastadapt.serve.served import ServedModel
+from fastadapt.serve.to_onnx import write_onnx
 
 DATA = OmniglotData(ways=3, shots=1, queries=2, rotation="none")
 SMALL = Conv4Net(width=4, affine="both")
@@ -99,10 +103,33 @@ def test_it_is_served_for_any_number_of_classes(run):
     config, folder = run
     model = ServedModel(load_run(folder))
     assert [method.name for method in model.methods] == [type(config.method).__name__.removesuffix("Method").lower()]
+    assert model.describe(Limits())["ways"] == {"fewest": 2, "most": 20}
     for ways in (2, 3, 7):
-        learner = model.learner(model.own_method, ways)
-        predict_ = learner.adapt((torch.rand(2 * ways, 1, 28, 28), torch.arange(2 * ways) % ways), norm=model.norm)
-        assert predict_(torch.rand(1, 1, 28, 28)).shape == (1, ways)
+        support, queries = (torch.rand(2 * ways, 1, 28, 28), torch.arange(2 * ways) % ways), torch.rand(3, 1, 28, 28)
+        [step] = steps_of(model, model.own_method, support, 0, None, queries, lambda: None)
+        torch.testing.assert_close(step.answers.sum(1), torch.ones(3, dtype=torch.float64))
+        assert step.answers.shape == (3, ways) and step.accuracy is not None
+        found = nearest(step.predictor, support, support[0][:3], lambda: None)
+        assert found == [{"class": i % ways, "image": i // ways} for i in range(3)]  # of themselves
+    assert model.bytes_for(3, 10) >= 0
+    with pytest.raises(Problem, match="there are 1 classes, run takes 2 or more"):
+        model.run_for(1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shots", [1, 2])
+def test_its_predictor_is_exported_as_onnx(run, tmp_path, shots):
+    runtime = pytest.importorskip("onnxruntime")
+    _, folder = run
+    for name in NAMES:
+        for i in range(shots):
+            draw(tmp_path / "drawings" / name / f"{i}.png", name, shift=4 * i)
+    adapt.run(AdaptSettings(run=folder, data=tmp_path / "drawings", out=tmp_path / "out"))
+    write_onnx(tmp_path / "out", tmp_path / "model.onnx")
+    predictor, x = load_predictor(tmp_path / "out"), torch.rand(1, 1, 28, 28)
+    [got] = runtime.InferenceSession(str(tmp_path / "model.onnx")).run(None, {"x": x.numpy()})
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(got), predictor(x).softmax(1), rtol=1e-4, atol=1e-5)
 
 
 def test_a_configuration_survives_json():

@@ -61,7 +61,7 @@ class Relations(Comparison):
 
     def outputs(self, scores: Tensor, memory: Memory) -> Tensor:
         """Return `log r_c`, `[n, N]`."""
-        return F.logsigmoid(scores)
+        return -F.softplus(-scores)
 
 
 class RelationNet(MetricLearner):

@@ -43,7 +43,7 @@ class Pairs(Comparison):
     def outputs(self, scores: Tensor, memory: Memory) -> Tensor:
         """Return the logarithm of the largest or mean `p` of each class, `[n, N]`."""
         labels = memory["labels"]
-        logs = F.logsigmoid(scores).unsqueeze(2)
+        logs = -F.softplus(-scores).unsqueeze(2)
         logs = logs.masked_fill(labels == 0, torch.finfo(logs.dtype).min / 2)
         return logs.amax(1) if self.over == "max" else torch.logsumexp(logs, 1) - labels.sum(0).clamp(min=1).log()
 
