@@ -95,9 +95,11 @@ def test_the_test_may_have_more_classes_than_the_training_and_labels_with_gaps(m
     learner = method(embedding())
     learner(Task(batch(6), batch(5))).loss.backward()
     support, query = (batch(18, 9)[0], 2 * batch(18, 9)[1] + 1), (batch(9, 9)[0], 2 * batch(9, 9)[1] + 1)
+    far = learner.adapt((support[0], support[1] + 60_000))(query[0])  # and no more memory than for 18
     outputs = learner.adapt(support)(query[0])  # classes 1, 3, .. 17
     assert outputs.shape == (9, 18)
     assert outputs.isfinite().all() and (outputs.softmax(1)[:, ::2] == 0).all()  # never one that has no sample
+    torch.testing.assert_close(far[:, -18:], outputs)
     shifted = learner.adapt((support[0], (support[1] - 1) // 2))(query[0])
     torch.testing.assert_close(outputs[:, 1::2], shifted)
     trace = learner.trace([Task(support, query), Task(batch(6), batch(5))])

@@ -90,6 +90,18 @@ def test_a_class_is_the_sum_of_its_samples():
     torch.testing.assert_close(three_times, learner.adapt((3 * x, torch.arange(2)))(queries))
 
 
+@pytest.mark.parametrize("norm", ["support", "support+query", "running"])
+def test_the_batch_norm_of_the_relation_module_follows_the_mode(norm):
+    learner = lively(RelationNet(RelationEncoder(1, width=3), features=(3, 5, 5), width=4, norm=norm))
+    learner([task(), task()]).loss.backward()
+    one = task()
+    predict = learner.adapt(one.support)
+    with torch.no_grad():
+        alone = torch.cat([predict(row) for row in one.query[0].split(1)])
+    torch.testing.assert_close(learner.trace(one).outputs[0][0], alone)
+    assert norm != "support" or predict.calls == 6  # four of the embedding, two of the relation
+
+
 def test_an_embedding_may_be_a_transformer():
     learner = RelationNet(ViT(1, None, size=28, width=8, depth=1, heads=2), features=(8,), width=4)
     outcome = learner([task(), task()])

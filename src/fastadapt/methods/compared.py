@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Memory = dict[str, Tensor]
+COLUMNS = "columns"
+"""Under which a memory keeps the class of the comparison that each output is."""
 
 
 class Comparison(nn.Module, ABC):
@@ -30,8 +32,8 @@ class Comparison(nn.Module, ABC):
 
         Args:
             features: `[S, ...]`.
-            y: `[S]`, class numbers in 0..ways-1; a class may have no sample.
-            ways: outputs N.
+            y: `[S]`, class numbers 0..ways-1, each of which has a sample.
+            ways: classes.
         """
 
     @abstractmethod
@@ -39,7 +41,7 @@ class Comparison(nn.Module, ABC):
         """Return the scores of queries with features `[n, ...]`, `[n, ...]`."""
 
     def outputs(self, scores: Tensor, memory: Memory) -> Tensor:
-        """Return an output for each class, `[n, N]`: the scores themselves; that of a class without sample is free."""
+        """Return an output for each class, `[n, ways]`: the scores themselves."""
         return scores
 
 
@@ -68,17 +70,24 @@ class Compared(nn.Module):
         self.comparison = comparison
         self.memory = nn.Module()
         for name, shape in (memory or {}).items():
-            self.memory.register_buffer(name, torch.zeros(tuple(shape)))
+            kind = torch.long if name == COLUMNS else None
+            self.memory.register_buffer(name, torch.zeros(tuple(shape), dtype=kind))
 
     def remember(self, features: Tensor, y: Tensor, ways: int) -> Memory:
-        """Return what is kept of a support set, and how many samples each class has."""
-        counts = F.one_hot(y, ways).sum(0).to(features.dtype)
-        return {**self.comparison.remember(features, y, ways), "counts": counts}
+        """Return what is kept of a support set, and which class of the comparison each output is.
+
+        Classes that have a sample are numbered anew for the comparison; all others share one number behind them.
+        """
+        present, numbers = torch.unique(y, return_inverse=True)
+        columns = y.new_full((ways,), len(present))
+        columns[present] = torch.arange(len(present), device=y.device)
+        return {**self.comparison.remember(features, numbers, len(present)), COLUMNS: columns}
 
     def answered(self, scores: Tensor, memory: Memory) -> Tensor:
         """Return an output for each class, `[n, N]`, made of the scores `[n, ...]`."""
         outputs = self.comparison.outputs(scores, memory)
-        return outputs.masked_fill(memory["counts"] == 0, torch.finfo(outputs.dtype).min / 2)
+        absent = outputs.new_full((len(outputs), 1), torch.finfo(outputs.dtype).min / 2)
+        return torch.cat((outputs, absent), 1)[:, memory[COLUMNS]]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return an output for each class, `[n, N]`, for samples `[n, ...]`."""
@@ -94,12 +103,12 @@ class Compared(nn.Module):
 
 
 def class_means(features: Tensor, y: Tensor, ways: int) -> Tensor:
-    """Return the mean over the samples of each class, `[N, ...]`, of features `[S, ...]`; zeros for an absent class.
+    """Return the mean over the samples of each class, `[ways, ...]`, of features `[S, ...]`.
 
     Example:
-        >>> class_means(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 0, 2]), 3).flatten()
-        tensor([2., 0., 5.])
+        >>> class_means(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 0, 1]), 2).flatten()
+        tensor([2., 5.])
     """
     members = F.one_hot(y, ways).to(features.dtype)
-    weights = members / members.sum(0).clamp(min=1)
+    weights = members / members.sum(0)
     return (weights.T @ features.flatten(1)).view(ways, *features.shape[1:])

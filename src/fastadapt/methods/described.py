@@ -26,8 +26,9 @@ def build_model(description: dict[str, Any]) -> nn.Module:
 
     Example:
         >>> net = {"name": "MLP", "arguments": {"inputs": 4, "hidden": [3], "outputs": None}}
-        >>> parts = {"embedding": net, "comparison": {"name": "Prototypes", "arguments": {}}, "memory": {"means": [5,
-        3]}} >>> build_model({"name": "Compared", "arguments": parts}).memory.means.shape
+        >>> comparison = {"name": "Prototypes", "arguments": {}}
+        >>> parts = {"embedding": net, "comparison": comparison, "memory": {"means": [5, 3]}}
+        >>> build_model({"name": "Compared", "arguments": parts}).memory.means.shape
         torch.Size([5, 3])
     """
     if description["name"] != "Compared":

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fastadapt.errors import ConfigError
 from fastadapt.layers.norm import Norm
 from fastadapt.losses import Loss
-from fastadapt.methods.compared import Comparison, Memory
+from fastadapt.methods.compared import COLUMNS, Comparison, Memory
 from fastadapt.methods.episodes import Episode
 from fastadapt.methods.metric import MetricLearner, counted
 from fastadapt.methods.one_pass import Answer
@@ -116,4 +116,5 @@ class RelationNet(MetricLearner):
     def objective(self, answer: Answer, episode: Episode) -> Tensor:
         """Return the mean squared error of the scores, 1 being right and 0 wrong."""
         scores, y = counted(answer.scores, episode.yq)
-        return F.mse_loss(scores.sigmoid(), F.one_hot(y, episode.ways).to(scores.dtype))
+        truth = F.one_hot(answer.memory[COLUMNS][y], scores.shape[1])
+        return F.mse_loss(scores.sigmoid(), truth.to(scores.dtype))

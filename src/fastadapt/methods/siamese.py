@@ -45,7 +45,7 @@ class Pairs(Comparison):
         labels = memory["labels"]
         logs = -F.softplus(-scores).unsqueeze(2)
         logs = logs.masked_fill(labels == 0, torch.finfo(logs.dtype).min / 2)
-        return logs.amax(1) if self.over == "max" else torch.logsumexp(logs, 1) - labels.sum(0).clamp(min=1).log()
+        return logs.amax(1) if self.over == "max" else torch.logsumexp(logs, 1) - labels.sum(0).log()
 
 
 class SiameseNet(MetricLearner):

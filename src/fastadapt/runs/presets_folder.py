@@ -12,7 +12,6 @@ from fastadapt.evaluation import Protocol
 from fastadapt.methods.metric_settings import (
     AdaptiveSubspacesMethod,
     MatchingNetMethod,
-    MetricMethod,
     ProtoNetMethod,
     RelationNetMethod,
     SiameseNetMethod,
@@ -30,7 +29,9 @@ LARGEST_SMALL = 32
 """Pixels up to which an image counts as small."""
 TRAIN_QUERIES = 5
 """Query images of each class in a training task of small images: fewer than in a test, for speed."""
-METRIC: dict[str, MetricMethod] = {
+METRIC: dict[
+    str, ProtoNetMethod | MatchingNetMethod | SiameseNetMethod | RelationNetMethod | AdaptiveSubspacesMethod
+] = {
     "protonet": ProtoNetMethod(),
     "matching": MatchingNetMethod(),
     "siamese": SiameseNetMethod(),

@@ -6,6 +6,7 @@ every one, and the best validated weights are exported.
 """
 
 from dataclasses import replace
+from typing import Any
 
 from fastadapt.data.settings import MiniImageNetData, OmniglotData
 from fastadapt.evaluation import Protocol
@@ -34,7 +35,7 @@ def _protonet(name: str) -> RunConfig:
     # with the validation classes; here it has 30 000 episodes, when the rate has been halved 14 times, and the best
     # weights stay.
     ways, shots = OMNIGLOT[name]
-    sizes = {"train_shots": shots, "train_queries": 5, "shots": shots, "queries": 15}
+    sizes: dict[str, Any] = {"train_shots": shots, "train_queries": 5, "shots": shots, "queries": 15}
     return RunConfig(
         data=OmniglotData(ways=ways, train_ways=60, **sizes, split="vinyals"),
         net=FOUR_BLOCKS,
@@ -89,7 +90,7 @@ def _siamese(name: str) -> RunConfig:
     # of classes drawn at random. Neither gives rates for this; Adam 1e-3 and 20 ways in training are ours. Koch's own
     # test, 20 characters of one alphabet, is harder.
     ways, shots = OMNIGLOT[name]
-    sizes = {"train_shots": shots, "train_queries": 5, "shots": shots, "queries": 15}
+    sizes: dict[str, Any] = {"train_shots": shots, "train_queries": 5, "shots": shots, "queries": 15}
     return RunConfig(
         data=OmniglotData(ways=ways, train_ways=20, **sizes),
         net=FOUR_BLOCKS,
@@ -106,7 +107,7 @@ def _relation(name: str) -> RunConfig:
     # them validate. Its inputs of another mean and deviation are left out: the first batch norm takes both away.
     ways, shots = OMNIGLOT[name]
     queries = {"5w1s": 19, "5w5s": 15, "20w1s": 10, "20w5s": 5}[name]
-    sizes = {"train_shots": shots, "train_queries": queries, "shots": shots, "queries": shots}
+    sizes: dict[str, Any] = {"train_shots": shots, "train_queries": queries, "shots": shots, "queries": shots}
     return RunConfig(
         data=OmniglotData(ways=ways, **sizes, rotation="per_task"),
         net=RelationEncoderNet(),
