@@ -7,6 +7,7 @@ from torch import nn
 from fastadapt import Task
 from fastadapt.errors import ConfigError
 from fastadapt.methods import SiameseNet
+from fastadapt.nets import KochNet
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -60,6 +61,22 @@ def test_a_network_that_says_the_same_of_everything_is_right_by_chance_alone():
     support = torch.randn(5, 2), torch.arange(5)
     trace = learner.trace(Task(support, (torch.randn(1000, 2), y)))
     assert float(trace.metrics["accuracy"]) == 0.2  # and not 1, as where the first class counts as right in a tie
+
+
+def test_the_network_of_the_paper_has_its_sizes_and_first_weights():
+    torch.set_default_dtype(torch.float32)
+    net = KochNet(1, features=8)
+    assert net.embed.in_features == 6 * 6 * 256 and KochNet(1, features=8, size=65).embed.in_features == 256
+    shapes = [tuple(layer.weight.shape) for layer in net.blocks if isinstance(layer, nn.Conv2d)]
+    assert shapes == [(64, 1, 10, 10), (128, 64, 7, 7), (128, 128, 4, 4), (256, 128, 4, 4)]
+    first = net.blocks[0]
+    assert abs(float(first.weight.detach().std()) - 0.01) < 1e-3 and abs(float(first.bias.detach().mean()) - 0.5) < 0.01
+    assert abs(float(net.embed.weight.detach().std()) - 0.2) < 1e-2
+    batch = torch.rand(2, 1, 105, 105), torch.arange(2)
+    SiameseNet(net, features=8)(Task(batch, batch)).loss.backward()
+    assert first.weight.grad.isfinite().all()
+    with pytest.raises(ConfigError, match="at least 65 pixels"):
+        KochNet(1, size=64)
 
 
 def test_settings_outside_their_range_are_refused():

@@ -10,6 +10,7 @@ from fastadapt.arguments import argument
 from fastadapt.errors import ConfigError
 from fastadapt.nets.context import WithContext
 from fastadapt.nets.conv4 import Affine, Conv4, Down, Pooled
+from fastadapt.nets.koch import KochNet
 from fastadapt.nets.mlp import MLP, Activation
 from fastadapt.nets.nearest import Nearest
 from fastadapt.nets.relation import RelationEncoder
@@ -133,6 +134,7 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "ResNet12": ResNet12,
     "ViT": ViT,
     "RelationEncoder": RelationEncoder,
+    "KochNet": KochNet,
     "Nearest": _nearest,
 }
 
