@@ -160,7 +160,7 @@ def as_y(y):
         (as_y(torch.tensor([0, 2, 2, 0])), "query row 1: the label is 1, and the support set has samples of 0, 2"),
         (as_y(torch.tensor([0, 1, 0])), "4 samples and 3 labels"),
         (Task(points(4), (torch.randn(0, 3), torch.arange(0))), "no query samples"),
-        (Task((torch.randn(4, 3),), points(4)), r"needs a support set \(x, y\) of two tensors"),
+        (Task((torch.randn(4, 3),), points(4)), r"needs a support set \(x, y\) of two tensors.* tuple of \(Tensor\)"),
         (Task({"x": torch.randn(4, 3)}, points(4)), "choose MAML for batches of another form"),
     ],
 )
@@ -191,6 +191,35 @@ def test_a_support_set_that_is_not_finite_is_refused():
 def test_a_module_that_gives_no_features_is_refused(net, says):
     with pytest.raises(TaskError, match=says):
         ProtoNet(net)(Task(points(4), points(4)))
+
+
+@pytest.mark.parametrize(
+    "build, says",
+    [
+        (
+            lambda: SiameseNet(Net(), features=3),
+            r"features of shape \(4,\) for a sample.*built for \(3,\); give features=4",
+        ),
+        (lambda: MatchingNet(Net(), context=5), "give context=4"),
+        (lambda: RelationNet(Net(), features=(4, 4, 4)), "give features=4"),
+    ],
+    ids=["siamese", "matching", "relation"],
+)
+def test_a_comparison_that_was_built_for_other_features_is_refused(build, says):
+    with pytest.raises(TaskError, match=says):
+        build().adapt(points(4))
+
+
+def test_a_predictor_has_the_type_of_its_learner():
+    torch.set_default_dtype(torch.float32)
+    learner, support, x = ProtoNet(Net()).double(), points(6), points(4)[0].double()
+    support = support[0].double(), support[1]
+    answers = learner.adapt(support)(x)
+    assert answers.dtype == torch.float64
+    torch.testing.assert_close(
+        answers, learner.trace(Task(support, (x, points(4)[1]))).outputs[0][0], rtol=1e-12, atol=0
+    )
+    assert learner.half().adapt((support[0].half(), support[1]))(x.half()).dtype == torch.float16
 
 
 def test_per_step_is_refused_and_so_are_averages_that_were_not_kept():

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastadapt.errors import TaskError
+
 Memory = dict[str, Tensor]
 COLUMNS = "columns"
 """Under which a memory keeps the class of the comparison that each output is."""
@@ -100,6 +102,21 @@ class Compared(nn.Module):
         comparison = {"name": type(self.comparison).__name__, "arguments": dict(self.comparison.settings)}
         memory = {name: list(value.shape) for name, value in self.memory.named_buffers()}
         return {"name": "Compared", "arguments": {"embedding": net, "comparison": comparison, "memory": memory}}
+
+
+def check_shape(features: Tensor, wanted: Sequence[int], setting: str) -> None:
+    """Refuse features `[n, ...]` of another shape than a comparison was built for.
+
+    Raises:
+        TaskError: if one has not the shape `wanted`.
+    """
+    shape = tuple(features.shape[1:])
+    if shape != tuple(wanted):
+        size = shape[0] if len(shape) == 1 else shape
+        raise TaskError(
+            f"the embedding gives features of shape {shape} for a sample, and the comparison was built for "
+            f"{tuple(wanted)}; give {setting}={size}"
+        )
 
 
 def class_means(features: Tensor, y: Tensor, ways: int) -> Tensor:

@@ -86,7 +86,7 @@ def _pair(batch: Any, method: str, side: str, axis: int) -> tuple[Tensor, Tensor
     if not pair or not isinstance(batch[0], Tensor) or not isinstance(batch[1], Tensor):
         raise TaskError(
             f"{method} needs a {side} set (x, y) of two tensors, samples and class numbers, got a "
-            f"{type(batch).__name__}{f' of {len(batch)}' if isinstance(batch, (tuple, list, dict)) else ''}; choose "
+            f"{_kind(batch)}; choose "
             "MAML for batches of another form"
         )
     x, y = batch
@@ -102,6 +102,12 @@ def _pair(batch: Any, method: str, side: str, axis: int) -> tuple[Tensor, Tensor
     if side == "support" and not y.shape[axis]:
         raise TaskError("a support set has no samples; give at least one of each class")
     return x, y.long()
+
+
+def _kind(batch: Any) -> str:
+    if not isinstance(batch, (tuple, list)):
+        return type(batch).__name__
+    return f"{type(batch).__name__} of ({', '.join(type(item).__name__ for item in batch)})"
 
 
 def _shape(x: Tensor, axis: int) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fastadapt.errors import ConfigError
 from fastadapt.layers.norm import Norm
 from fastadapt.losses import Loss
-from fastadapt.methods.compared import Comparison, Memory
+from fastadapt.methods.compared import Comparison, Memory, check_shape
 from fastadapt.methods.metric import MetricLearner
 from fastadapt.nets.nearest import directions
 
@@ -44,6 +44,7 @@ class Matches(Comparison):
         """Return `{"samples": [S, d], "labels": [S, N]}`: the embedded support set as ordered, and its votes."""
         g = features.flatten(1)
         if self.context is not None:
+            check_shape(g, (self.context.input_size,), "context")
             forward, backward = self.context(g)[0].chunk(2, dim=1)
             g = forward + backward + g
         return {"samples": g, "labels": F.one_hot(y, ways).to(g.dtype)}

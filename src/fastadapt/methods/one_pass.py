@@ -112,8 +112,10 @@ class OnePass:
 
     def _with(self, memory: Memory, answers: bool = True) -> Compared:
         """Return the network with places for what is remembered; it shares its parts with the learner's."""
-        shapes = {name: value.shape for name, value in memory.items()}
-        return Compared(self.network.embedding, self.network.comparison, shapes, answers)
+        network = Compared(self.network.embedding, self.network.comparison, {}, answers)
+        for name, value in memory.items():  # of its device and type
+            network.memory.register_buffer(name, torch.empty_like(value))
+        return network
 
     def _bound(self, network: Compared, memory: Memory, statistics: Any, **options: Any) -> Bound:
         return Bound(network, self.params, {**self.buffers, **_named(memory)}, statistics, **options)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fastadapt.errors import ConfigError
 from fastadapt.layers.norm import Norm
 from fastadapt.losses import Loss
-from fastadapt.methods.compared import COLUMNS, Comparison, Memory
+from fastadapt.methods.compared import COLUMNS, Comparison, Memory, check_shape
 from fastadapt.methods.episodes import Episode
 from fastadapt.methods.metric import MetricLearner, counted
 from fastadapt.methods.one_pass import Answer
@@ -48,6 +48,8 @@ class Relations(Comparison):
 
     def remember(self, features: Tensor, y: Tensor, ways: int) -> Memory:
         """Return the sum of the maps of each class, `{"sums": [N, C, ...]}`."""
+        if self.settings:
+            check_shape(features, self.settings["features"], "features")
         members = F.one_hot(y, ways).to(features.dtype)
         return {"sums": (members.T @ features.flatten(1)).view(ways, *features.shape[1:])}
 

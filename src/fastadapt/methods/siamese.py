@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fastadapt.errors import ConfigError
 from fastadapt.layers.norm import Norm
 from fastadapt.losses import Loss
-from fastadapt.methods.compared import Comparison, Memory
+from fastadapt.methods.compared import Comparison, Memory, check_shape
 from fastadapt.methods.episodes import Episode
 from fastadapt.methods.metric import MetricLearner, counted
 from fastadapt.methods.one_pass import Answer
@@ -34,6 +34,7 @@ class Pairs(Comparison):
 
     def remember(self, features: Tensor, y: Tensor, ways: int) -> Memory:
         """Return `{"samples": [S, d], "labels": [S, N]}`, the embedded support set and the classes it belongs to."""
+        check_shape(features.flatten(1), (self.weigh.in_features,), "features")
         return {"samples": features.flatten(1), "labels": F.one_hot(y, ways).to(features.dtype)}
 
     def forward(self, features: Tensor, memory: Memory) -> Tensor:
