@@ -9,7 +9,16 @@ from torch import nn
 
 from fastadapt import MAML, SGD, Adam, CrossEntropy, Exact, Implicit, Learner, Momentum, Pretrain, Reptile, Task
 from fastadapt.losses import MSE
-from fastadapt.methods import FOML, FineTune, NearestNeighbour
+from fastadapt.methods import (
+    FOML,
+    AdaptiveSubspaces,
+    FineTune,
+    MatchingNet,
+    NearestNeighbour,
+    ProtoNet,
+    RelationNet,
+    SiameseNet,
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,22 @@ def of(cls, **settings):
     return lambda model, loss, **more: cls(model, loss, **settings, **more)
 
 
+def metric(cls, setting=False, **settings):
+    """A metric method: for classes, without a route and without steps; its network is an embedding of two numbers."""
+    return Entry(of(cls, **settings), has_route=False, kinds=CLASSES, has_steps=False, setting=setting)
+
+
+def related():
+    """A small network that relates two samples; the published first weights are too small to tell a few tasks apart."""
+    return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 1))
+
+
+def wider(model):
+    """The same network with more outputs than a class has samples."""
+    model.head = nn.Linear(6, 8)
+    return model
+
+
 CLASSES = ("classification",)
 LEARNERS = {
     "maml": Entry(of(MAML, rule=SGD(0.1), steps=2)),
@@ -58,6 +83,17 @@ LEARNERS = {
     "fine_tune_transductive": Entry(of(FineTune, classes=2, lr=0.1, test_steps=2, norm="transductive"), kinds=CLASSES),
     "nearest": Entry(of(NearestNeighbour, classes=2), kinds=CLASSES, has_steps=False),
     "nearest_support": Entry(of(NearestNeighbour, classes=2, norm="support"), kinds=CLASSES, has_steps=False),
+    "protonet": metric(ProtoNet),
+    "protonet_support": metric(ProtoNet, norm="support", setting=True),
+    "matching": metric(MatchingNet),
+    "matching_context": metric(MatchingNet, context=2, scale=3.0, setting=True),
+    "matching_sum": metric(MatchingNet, votes="sum", norm="support+query", setting=True),
+    "siamese": metric(SiameseNet, features=2),
+    "relation": metric(lambda model, loss: RelationNet(model, loss, relation=related())),
+    "subspaces": metric(lambda model, loss: AdaptiveSubspaces(wider(model), loss)),
+    "subspaces_svd": metric(
+        lambda model, loss: AdaptiveSubspaces(wider(model), loss, basis="svd", norm="transductive"), setting=True
+    ),
 }
 
 

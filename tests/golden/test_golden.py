@@ -31,7 +31,16 @@ from fastadapt import (
     Training,
     meta_train,
 )
-from fastadapt.methods import FOML, FineTune, NearestNeighbour
+from fastadapt.methods import (
+    FOML,
+    AdaptiveSubspaces,
+    FineTune,
+    MatchingNet,
+    NearestNeighbour,
+    ProtoNet,
+    RelationNet,
+    SiameseNet,
+)
 from fastadapt.rates import learned_rates
 
 FILE = Path(__file__).with_name("golden.json")
@@ -58,6 +67,10 @@ def net():
 
 def convolutions():
     return Conv4(1, 4, 2, size=16, down="max_same", affine="both")
+
+
+def embedding():
+    return Conv4(1, 4, None, size=16, down="max_same", affine="both")
 
 
 def rated():
@@ -127,6 +140,13 @@ RUNS = {
         pictures,
     ),
     "nearest": (lambda: NearestNeighbour(convolutions(), CROSS_ENTROPY, classes=2, route=VMAP), pictures),
+    "protonet": (lambda: ProtoNet(embedding()), pictures),
+    "protonet support": (lambda: ProtoNet(embedding(), norm="support"), pictures),
+    "matching": (lambda: MatchingNet(embedding(), context=4), pictures),
+    "matching sum": (lambda: MatchingNet(embedding(), votes="sum"), pictures),
+    "siamese": (lambda: SiameseNet(embedding(), features=4), pictures),
+    "relation": (lambda: RelationNet(embedding(), features=(4,), width=6), pictures),
+    "subspaces": (lambda: AdaptiveSubspaces(embedding()), pictures),
 }
 COMPILED = {  # a compiler takes a while
     "maml vmap on": (lambda: MAML(net(), rule=SGD(0.05), steps=2, route=Execution("vmap", compile="on")), waves),

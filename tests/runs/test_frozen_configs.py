@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from fastadapt.methods.metric_settings import MetricMethod
 from fastadapt.published.registry import EXPERIMENTS
 from fastadapt.runs.config import RunConfig, _to_plain
 from fastadapt.runs.presets import PRESETS
@@ -15,13 +16,15 @@ from fastadapt.runs.presets import PRESETS
 FROZEN = Path(__file__).with_name("frozen.json")
 
 
+HINTS = get_type_hints(RunConfig)
+KINDS = {kind.__name__: kind for part in ("data", "net", "method") for kind in get_args(HINTS[part])}
+
+
 def facts() -> dict[str, Any]:
-    hints = get_type_hints(RunConfig)
-    kinds = [kind for part in ("data", "net", "method") for kind in get_args(hints[part])]
     configs = {name: config for name, (_, config) in PRESETS.items()}
     configs |= {f"published {name}": experiment.config for name, experiment in EXPERIMENTS.items()}
     return {
-        "defaults": {kind.__name__: _to_plain(kind()) for kind in kinds},
+        "defaults": {kind.__name__: _to_plain(kind()) for kind in KINDS.values()},
         "digests": {name: hashlib.sha256(c.to_json().encode()).hexdigest()[:16] for name, c in configs.items()},
     }
 
@@ -37,8 +40,9 @@ def test_what_was_written_before_is_still_read() -> None:
     frozen = json.loads(FROZEN.read_text(encoding="utf-8"))["defaults"]
     for kind, settings in frozen.items():
         part = next(name for name in ("Data", "Net", "Method") if kind.endswith(name)).lower()
-        flat = {"flat_batch": 64} if kind in ("FineTuneMethod", "NearestMethod") else None
-        data = {"data": {**frozen["OmniglotData"], **flat}} if flat else {}
+        flat = {"flat_batch": 64} if kind in ("FineTuneMethod", "NearestMethod") else {}
+        classes = flat or issubclass(KINDS[kind], MetricMethod)
+        data = {"data": {**frozen["OmniglotData"], **flat}} if classes else {}
         config = RunConfig.from_json(json.dumps({"kind": "RunConfig", **data, part: settings}))
         assert _to_plain(getattr(config, part)) == settings
 

@@ -166,7 +166,10 @@ def test_details_must_be_json_and_true(tmp_path):
     with pytest.raises(CheckpointError, match=r"details\['net'\] of this predictor, .* has 'blocks"):
         save_predictor(predictor, tmp_path / "a")
     for net, sentence in (
-        ({"name": "ResNet", "arguments": {}}, "no network 'ResNet' in fastadapt, only Conv4, MLP, Nearest, ResNet12$"),
+        (
+            {"name": "ResNet", "arguments": {}},
+            "no network 'ResNet' in fastadapt, only Conv4, KochNet, MLP, Nearest, RelationEncoder, ResNet12, ViT$",
+        ),
         ({"name": "Conv4", "arguments": {"wide": 1}}, "does not describe a network of fastadapt"),
         ({"name": "Conv4", "arguments": {"channels": 0, "width": 1, "ways": 1}}, "does not describe a network"),
         ({"name": ["os"]}, "does not describe|no network"),

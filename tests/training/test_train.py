@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +81,20 @@ def test_the_schedule_reaches_the_optimizer_whoever_built_it() -> None:
         trained, Sinusoid(), Training(steps=4, meta_batch=1, lr=1.0, schedule="linear"), optimizer=mine, quiet=True
     )
     assert [group["lr"] for group in mine.param_groups][:2] == pytest.approx([0.025, 0.05])
+
+
+def test_the_rate_falls_in_steps_and_a_run_with_it_may_become_longer() -> None:
+    settings = Training(steps=10, meta_batch=1, lr=0.8, schedule="step", decay_every=3)
+    assert [settings.rate(step) for step in (0, 2, 3, 5, 6, 9)] == pytest.approx([0.8, 0.8, 0.4, 0.4, 0.2, 0.1])
+    assert replace(settings, decay=0.1).rate(3) == pytest.approx(0.08)
+    saved = asdict(settings)
+    assert replace(settings, steps=20).conflicts(saved) == []
+    assert replace(settings, decay_every=4).conflicts(saved) == ["decay_every: 3 -> 4"]
+    before = {name: value for name, value in asdict(SETTINGS).items() if not name.startswith("decay")}
+    assert SETTINGS.conflicts(before) == []  # of a checkpoint from before there was this schedule
+    for wrong in ({"schedule": "step"}, {"decay_every": 3}, {"schedule": "step", "decay_every": 3, "decay": 0.0}):
+        with pytest.raises(ConfigError, match=r"needs training\.decay_every"):
+            Training(**wrong)
 
 
 def test_reptile_with_epsilon_one_and_one_task_lands_on_the_adapted_weights() -> None:

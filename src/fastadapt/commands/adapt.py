@@ -135,7 +135,7 @@ def _images(settings: AdaptSettings, trained: "LoadedRun") -> _Samples:
     fit = {} if settings.fit is None else {"fit": settings.fit}
     recipe = ImageRecipe(**{**trained.input, **fit})
     support, labels = read_class_folders(
-        settings.data, recipe, ways=trained.ways, fewest=trained.fewest_ways, shots=settings.shots
+        settings.data, recipe, ways=trained.most_ways, fewest=trained.fewest_ways, shots=settings.shots
     )
     counts = Counter(support[1].tolist())
     each = {label: counts[number] for number, label in enumerate(labels)}

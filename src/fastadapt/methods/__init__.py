@@ -7,7 +7,12 @@ from fastadapt.methods.averaged import average_regressors as average_regressors
 from fastadapt.methods.fine_tune import FineTune as FineTune
 from fastadapt.methods.foml import FOML as FOML
 from fastadapt.methods.maml import MAML as MAML
+from fastadapt.methods.matching import MatchingNet as MatchingNet
 from fastadapt.methods.nearest import NearestNeighbour as NearestNeighbour
 from fastadapt.methods.pretrain import Pretrain as Pretrain
+from fastadapt.methods.protonet import ProtoNet as ProtoNet
+from fastadapt.methods.relation import RelationNet as RelationNet
 from fastadapt.methods.reptile import Reptile as Reptile
+from fastadapt.methods.siamese import SiameseNet as SiameseNet
+from fastadapt.methods.subspaces import AdaptiveSubspaces as AdaptiveSubspaces
 from fastadapt.methods.tuning import tune_transfer as tune_transfer

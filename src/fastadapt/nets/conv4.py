@@ -24,7 +24,7 @@ class Conv4(nn.Module):
     Args:
         channels: channels of the input, `C`.
         width: filters of each block.
-        ways: outputs.
+        ways: outputs; None leaves the head out, and the output is what it would see, `[n, features]`.
         size: side of the square input in pixels, at least 16.
         down: how each block halves the map: "stride" (convolution of stride 2), "max" (2x2 max-pool; the last row and
             column of an odd map are dropped) or "max_same" (they are pooled by themselves).
@@ -49,7 +49,7 @@ class Conv4(nn.Module):
         self,
         channels: int,
         width: int,
-        ways: int,
+        ways: int | None,
         *,
         size: int = 28,
         down: Down = "stride",
@@ -58,7 +58,7 @@ class Conv4(nn.Module):
         head_std: float | None = None,
     ) -> None:
         super().__init__()
-        if min(channels, width, ways) < 1 or size < 16:
+        if min(channels, width, 1 if ways is None else ways) < 1 or size < 16:
             raise ConfigError(
                 f"Conv4 needs channels, width, ways >= 1 and size >= 16, got {channels}, {width}, {ways}, {size}"
             )
@@ -78,6 +78,9 @@ class Conv4(nn.Module):
             blocks.append(nn.Sequential(*layers))
             size = size // 2 if down == "max" else -(-size // 2)
         self.blocks = nn.Sequential(*blocks)
+        self.head: nn.Linear | None = None
+        if ways is None:
+            return
         self.head = nn.Linear(width if pooled == "mean" else width * size * size, ways)
         if head_std is None:
             nn.init.xavier_uniform_(self.head.weight)
@@ -91,5 +94,6 @@ class Conv4(nn.Module):
         return maps.mean((2, 3)) if self.pooled == "mean" else maps.flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits `[n, ways]` for images `[n, C, size, size]`."""
-        return self.head(self.features(x))
+        """Return logits `[n, ways]`, or features without a head, for images `[n, C, size, size]`."""
+        features = self.features(x)
+        return features if self.head is None else self.head(features)

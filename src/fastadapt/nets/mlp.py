@@ -20,7 +20,7 @@ class MLP(nn.Module):
     Args:
         inputs: features of one sample.
         hidden: widths of the hidden layers.
-        outputs: outputs of one sample.
+        outputs: outputs of one sample; None leaves the last layer out, and the output is the last hidden layer's.
         activation: what follows each hidden layer: "relu", "tanh" or "softplus".
         norm: put a batch norm with a learned shift and no scale before each activation, as MAML's code does.
         init_std: standard deviation of the weights' normal distribution, cut at two deviations, with zero
@@ -42,7 +42,7 @@ class MLP(nn.Module):
         self,
         inputs: int,
         hidden: Sequence[int],
-        outputs: int,
+        outputs: int | None,
         *,
         activation: Activation = "relu",
         norm: bool = False,
@@ -51,7 +51,7 @@ class MLP(nn.Module):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ConfigError(f"activation must be one of {sorted(ACTIVATIONS)}, got {activation!r}")
-        if min([inputs, outputs, *hidden]) < 1:
+        if min([inputs, 1 if outputs is None else outputs, *hidden]) < 1:
             raise ConfigError(f"every width must be at least 1, got {[inputs, *hidden, outputs]}")
         self.body = nn.Sequential()
         width = inputs
@@ -61,7 +61,7 @@ class MLP(nn.Module):
                 self.body.append(shift_only(nn.BatchNorm1d(size, eps=1e-3)))
             self.body.append(ACTIVATIONS[activation]())
             width = size
-        self.head = nn.Linear(width, outputs)
+        self.head = None if outputs is None else nn.Linear(width, outputs)
         if init_std is not None:
             for layer in self.modules():
                 if isinstance(layer, nn.Linear):
@@ -69,8 +69,9 @@ class MLP(nn.Module):
                     nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `[n, outputs]` for `x: [n, ...]` with `inputs` features in all."""
-        return self.head(self.body(x.flatten(1)))
+        """Return `[n, outputs]`, or the last hidden layer, for `x: [n, ...]` with `inputs` features in all."""
+        features = self.body(x.flatten(1))
+        return features if self.head is None else self.head(features)
 
 
 def shift_only(layer: nn.Module) -> nn.Module:

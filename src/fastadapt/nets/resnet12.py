@@ -21,7 +21,7 @@ class ResNet12(nn.Module):
 
     Args:
         channels: channels of the input, `C`.
-        ways: outputs.
+        ways: outputs; None leaves the head out, and the output is what it would see, `[n, widths[3]]`.
         widths: filters of the four blocks.
 
     Raises:
@@ -37,15 +37,15 @@ class ResNet12(nn.Module):
         (arXiv:1904.03758).
     """
 
-    def __init__(self, channels: int, ways: int, *, widths: Sequence[int] = (64, 128, 256, 512)) -> None:
+    def __init__(self, channels: int, ways: int | None, *, widths: Sequence[int] = (64, 128, 256, 512)) -> None:
         super().__init__()
-        if len(widths) != 4 or min(channels, ways, *widths) < 1:
+        if len(widths) != 4 or min(channels, 1 if ways is None else ways, *widths) < 1:
             raise ConfigError(
                 f"ResNet12 needs channels, ways >= 1 and four widths >= 1, got {channels}, {ways}, {tuple(widths)}"
             )
         inputs = (channels, *widths[:3])
         self.blocks = nn.Sequential(*(_Block(before, width) for before, width in zip(inputs, widths, strict=True)))
-        self.head = nn.Linear(widths[3], ways)
+        self.head = None if ways is None else nn.Linear(widths[3], ways)
 
     def features(self, x: Tensor) -> Tensor:
         """Return what the head sees, `[n, widths[3]]`, for images `[n, C, H, W]` of at least 16x16 pixels."""
@@ -57,8 +57,9 @@ class ResNet12(nn.Module):
         return self.blocks(x).mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits `[n, ways]` for images `[n, C, H, W]` of at least 16x16 pixels."""
-        return self.head(self.features(x))
+        """Return logits `[n, ways]`, or features without a head, for images `[n, C, H, W]` of at least 16x16 pixels."""
+        features = self.features(x)
+        return features if self.head is None else self.head(features)
 
 
 class _Block(nn.Module):

@@ -10,9 +10,12 @@ from fastadapt.arguments import argument
 from fastadapt.errors import ConfigError
 from fastadapt.nets.context import WithContext
 from fastadapt.nets.conv4 import Affine, Conv4, Down, Pooled
+from fastadapt.nets.koch import KochNet
 from fastadapt.nets.mlp import MLP, Activation
 from fastadapt.nets.nearest import Nearest
+from fastadapt.nets.relation import RelationEncoder
 from fastadapt.nets.resnet12 import ResNet12
+from fastadapt.nets.vit import ViT
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ class MLPNet:
     context: int = 0
     """Numbers of a learned vector beside the input; 0 is none."""
 
-    def describe(self, data: Any) -> dict[str, Any]:
-        """Return name and arguments of the network for `data`."""
+    def describe(self, data: Any, head: bool = True) -> dict[str, Any]:
+        """Return name and arguments of the network for `data`, without its `head` for one that embeds."""
         if self.context > 0 and self.norm:
             raise ConfigError(
                 f"net.context={self.context} has no effect with net.norm: the batch norm behind the first layer takes "
@@ -35,7 +38,7 @@ class MLPNet:
             )
         shape = data.input
         inputs = shape["inputs"] if "inputs" in shape else shape["size"] ** 2 * shape["channels"]
-        outputs = shape.get("outputs", data.ways)
+        outputs = shape.get("outputs", data.ways) if head else None
         sizes = {"inputs": inputs + self.context, "hidden": list(self.hidden), "outputs": outputs}
         return _described("MLP", sizes, self, flat=True)
 
@@ -52,11 +55,11 @@ class Conv4Net:
     context: int = 0
     """Learned constant channels beside the image; 0 is none."""
 
-    def describe(self, data: Any) -> dict[str, Any]:
-        """Return name and arguments of the network for `data`."""
+    def describe(self, data: Any, head: bool = True) -> dict[str, Any]:
+        """Return name and arguments of the network for `data`, without its `head` for one that embeds."""
         shape = _image("Conv4", data)
         channels = shape["channels"] + self.context
-        sizes = {"channels": channels, "width": self.width, "ways": data.ways, "size": shape["size"]}
+        sizes = {"channels": channels, "width": self.width, "ways": data.ways if head else None, "size": shape["size"]}
         return _described("Conv4", sizes, self)
 
 
@@ -66,10 +69,43 @@ class ResNet12Net:
 
     widths: tuple[int, ...] = argument(ResNet12, "widths")
 
-    def describe(self, data: Any) -> dict[str, Any]:
-        """Return name and arguments of the network for `data`."""
+    def describe(self, data: Any, head: bool = True) -> dict[str, Any]:
+        """Return name and arguments of the network for `data`, without its `head` for one that embeds."""
         channels = _image("ResNet12", data)["channels"]
-        return _described("ResNet12", {"channels": channels, "ways": data.ways, "widths": list(self.widths)}, self)
+        sizes = {"channels": channels, "ways": data.ways if head else None, "widths": list(self.widths)}
+        return _described("ResNet12", sizes, self)
+
+
+@dataclass(frozen=True)
+class ViTNet:
+    """A small vision transformer."""
+
+    patch: int = argument(ViT, "patch")
+    width: int = argument(ViT, "width")
+    depth: int = argument(ViT, "depth")
+    heads: int = argument(ViT, "heads")
+
+    def describe(self, data: Any, head: bool = True) -> dict[str, Any]:
+        """Return name and arguments of the network for `data`, without its `head` for one that embeds."""
+        shape = _image("ViT", data)
+        sizes = {"channels": shape["channels"], "ways": data.ways if head else None, "size": shape["size"]}
+        return _described("ViT", sizes, self)
+
+
+@dataclass(frozen=True)
+class RelationEncoderNet:
+    """The embedding of the Relation Network, which keeps maps."""
+
+    width: int = argument(RelationEncoder, "width")
+
+    def describe(self, data: Any, head: bool = True) -> dict[str, Any]:
+        """Return name and arguments of the network for `data`; it has no head."""
+        if head:
+            raise ConfigError(
+                "RelationEncoder embeds and has no head to classify with; choose a metric method such as "
+                "RelationNetMethod, or Conv4Net"
+            )
+        return _described("RelationEncoder", {"channels": _image("RelationEncoder", data)["channels"]}, self)
 
 
 def _image(name: str, data: Any) -> dict[str, Any]:
@@ -92,7 +128,15 @@ def _nearest(net: dict[str, Any], samples: int) -> Nearest:
     return Nearest(build_net(net), samples)
 
 
-NETS: dict[str, Callable[..., nn.Module]] = {"MLP": MLP, "Conv4": Conv4, "ResNet12": ResNet12, "Nearest": _nearest}
+NETS: dict[str, Callable[..., nn.Module]] = {
+    "MLP": MLP,
+    "Conv4": Conv4,
+    "ResNet12": ResNet12,
+    "ViT": ViT,
+    "RelationEncoder": RelationEncoder,
+    "KochNet": KochNet,
+    "Nearest": _nearest,
+}
 
 
 def build_net(description: dict[str, Any]) -> nn.Module:

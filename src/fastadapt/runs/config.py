@@ -16,6 +16,15 @@ from fastadapt.data.tables.table_settings import TableData
 from fastadapt.errors import ConfigError
 from fastadapt.evaluation import Protocol
 from fastadapt.learner import Learner
+from fastadapt.methods.metric_settings import (
+    AdaptiveSubspacesMethod,
+    MatchingNetMethod,
+    MetricMethod,
+    ProtoNetMethod,
+    RelationNetMethod,
+    SiameseNetMethod,
+    feature_shape,
+)
 from fastadapt.methods.settings import (
     FineTuneMethod,
     FOMLMethod,
@@ -24,7 +33,7 @@ from fastadapt.methods.settings import (
     PretrainMethod,
     ReptileMethod,
 )
-from fastadapt.nets.settings import Conv4Net, MLPNet, ResNet12Net, build_net
+from fastadapt.nets.settings import Conv4Net, MLPNet, RelationEncoderNet, ResNet12Net, ViTNet, build_net
 from fastadapt.training.settings import Training
 
 _LONGEST = 60  # characters of a value in a message
@@ -36,12 +45,22 @@ class RunConfig:
 
     data: SinusoidData | OmniglotData | MiniImageNetData | FolderData | TableData = field(default_factory=SinusoidData)
     """Where tasks come from."""
-    net: MLPNet | Conv4Net | ResNet12Net = field(default_factory=MLPNet)
+    net: MLPNet | Conv4Net | ResNet12Net | ViTNet | RelationEncoderNet = field(default_factory=MLPNet)
     """The network."""
     # FOMLMethod ahead of the class it extends: the command line takes the first that fits
-    method: MAMLMethod | FOMLMethod | ReptileMethod | PretrainMethod | FineTuneMethod | NearestMethod = field(
-        default_factory=MAMLMethod
-    )
+    method: (
+        MAMLMethod
+        | FOMLMethod
+        | ReptileMethod
+        | PretrainMethod
+        | FineTuneMethod
+        | NearestMethod
+        | ProtoNetMethod
+        | MatchingNetMethod
+        | SiameseNetMethod
+        | RelationNetMethod
+        | AdaptiveSubspacesMethod
+    ) = field(default_factory=MAMLMethod)
     """How it learns to learn."""
     training: Training = field(default_factory=Training)
     """The outer loop."""
@@ -65,10 +84,33 @@ class RunConfig:
                 f"{name} trains on tasks, and data.flat_batch is {self.data.flat_batch}: set it to 0, or choose a "
                 "method that trains a classifier of all classes"
             )
+        if self.embeds and self.data.ways is None:
+            raise ConfigError(
+                f"{name} tells classes apart, and {type(self.data).__name__} has numbers to be predicted; choose "
+                "MAMLMethod"
+            )
+        wider = getattr(self.data, "train_ways", None)
+        if wider not in (None, self.data.ways) and not self.embeds:
+            raise ConfigError(
+                f"data.train_ways={wider} needs a network that serves any number of classes, and that of {name} has "
+                f"{self.data.ways} outputs; leave it out, or choose a metric method such as ProtoNetMethod"
+            )
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the network has no head, so that tasks may have any number of classes."""
+        return isinstance(self.method, MetricMethod)
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """Name and arguments of the network."""
+        return self.net.describe(self.data, head=not self.embeds)
 
     def build(self) -> Learner:
         """Return a fresh learner; seed torch before if its first weights should repeat."""
-        model = build_net(self.net.describe(self.data))
+        model = build_net(self.network)
+        if isinstance(self.method, MetricMethod):
+            return self.method.build(model, self.data.loss, feature_shape(model, self.data.input))
         if isinstance(self.method, FineTuneMethod | NearestMethod):
             return self.method.build(model, self.data.loss, self.data.classes)
         return self.method.build(model, self.data.loss)

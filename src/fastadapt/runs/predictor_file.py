@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from fastadapt.atomic import explain, sync, write_folder, write_text
 from fastadapt.errors import CheckpointError, ConfigError
 from fastadapt.layers.norm import check_norm
-from fastadapt.nets.settings import NETS, build_net
+from fastadapt.methods.described import build_model
+from fastadapt.nets.settings import NETS
 from fastadapt.predictor import Predictor
 from fastadapt.version import __version__
 
@@ -267,10 +268,10 @@ def _read(folder: Path, name: str) -> bytes:
 def _blank(net: Any) -> nn.Module:
     """Return a network of `fastadapt.nets` whose weights have shapes but no values and no memory."""
     try:
-        if net["name"] not in NETS:
+        if net["name"] not in {*NETS, "Compared"}:
             raise CheckpointError(f"there is no network {net['name']!r} in fastadapt, only {', '.join(sorted(NETS))}")
         with torch.device("meta"):
-            return build_net(net)
+            return build_model(net)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ConfigError) as error:
         if isinstance(error, CheckpointError):
             raise

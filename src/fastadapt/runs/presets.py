@@ -8,6 +8,7 @@ from fastadapt.methods.settings import FineTuneMethod, MAMLMethod, NearestMethod
 from fastadapt.nets.settings import Conv4Net, MLPNet
 from fastadapt.runs.config import RunConfig
 from fastadapt.runs.presets_images import mini_imagenet_presets
+from fastadapt.runs.presets_metric import metric_presets
 from fastadapt.training.settings import Training
 
 
@@ -174,5 +175,10 @@ def _omniglot() -> dict[str, tuple[str, RunConfig]]:
     return presets
 
 
-PRESETS: dict[str, tuple[str, RunConfig]] = {**_sinusoid(), **_omniglot(), **mini_imagenet_presets()}
+PRESETS: dict[str, tuple[str, RunConfig]] = {
+    **_sinusoid(),
+    **_omniglot(),
+    **mini_imagenet_presets(),
+    **metric_presets(),
+}
 """Name -> (what it is, its configuration)."""

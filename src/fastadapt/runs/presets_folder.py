@@ -9,17 +9,40 @@ from typing import Literal
 
 from fastadapt.data.images.folder_settings import FolderData
 from fastadapt.evaluation import Protocol
+from fastadapt.methods.metric_settings import (
+    AdaptiveSubspacesMethod,
+    MatchingNetMethod,
+    ProtoNetMethod,
+    RelationNetMethod,
+    SiameseNetMethod,
+)
 from fastadapt.methods.settings import MAMLMethod, ReptileMethod
-from fastadapt.nets.settings import Conv4Net
+from fastadapt.nets.settings import Conv4Net, RelationEncoderNet
 from fastadapt.runs.config import RunConfig
 from fastadapt.training.settings import Training
 
-FolderMethod = Literal["maml", "reptile"]
+FolderMethod = Literal["maml", "reptile", "protonet", "matching", "siamese", "relation", "dsn"]
 
+_LARGE_MAPS = 64  # pixels, above which the relation module's convolutions have no padding
+_LARGEST_FLAT = 84  # pixels, above which the last map is averaged, as it would have thousands of numbers
 LARGEST_SMALL = 32
 """Pixels up to which an image counts as small."""
 TRAIN_QUERIES = 5
 """Query images of each class in a training task of small images: fewer than in a test, for speed."""
+METRIC: dict[
+    str, ProtoNetMethod | MatchingNetMethod | SiameseNetMethod | RelationNetMethod | AdaptiveSubspacesMethod
+] = {
+    "protonet": ProtoNetMethod(),
+    "matching": MatchingNetMethod(),
+    "siamese": SiameseNetMethod(),
+    "relation": RelationNetMethod(),
+    "dsn": AdaptiveSubspacesMethod(),
+}
+"""The metric methods by the name of the option."""
+WIDER = ("protonet", "siamese")
+"""Those that train on more classes at a time than a test task has."""
+MOST_TRAIN_WAYS = 20
+"""So many of them, if there are so many training classes."""
 REPTILE_SHOTS = 15
 """Images of each class in a training task of Reptile, if there are so many."""
 
@@ -28,7 +51,7 @@ def folder_preset(method: FolderMethod, data: FolderData) -> RunConfig:
     """Return the configuration of a run on a folder.
 
     Args:
-        method: "maml" or "reptile".
+        method: by which to train.
         data: what is trained on.
     """
     small, few = data.size <= LARGEST_SMALL, data.ways <= 5
@@ -36,7 +59,9 @@ def folder_preset(method: FolderMethod, data: FolderData) -> RunConfig:
         steps=10_000, validate_every=500 if data.val_fraction else 0, checkpoint_every=100, log_every=50
     )
     name = f"folder-{data.ways}w{data.shots}s"
-    return (_reptile if method == "reptile" else _maml)(data, training, name, small, few)
+    if method == "maml" or method == "reptile":
+        return (_reptile if method == "reptile" else _maml)(data, training, name, small, few)
+    return _metric(method, data, training, name)
 
 
 def _maml(data: FolderData, training: Training, name: str, small: bool, few: bool) -> RunConfig:
@@ -60,6 +85,25 @@ def _maml(data: FolderData, training: Training, name: str, small: bool, few: boo
         method=method,
         training=replace(training, meta_batch=16 if small else 4, lr=1e-3),
         protocol=Protocol(f"{name}-v1", tasks=600, steps=10, report=method.test_steps if small else None),
+        validation_tasks=100,
+    )
+
+
+def _metric(method: str, data: FolderData, training: Training, name: str) -> RunConfig:
+    # The presets of Omniglot, with one episode an outer step, and the rate halved as often as there.
+    classes = len(data.train_classes)
+    if method in WIDER and classes > data.ways:
+        data = replace(data, train_ways=min(classes, max(data.ways, MOST_TRAIN_WAYS)))
+    chosen = METRIC[method]
+    if isinstance(chosen, RelationNetMethod) and data.size > _LARGE_MAPS:
+        chosen = replace(chosen, padding=0)
+    embedding = Conv4Net(down="max", pooled="flatten" if data.size <= _LARGEST_FLAT else "mean", affine="both")
+    return RunConfig(
+        data=data,
+        net=RelationEncoderNet() if method == "relation" else embedding,
+        method=chosen,
+        training=replace(training, meta_batch=1, lr=1e-3, schedule="step", decay_every=2000),
+        protocol=Protocol(f"{name}-{method}-v1", tasks=600, steps=0),
         validation_tasks=100,
     )
 

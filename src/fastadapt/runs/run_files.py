@@ -73,7 +73,7 @@ class LoadedRun:
     @property
     def net(self) -> dict[str, Any]:
         """Name and arguments of the network."""
-        return self.config.net.describe(self.config.data)
+        return self.config.network
 
     @property
     def ways(self) -> int | None:
@@ -88,21 +88,31 @@ class LoadedRun:
     @property
     def fewest_ways(self) -> int | None:
         """With how few classes the run can be used; None for regression."""
-        fewest: int | None = getattr(self.config.data, "fewest_ways", None)
+        fewest: int | None = 2 if self.config.embeds else getattr(self.config.data, "fewest_ways", None)
         return self.ways if fewest is None else fewest
+
+    @property
+    def most_ways(self) -> int | None:
+        """With how many classes the run can be used; None for any number, and for regression."""
+        return None if self.config.embeds else self.ways
 
     def narrowed(self, ways: int) -> "LoadedRun":
         """Return the run for tasks of fewer classes: the head keeps its first `ways` outputs.
 
-        Labels are drawn at random in training, so that no output differs from another in what it is for.
+        Labels are drawn at random in training, so that no output differs from another in what it is for. A network that
+        embeds has no head, and serves more classes too.
 
         Raises:
             ConfigError: if the run was not made for so few classes, or for so many.
         """
         if ways == self.ways:
             return self
+        if self.config.embeds and ways >= 2:
+            data = replace(self.config.data, ways=ways)  # type: ignore[call-arg]
+            return replace(self, config=replace(self.config, data=data))
         if self.ways is None or self.fewest_ways is None or not self.fewest_ways <= ways <= self.ways:
             some = f"{self.fewest_ways} to {self.ways}" if self.fewest_ways != self.ways else f"exactly {self.ways}"
+            some = "2 or more" if self.config.embeds else some
             raise ConfigError(f"{self.name} is made for {some} classes, not for {ways}")
         data = replace(self.config.data, ways=ways, fewest_ways=None)  # type: ignore[call-arg]
         config = replace(self.config, data=data)

@@ -148,8 +148,9 @@ def nearest(predictor: Predictor, support: Support, queries: Tensor, check: Chec
     if body is None:
         here, there = x.flatten(1), queries.flatten(1)
     else:
-        here = _together(body, x)
-        there = torch.cat([_checked(body, row, check) for row in queries.split(1)]) if len(queries) else here[:0]
+        here = _together(body, x).flatten(1)  # an embedding may keep maps
+        rows = [_checked(body, row, check).flatten(1) for row in queries.split(1)]
+        there = torch.cat(rows) if rows else here[:0]
     found = torch.cdist(there.double(), here.double()).argmin(1).tolist() if len(there) else []
     within = [int((y[:i] == y[i]).sum()) for i in range(len(y))]
     return [{"class": int(y[i]), "image": within[i]} for i in found]

@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from fastadapt.methods.compared import Compared
 from fastadapt.predictor import Predictor
 from fastadapt.selection import head_names
 
@@ -22,11 +23,14 @@ def head_of(model: nn.Module) -> str | None:
 
 
 def featuriser(predictor: Predictor) -> Predictor | None:
-    """Return a copy of a predictor that answers with what its head sees, `[n, features]`; None without such a head."""
+    """Return a copy of a predictor that answers with what its head, or its comparison, sees; None without such."""
+    twin = copy.deepcopy(predictor)
+    if isinstance(twin.model, Compared):
+        twin.model = twin.model.embedding
+        return twin
     name = head_of(predictor.model)
     if name is None:
         return None
-    twin = copy.deepcopy(predictor)
     twin.model.set_submodule(name, nn.Identity())
     return twin
 

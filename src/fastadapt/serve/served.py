@@ -30,6 +30,7 @@ from fastadapt.serve.problems import Problem
 
 FINE_TUNE, NEAREST_MEAN = "fine-tune", "nearest-mean"
 _SEED = 0  # of the random start: the same for everybody
+MOST_SHOWN = 20  # classes that the page offers where a model takes any number
 _PROBED = 4  # samples of each class from which the memory of one is estimated
 
 _ABOUT = {
@@ -39,6 +40,11 @@ _ABOUT = {
     "pretrain": "gradient steps from a network that was trained on all tasks at once",
     "finetune": "gradient steps of a fresh head on a classifier of all training classes",
     "nearest": "no steps: the most similar sample, seen by a classifier of all training classes",
+    "protonet": "no steps: the class whose samples are nearest on average, in features that were learned for this",
+    "matchingnet": "no steps: every sample votes for its class, by features that were learned for this",
+    "siamesenet": "no steps: the sample that is most probably of the same class",
+    "relationnet": "no steps: a network judges how alike a question and each class are",
+    "adaptivesubspaces": "no steps: the class whose samples span the nearest subspace, in features learned for this",
     FINE_TUNE: "the same gradient steps from a random start: what is left without meta-learning",
     NEAREST_MEAN: "no steps: the class whose samples are nearest on average, seen by the trained network",
 }
@@ -100,10 +106,12 @@ class ServedModel:
         Raises:
             Problem: 422 if it was not made for so many.
         """
-        fewest, most = self.run.fewest_ways, self.run.ways
-        if ways is not None and most is not None and fewest is not None and not fewest <= ways <= most:
-            code = "too_many_classes" if ways > most else "too_few_classes"
-            some = f"{fewest} to {most}" if fewest != most else f"exactly {most}"
+        fewest, most = self.run.fewest_ways, self.run.most_ways
+        if ways is not None and fewest is not None and not fewest <= ways <= (ways if most is None else most):
+            code = "too_few_classes" if ways < fewest else "too_many_classes"
+            some = (
+                f"{fewest} or more" if most is None else f"{fewest} to {most}" if fewest != most else f"exactly {most}"
+            )
             raise Problem(422, code, f"there are {ways} classes, {self.name} takes {some}; change the task", "classes")
         key = method if method in self.others else None
         with self._lock:
@@ -185,7 +193,7 @@ class ServedModel:
     def describe(self, limits: Limits) -> dict[str, Any]:
         """Return what `GET /api/models` says of it."""
         run = self.run
-        ways = None if run.ways is None else {"fewest": run.fewest_ways, "most": run.ways}
+        ways = None if run.ways is None else {"fewest": run.fewest_ways, "most": run.most_ways or MOST_SHOWN}
         kind = type(run.config.data).__name__
         return {
             "name": self.name,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from fastadapt.arguments import added
 from fastadapt.errors import ConfigError
 
 
@@ -34,7 +35,7 @@ class Training:
     """Outer learning rate (beta of MAML, epsilon of Reptile with sgd)."""
     final_lr: float = 0.0
     """Where the linear and cosine schedules end."""
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: Literal["constant", "linear", "cosine", "step"] = "constant"
     """How the outer learning rate changes over the steps."""
     clip_norm: float | None = None
     """Bound the norm of the meta-gradient."""
@@ -54,6 +55,10 @@ class Training:
     """What the whole command may take, testing and drawing included; from Python, the call of meta_train."""
     max_nonfinite: int = 10
     """Stop after so many steps in a row with a loss or gradient that is not finite."""
+    decay_every: int = added(0)
+    """For the step schedule: multiply the outer learning rate by `decay` after every so many steps."""
+    decay: float = added(0.5)
+    """For the step schedule: what the rate is multiplied by."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "meta_batch", "checkpoint_every", "keep", "log_every", "max_nonfinite"):
@@ -68,14 +73,26 @@ class Training:
                 raise ConfigError(f"training.{name} must be > 0 or None, got {value}")
         if self.optimizer not in ("adam", "sgd"):
             raise ConfigError(f"training.optimizer must be 'adam' or 'sgd', got {self.optimizer!r}")
-        if self.schedule not in ("constant", "linear", "cosine"):
-            raise ConfigError(f"training.schedule must be 'constant', 'linear' or 'cosine', got {self.schedule!r}")
+        if self.schedule not in ("constant", "linear", "cosine", "step"):
+            raise ConfigError(
+                f"training.schedule must be 'constant', 'linear', 'cosine' or 'step', got {self.schedule!r}"
+            )
+        if not (self.decay_every >= 0 and 0 < self.decay <= 1) or (self.schedule == "step") != (self.decay_every > 0):
+            raise ConfigError(
+                f"training.schedule='step' needs training.decay_every of at least 1 step and training.decay in (0, 1], "
+                f"and no other schedule has decay_every; got {self.schedule!r} with {self.decay_every} and {self.decay}"
+            )
 
     def rate(self, step: int) -> float:
-        """Return the outer learning rate of `step`, `f lr_final + (1 - f) lr` with `f = step / steps` if linear."""
+        """Return the outer learning rate of `step`, `f lr_final + (1 - f) lr` with `f = step / steps` if linear.
+
+        With the step schedule it is `lr decay^floor(step / decay_every)`, which depends on no number of steps.
+        """
         fraction = step / self.steps
         if self.schedule == "linear":
             return fraction * self.final_lr + (1 - fraction) * self.lr
+        if self.schedule == "step":
+            return self.lr * self.decay ** (step // self.decay_every)
         if self.schedule == "cosine":
             return self.final_lr + (self.lr - self.final_lr) * 0.5 * (1 + math.cos(math.pi * fraction))
         return self.lr
@@ -87,8 +104,9 @@ class Training:
         of steps, unless the schedule depends on it.
         """
         free = {"minutes", "log_every", "checkpoint_every", "keep", "validate_every", "max_nonfinite"}
-        free |= {"steps"} if self.schedule == saved.get("schedule") == "constant" else set()
+        free |= {"steps"} if self.schedule == saved.get("schedule") in ("constant", "step") else set()
         mine = dataclasses.asdict(self)
+        saved = {**{f.name: f.default for f in dataclasses.fields(self) if f.metadata.get("added")}, **saved}
         changed = [name for name in mine if name not in free and mine[name] != saved.get(name)]
         return [f"{name}: {saved.get(name)} -> {mine[name]}" for name in changed]
 

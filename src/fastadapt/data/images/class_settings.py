@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fastadapt.arguments import argument, default_of
+from fastadapt.arguments import added, argument, default_of
 from fastadapt.data.images.classes import ClassImages
 from fastadapt.errors import ConfigError
 from fastadapt.losses import CrossEntropy, Loss
@@ -24,14 +24,19 @@ class ClassData:
     """Support images for each class of a test task, K."""
     queries: int = default_of(ClassImages, "queries")
     """Query images for each class of a test task."""
+    train_ways: int | None = added(None)
+    """Classes of a training task, where they are others than of a test task; None is as many."""
 
     def __post_init__(self) -> None:
         check_queries(self.queries)
+        if self.train_ways is not None and self.train_ways < 2:
+            raise ConfigError(f"data.train_ways must be at least 2, or None for data.ways, got {self.train_ways}")
 
     def sizes(self, part: Part) -> dict[str, Any]:
         """Return ways, shots and queries of the tasks of a part, by their names in the task sources."""
         shots, queries = (self.train_shots, self.train_queries) if part == "train" else (self.shots, self.queries)
-        return {"ways": self.ways, "shots": shots, "queries": queries}
+        ways = self.train_ways if part == "train" and self.train_ways is not None else self.ways
+        return {"ways": ways, "shots": shots, "queries": queries}
 
     @property
     def loss(self) -> Loss:
