@@ -157,6 +157,18 @@ def test_pruning_keeps_the_newest_the_best_and_never_the_last_valid_one(tmp_path
     assert found is not None and found.step == 1
 
 
+def test_a_score_on_few_tasks_yields_to_one_on_all(tmp_path: Path) -> None:
+    for step, score, tasks in ((1, 0.9, 2), (2, 0.5, None), (3, 0.4, None), (4, 0.8, 5)):
+        checkpoint = make(step, score)
+        if tasks is not None:
+            checkpoint.state["score_tasks"] = tasks
+        save_checkpoint(tmp_path, checkpoint)
+    best = best_checkpoint(tmp_path)
+    assert best is not None and best.step == 2
+    prune(tmp_path, keep=1)
+    assert [path.name for path in saved_steps(tmp_path)] == ["step-00000004", "step-00000002"]
+
+
 def test_a_failed_write_names_the_folder_and_leaves_the_old_one(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, make(1))
     blocker = tmp_path / ".step-00000002.fastadapt.tmp"

@@ -93,10 +93,10 @@ class CapturedStep:
     stands, the step is recorded from the tasks to the weights, where it can be: see `WholeStep`.
 
     Args:
-        recorder: makes what records on a device.
+        recorder: makes what records on a device; None takes what the learner's engine records with, and its memory.
     """
 
-    def __init__(self, recorder: Callable[[torch.device], Recorder] = OnCuda) -> None:
+    def __init__(self, recorder: Callable[[torch.device], Recorder] | None = None) -> None:
         self._make = recorder
         self._recorder: Recorder | None = None
         self._update: _Update | None = None
@@ -162,9 +162,9 @@ class CapturedStep:
         training: Training,
     ) -> "_Update | None":
         if self._recorder is None:
-            graphs = getattr(getattr(learner, "engine", None), "graphs", None)  # whose memory it shares
-            device = params[0].device
-            self._recorder = graphs.recorder(device) if isinstance(graphs, Graphs) else self._make(device)
+            graphs = getattr(getattr(learner, "engine", None), "graphs", None)
+            shared = graphs.recorder if isinstance(graphs, Graphs) else OnCuda
+            self._recorder = (self._make or shared)(params[0].device)
         given = [p.grad for p in params]
         own = loss.clone(), [torch.empty_like(p) for p in params], [torch.empty_like(b) for b in buffers]
         try:

@@ -6,6 +6,7 @@
 """
 
 import json
+import math
 import logging
 import shutil
 from collections.abc import Iterator
@@ -190,10 +191,19 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def best_checkpoint(folder: Path) -> Checkpoint | None:
-    """Return the valid checkpoint with the best validation score, or the newest if none was scored."""
+    """Return the valid checkpoint with the best validation score, or the newest if none was scored.
+
+    A score on fewer tasks than was asked for, as minutes may allow no more, yields to one on all.
+    """
     every = list(_valid(folder))
     scored = [c for c in every if c.state.get("score") is not None]
-    return max(scored, key=lambda c: (c.state["score"], c.step)) if scored else (every[0] if every else None)
+    return max(scored, key=lambda c: (_rank(c.state), c.step)) if scored else (every[0] if every else None)
+
+
+def _rank(state: dict[str, Any]) -> tuple[float, float]:
+    """Return what one score is better than another by: the tasks it was measured on, and its value."""
+    score = state.get("score")
+    return (-math.inf, -math.inf) if score is None else (state.get("score_tasks") or math.inf, float(score))
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -203,17 +213,17 @@ def prune(folder: Path, keep: int) -> None:
     """
     for leftover in folder.glob("*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)
-    valid: list[tuple[float, Path]] = []
+    valid: list[tuple[tuple[float, float], Path]] = []
     for path in saved_steps(folder):
         try:
             verify(path)
-            score = json.loads((path / "state.json").read_text(encoding="utf-8"))["state"].get("score")
+            rank = _rank(json.loads((path / "state.json").read_text(encoding="utf-8"))["state"])
         except (CheckpointError, OSError, ValueError, KeyError):
             continue
-        valid.append((-float("inf") if score is None else float(score), path))
+        valid.append((rank, path))
     best = max(valid, key=lambda pair: (pair[0], pair[1].name), default=None)
-    for score, path in valid[max(keep, 1) :]:
-        if best is None or path != best[1] or score == -float("inf"):
+    for rank, path in valid[max(keep, 1) :]:
+        if best is None or path != best[1] or rank[0] == -math.inf:
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -124,6 +124,7 @@ def meta_train(
     state |= {"training": dataclasses.asdict(training), "learner": learner.signature()}
     start = _resume(checkpoints, learner, optimizer, training, state)
     time_left = budget if budget is not None else Budget(training.minutes)
+    asked = protocol.tasks
     protocol = time_left.begin(learner, state["seconds"], protocol, validation if training.validate_every else None)
     engine = _engine(learner)
     if engine is not None:
@@ -142,6 +143,10 @@ def meta_train(
         if checkpoints is None:
             return
         state.update(seconds=time.monotonic() - began, score=score)
+        if score is not None and protocol.tasks < asked:
+            state["score_tasks"] = protocol.tasks
+        else:
+            state.pop("score_tasks", None)
         if engine is not None:
             state["execution"] = engine.history()
         save_checkpoint(checkpoints, Checkpoint(step, learner.state_dict(), saved_state(optimizer), dict(state)))
