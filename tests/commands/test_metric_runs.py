@@ -57,6 +57,7 @@ def run(request, tmp_path_factory):
     return config, folder
 
 
+@pytest.mark.long
 def test_a_run_is_used_as_one_of_maml_is_and_for_more_classes(run, tmp_path, capsys):
     config, folder = run
     loaded = load_run(folder)
@@ -85,6 +86,7 @@ def test_a_run_is_used_as_one_of_maml_is_and_for_more_classes(run, tmp_path, cap
     assert learner.adapt(support)(x).shape == predictor(x).shape == (1, 4)
 
 
+@pytest.mark.long
 def test_training_goes_on_bit_for_bit(run, tmp_path):
     config, _ = run
     images, weights = noisy_classes(), []
@@ -153,6 +155,7 @@ def test_numbers_and_networks_that_do_not_fit_are_refused():
         LoadedRun(RUNS["protonet"].build(), RUNS["protonet"], "run", 0).narrowed(1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["protonet", "matching", "siamese", "relation", "dsn"])
 def test_own_images_train_by_any_metric_method(method, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -59,6 +59,7 @@ def gradient(net, loss, tasks, **settings):
     return outcome.loss.detach(), {name.removeprefix("model."): g.clone() for name, g in grads_of(learner).items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("adapted", ["adapters", "all"])
 @pytest.mark.parametrize("recompute", ["blocks", ("h.0", "h.2", "ln_f")], ids=str)
 @pytest.mark.parametrize("segment, steps", [(None, 3), (2, 3)])

@@ -47,6 +47,7 @@ def test_without_minutes_nothing_is_measured_and_nothing_is_kept_back() -> None:
     assert (budget.at_once(protocol), budget.pictured) == (25, 11)
 
 
+@pytest.mark.long
 def test_minutes_bound_the_call_with_its_validations(caplog: pytest.LogCaptureFixture) -> None:
     source = Slow(0.05)
     settings = Training(steps=10_000, meta_batch=2, minutes=0.15, validate_every=5, log_every=1000)
@@ -145,6 +146,7 @@ def test_validations_on_the_way_take_at_most_their_share() -> None:
 WAVES = ["--training.minutes", "0.2", "--method.test-steps", "2", "--training.log-every", "1000"]
 
 
+@pytest.mark.long
 def test_a_command_tests_on_fewer_tasks_where_time_is_short_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
