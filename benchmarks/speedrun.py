@@ -1,16 +1,16 @@
 """One number: minutes from an empty folder with the data to MAML's published accuracy on Omniglot, 5-way 1-shot.
 
     FASTADAPT_DATA=DIR python benchmarks/speedrun.py --what "what changed since the last entry"
-    FASTADAPT_DATA=DIR python benchmarks/speedrun.py --minutes 30         # no longer than that
+    FASTADAPT_DATA=DIR python benchmarks/speedrun.py --minutes 30         # trains no longer than that
     python benchmarks/speedrun.py --smoke --run FOLDER                    # tiny, on made images: does it work?
 
 The preset `maml-omniglot-5w1s` trains until it has 98.3 % on the 600 test tasks of the published protocol. That is the
 lower end of the published 98.7 ± 0.4, which `fastadapt.published` holds.
 
 **When it is tested.** The test tasks decide nothing: every 500 outer steps 600 validation tasks, of characters that
-neither train nor test, are measured, and only where these say 98.3 % are the weights of that step tested. Where the test
-then says less, training goes on, and is tested again only where a validation is better than those before every earlier
-test. The entry has all tests, so that luck by trying would be seen.
+neither train nor test, are measured, and only where these say 98.3 % are the weights of that step tested. Where the
+test then says less, training goes on, and is tested again only where a validation is better than those before every
+earlier test. The entry has all tests, so that luck by trying would be seen.
 
 **The clock** runs from the start of the process: imports, decoding the images, looking, compiling, validating and every
 test are in it. What is decoded and compiled is kept below the folder of the run, so an empty folder has none of it. The
@@ -109,7 +109,7 @@ def made_images(part: str) -> ClassImages:
 
 
 class Clock:
-    """Count the seconds of all lives of a run, in a file that is written while they pass.
+    """Count the seconds of all lives of a run; the file is written while they pass, within a `with` block.
 
     Args:
         path: the file; a list of lives, each with its seconds and the machine's load when it began.
@@ -119,9 +119,18 @@ class Clock:
         self.path = path
         self.before: list[dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
         self.load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else 0.0
-        self._writes = threading.Lock()
+        self._over = threading.Event()
+        self._ticks = threading.Thread(target=self._tick, daemon=True)
+
+    def __enter__(self) -> "Clock":
         self.note()
-        threading.Thread(target=self._tick, daemon=True).start()
+        self._ticks.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._ticks.join()
+        self.note()
 
     @property
     def lives(self) -> list[dict[str, float]]:
@@ -135,33 +144,28 @@ class Clock:
 
     def note(self) -> None:
         """Write the file."""
-        with self._writes:
-            write_text(self.path, json.dumps(self.lives) + "\n")
+        write_text(self.path, json.dumps(self.lives) + "\n")
 
     def _tick(self) -> None:
-        while True:
-            time.sleep(TICK)
+        while not self._over.wait(TICK):
             self.note()
 
 
 class Until(Budget):
-    """Let a training end where its last validation says that it is worth a test, or where the minutes are over."""
+    """Let a training end where its last validation is worth a test, or where the minutes leave time for one more.
 
-    def __init__(self, race: Race, run: "Run", minutes: float | None) -> None:
-        super().__init__(minutes, time.monotonic() - run.clock.seconds, test=(race.test, race.protocol))
-        self.run = run
-        self.reached = False
+    Nothing is kept back for a test, which few runs come to: it may end after the minutes.
+    """
 
-    def begin(self, learner: Learner, spent: float, protocol: Protocol, validation: Any) -> Protocol:
-        """Measure what a task takes; what earlier lives have spent is on the clock already."""
-        protocol = super().begin(learner, 0.0, protocol, validation)
-        self.run.validated_on = protocol.tasks  # few minutes allow fewer
-        return protocol
+    def __init__(self, run: "Run", minutes: float | None) -> None:
+        super().__init__(None)
+        self.run, self.minutes = run, minutes
+        self.reached, self._validating = False, 0.0
 
     @property
     def out_of_time(self) -> bool:
-        """Whether the minutes are over, but for the last validation and a test."""
-        return super().over
+        """Whether the minutes are over, but for a validation."""
+        return self.minutes is not None and self.run.clock.seconds + self._validating >= 60 * self.minutes
 
     @property
     def over(self) -> bool:
@@ -170,16 +174,15 @@ class Until(Budget):
 
     def validated(self, seconds: float) -> None:
         """Look at what the validation said."""
-        super().validated(seconds)
+        self._validating = seconds
         self.reached = self.run.worth_a_test
 
 
 class Run:
-    """Keep what a folder has of a run: the clock, the validations and the tests so far."""
+    """Keep what a folder has of a race: the clock, the validations and the tests so far."""
 
-    def __init__(self, folder: Path, bar: float, clock: Clock) -> None:
-        self.folder, self.bar, self.clock = folder, bar, clock
-        self.validated_on = 0
+    def __init__(self, folder: Path, race: Race, clock: Clock) -> None:
+        self.folder, self.race, self.clock = folder, race, clock
         self._tests = folder / "tests.json"
 
     @property
@@ -198,18 +201,19 @@ class Run:
     def worth_a_test(self) -> bool:
         """Whether the last validation says that the bar is reached, and more than before any earlier test."""
         last = self.validation
-        return last is not None and last["val accuracy"] >= self.bar and not self._tried(last["val accuracy"])
+        return last is not None and last["val accuracy"] >= self.race.bar and not self._tried(last["val accuracy"])
 
     @property
     def reached(self) -> bool:
         """Whether a test said that the bar is reached."""
-        return any(test["accuracy"] >= self.bar for test in self.tests)
+        return any(test["accuracy"] >= self.race.bar for test in self.tests)
 
     def _tried(self, accuracy: float) -> bool:
         return any(test["validation"] >= accuracy for test in self.tests)
 
-    def test(self, race: Race) -> None:
+    def test(self) -> None:
         """Measure the present weights on the test tasks."""
+        race = self.race
         last = self.validation or {}
         print(f"validation says {100 * last['val accuracy']:.2f} % after step {last['step']}: testing", flush=True)
         result = evaluate(race.learner.eval(), race.test, race.protocol)
@@ -219,10 +223,11 @@ class Run:
         print(result, flush=True)
 
 
-def race_on(race: Race, run: Run, minutes: float | None) -> str:
+def run_on(run: Run, minutes: float | None) -> str:
     """Train and test until the bar, the minutes or the steps are reached; return how it ended."""
+    race = run.race
     while True:
-        until = Until(race, run, minutes)
+        until = Until(run, minutes)
         trained = meta_train(
             race.learner,
             race.train,
@@ -235,7 +240,7 @@ def race_on(race: Race, run: Run, minutes: float | None) -> str:
         if trained.stopped in EXIT_CODES:
             return trained.stopped
         if run.worth_a_test:  # the last validation of a training that ran out of time or steps counts as well
-            run.test(race)
+            run.test()
         if run.reached or until.out_of_time or trained.step >= race.training.steps:
             return "finished"
 
@@ -263,7 +268,7 @@ def entry(run: Run, what: str, device: torch.device) -> dict[str, Any]:
         found, result = {"steps": 0}, f"not reached: no validation in {minutes:.1f} minutes"
     else:
         found = {"accuracy": round(last["val accuracy"], 6), "ci95": round(last["val ci95"], 6)}
-        found |= {"tasks": run.validated_on, "measured on": "validation", "steps": last["step"]}
+        found |= {"tasks": run.race.validation.tasks, "measured on": "validation", "steps": last["step"]}
         percent = f"{100 * last['val accuracy']:.2f} %"
         result = f"not reached: {percent} after {last['step']:,} steps in {minutes:.1f} minutes"
     lives = run.clock.lives
@@ -294,7 +299,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder that holds Omniglot; default FASTADAPT_DATA")
     parser.add_argument("--run", type=Path, default=Path("runs/speedrun"), help="folder of the run")
-    parser.add_argument("--minutes", type=float, help="stop after so many; default is no limit")
+    parser.add_argument("--minutes", type=float, help="train no longer than so many; default is no limit")
     parser.add_argument("--what", default="", help="what changed since the last entry, in a few words")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--out", type=Path, help="the result file")
@@ -305,26 +310,27 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.error(f"--minutes must be above 0, got {options.minutes:g}")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "clock.json").is_file():
         parser.error(f"{folder} is no such run and not empty: name an empty folder with --run")
-    clock = Clock(folder / "clock.json")
     # what is decoded, checked and compiled once is a part of the run
     os.environ |= {
         "FASTADAPT_CACHE": str((folder / "cache").resolve()),
         "TORCHINDUCTOR_CACHE_DIR": str((folder / "cache" / "inductor").resolve()),
     }
     device = choose_device(options.device)
-    race = published(options.data) if options.smoke is None else smoke(options.smoke)
-    run = Run(folder, race.bar, clock)
-    if run.reached:
-        parser.error(f"{folder} has reached {100 * race.bar:g} % already; the clock starts at another folder, --run")
-    if options.minutes is not None and clock.seconds > 60 * options.minutes:
-        parser.error(f"{folder} has taken {clock.seconds / 60:.1f} of {options.minutes:g} minutes: ask for more")
-    race.learner.to(device)
-    stopped = race_on(race, run, options.minutes)
-    clock.note()
-    if stopped in EXIT_CODES:
-        print(f"{folder} stopped after {clock.seconds / 60:.1f} minutes in all; the same command goes on from there")
-        return EXIT_CODES[stopped]
-    found = entry(run, options.what, device)
+    with Clock(folder / "clock.json") as clock:
+        if options.minutes is not None and clock.seconds > 60 * options.minutes:
+            parser.error(f"{folder} has taken {clock.seconds / 60:.1f} of {options.minutes:g} minutes: ask for more")
+        race = published(options.data) if options.smoke is None else smoke(options.smoke)
+        run = Run(folder, race, clock)
+        if run.reached:
+            parser.error(f"{folder} has reached {100 * race.bar:g} % already: name an empty folder with --run")
+        race.learner.to(device)
+        stopped = run_on(run, options.minutes)
+        if stopped in EXIT_CODES:
+            print(
+                f"{folder} stopped after {clock.seconds / 60:.1f} minutes in all; the same command goes on from there"
+            )
+            return EXIT_CODES[stopped]
+        found = entry(run, options.what, device)
     keep(out, race, found)
     print(f"{found['result']}; an entry is in {out}")
     return 0
