@@ -120,8 +120,8 @@ def speedrun() -> list[str]:
     lines = [
         "",
         f"**One number**: minutes from an empty folder with the data to {100 * content['bar']:.1f} % on the test "
-        f"tasks of `{content['protocol']}`, {content['bar is']}; everything from the start of the process counts, and the "
-        "test is made only where validation says that it is reached. `make speedrun` on any machine:",
+        f"tasks of `{content['protocol']}`, {content['bar is']}; all from the start of the process counts, and it is "
+        "tested only where validation says that it is there. `make speedrun` on any machine:",
         "",
         "| minutes | accuracy in percent | outer steps | hardware | what changed | date | commit |",
         "|---|---|---|---|---|---|---|",
