@@ -260,7 +260,7 @@ def hardware(device: torch.device) -> str:
     return f"{model or platform.processor() or platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def entry(run: Run, what: str, device: torch.device) -> dict[str, Any]:
+def entry(run: Run, what: str, by: dict[str, Any]) -> dict[str, Any]:
     """Return what is kept of a run that has ended."""
     minutes = round(run.clock.seconds / 60, 2)
     last = run.validation
@@ -283,8 +283,7 @@ def entry(run: Run, what: str, device: torch.device) -> dict[str, Any]:
         "minutes": minutes,
         **found,
         "what": what,
-        **made(device),
-        "hardware": hardware(device),
+        **by,
         "load before": max(life["load"] for life in lives),
         "lives": len(lives),
         "tests": run.tests,
@@ -321,6 +320,7 @@ def main(words: Sequence[str] | None = None) -> int:
         "TORCHINDUCTOR_CACHE_DIR": str((folder / "cache" / "inductor").resolve()),
     }
     device = choose_device(options.device)
+    by = {**made(device), "hardware": hardware(device)}  # now: the checkout may go on while it runs
     with Clock(folder / "clock.json") as clock:
         if options.minutes is not None and clock.seconds > 60 * options.minutes:
             parser.error(f"{folder} has taken {clock.seconds / 60:.1f} of {options.minutes:g} minutes: ask for more")
@@ -335,7 +335,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 f"{folder} stopped after {clock.seconds / 60:.1f} minutes in all; the same command goes on from there"
             )
             return EXIT_CODES[stopped]
-        found = entry(run, options.what, device)
+        found = entry(run, options.what, by)
     keep(out, race, found)
     print(f"{found['result']}; an entry is in {out}")
     return 0
