@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 FOREIGN := .venv-foreign
 FOREIGN_READY := $(FOREIGN)/.ready
 
-.PHONY: demo test test-long test-slow test-browser test-foreign lint format speed speed-gpu results clean
+.PHONY: demo test test-long test-slow test-browser test-foreign lint format speed speed-gpu speedrun results clean
 
 demo: $(READY)        ## meta-train on sinusoids, print the table, draw the figures (under 3 minutes)
 	$(BIN)/python examples/sinusoid.py --out runs/demo
@@ -47,6 +47,10 @@ speed: $(READY)       ## time, memory and gradients against other libraries, and
 speed-gpu: $(READY)   ## the same on one CUDA GPU, in less than six minutes, and the page with the figures
 	$(BIN)/python benchmarks/speed/gpu.py
 	$(BIN)/python benchmarks/speed/report.py
+
+speedrun: $(READY)    ## minutes to the published accuracy of MAML on Omniglot, on this machine (FASTADAPT_DATA; hours)
+	$(BIN)/python benchmarks/speedrun.py
+	$(BIN)/python benchmarks/readme_results.py
 
 results: $(READY)     ## the page of reproduced results and its figures, from the committed result files
 	$(BIN)/python benchmarks/published/figures.py

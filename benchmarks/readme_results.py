@@ -112,9 +112,41 @@ def speed() -> list[str]:
     return lines
 
 
+def speedrun() -> list[str]:
+    """Return the table of `make speedrun`, an entry a line; nothing before there is one."""
+    if not (RESULTS / "speedrun.json").is_file():
+        return []
+    content = read("speedrun.json")
+    lines = [
+        "",
+        f"**One number**: minutes from an empty folder with the data to {100 * content['bar']:.1f} % on the test "
+        f"tasks of `{content['protocol']}`, {content['bar is']}; all from the start of the process counts, and it is "
+        "tested only where validation says that it is there. `make speedrun` on any machine:",
+        "",
+        "| minutes | accuracy in percent | outer steps | hardware | what changed | date | commit |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for entry in content["entries"]:
+        minutes = f"{entry['minutes']:.1f}"
+        accuracy = f"{100 * entry['accuracy']:.2f} ± {100 * entry['ci95']:.2f}" if "accuracy" in entry else "-"
+        where = f", {entry['tasks']} tasks of {entry['measured on']}" if "accuracy" in entry else ""
+        busy = f"load {entry['load before']:g} before it began" if entry["load before"] >= 0.5 else "idle before"
+        cells = (
+            f"**{minutes}**" if entry["reached"] else f"not reached in {minutes}",
+            accuracy + where,
+            f"{entry['steps']:,}",
+            f"{entry['hardware']}, {entry['cores']} cores, {entry['threads']} threads, {busy}, torch {entry['torch']}",
+            entry["what"],
+            entry["date"],
+            entry["commit"],
+        )
+        lines.append(f"| {' | '.join(str(cell or '-') for cell in cells)} |")
+    return lines
+
+
 def section() -> str:
     """Return the whole section, between its marks."""
-    return "\n".join([BEGIN, *sinusoid(), "", *published(), *speed(), END])
+    return "\n".join([BEGIN, *sinusoid(), "", *published(), *speed(), *speedrun(), END])
 
 
 def main() -> None:
