@@ -39,7 +39,7 @@ of them 10 and more; Reptile, made for 100,000, is 6 below after a twentieth.
 """
 _FEWEST, _AT_ONCE = 2, 25
 _QUICK, _LONG = 1.0, 60.0  # seconds of a task, and of the time, with which more than one task is timed
-_PACED = 1.0  # seconds after which the pace of the outer steps is told, of two at least: the first has the looks in it
+_PACED = 1.0  # seconds after which the pace of the outer steps is told, without the second, which has the looks in it
 
 
 class Budget:
@@ -194,11 +194,11 @@ class Budget:
         self._taken.append(now - self._last)
         self._last = now
         if len(self._taken) == 2 and not self._looked:
-            look = max(0.0, self._taken[0] - self._taken[1])  # that of the trace will take no longer
+            look = max(0.0, self._taken[1] - self._taken[0])  # that of the trace will take no longer
             self._look += look if self._validating else 0.0
             self._validating += look if self._validating else 0.0
             self._testing += look if self.test is not None else 0.0
-        paced = len(self._taken) > 1 and now - self._trains > _PACED
+        paced = now - self._trains > _PACED and (len(self._taken) > 2 or (self._taken[0] > _PACED and not self.earlier))
         if not paced and step < training.steps and not self.over:
             return
         self._told = True
@@ -206,7 +206,7 @@ class Budget:
 
     def forecast(self, step: int, training: Training) -> str:
         """Return how many outer steps the time will buy and, where those are few, what to try instead."""
-        pace = statistics.median(self._taken[1:] or self._taken)
+        pace = statistics.median(self._taken[2:] or self._taken[:1])
         every = training.validate_every * pace
         validating = min(VALIDATIONS, self._validating / every) if every else 0.0
         fits = step + max(0, round((1 - validating) * self.for_training / pace))
