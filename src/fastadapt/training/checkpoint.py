@@ -6,8 +6,8 @@
 """
 
 import json
-import math
 import logging
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
