@@ -9,7 +9,16 @@ from torch import nn
 
 from fastadapt import MAML, SGD, Adam, CrossEntropy, Exact, Implicit, Learner, Momentum, Pretrain, Reptile, Task
 from fastadapt.losses import MSE
-from fastadapt.methods import FOML, FineTune, NearestNeighbour
+from fastadapt.methods import (
+    FOML,
+    CosineHead,
+    FineTune,
+    LinearProbe,
+    NearestCentroid,
+    NearestNeighbour,
+    NearestSample,
+    RidgeHead,
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,7 @@ class Entry:
         kinds: the kinds of task it is for; None is all.
         has_steps: it takes inner steps.
         setting: it is another setting of a method above.
+        trains: it has something to meta-train.
     """
 
     build: Callable[..., Learner]
@@ -31,10 +41,17 @@ class Entry:
     kinds: tuple[str, ...] | None = None
     has_steps: bool = True
     setting: bool = False
+    trains: bool = True
 
 
 def of(cls, **settings):
     return lambda model, loss, **more: cls(model, loss, **settings, **more)
+
+
+def head(cls, trains=False, setting=False, **settings):
+    """A head on frozen features, for classes, without a route and without steps; its features are two numbers."""
+    entry = {"has_route": False, "kinds": CLASSES, "has_steps": False, "setting": setting, "trains": trains}
+    return Entry(of(cls, **settings), **entry)
 
 
 CLASSES = ("classification",)
@@ -58,6 +75,15 @@ LEARNERS = {
     "fine_tune_transductive": Entry(of(FineTune, classes=2, lr=0.1, test_steps=2, norm="transductive"), kinds=CLASSES),
     "nearest": Entry(of(NearestNeighbour, classes=2), kinds=CLASSES, has_steps=False),
     "nearest_support": Entry(of(NearestNeighbour, classes=2, norm="support"), kinds=CLASSES, has_steps=False),
+    "nearest_centroid": head(NearestCentroid),
+    "simple_shot": head(
+        lambda model, loss: NearestCentroid(model, loss, centre=torch.tensor([0.1, -0.2]), unit=True), setting=True
+    ),
+    "nearest_sample": head(NearestSample),
+    "ridge": head(RidgeHead, trains=True),
+    "ridge_backbone": head(RidgeHead, trains=True, setting=True, frozen=False),
+    "linear_probe": head(LinearProbe),
+    "cosine_head": head(CosineHead, updates=20),
 }
 
 

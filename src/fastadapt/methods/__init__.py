@@ -1,13 +1,20 @@
 """Methods: one file each, all meeting the contract of `fastadapt.learner.Learner`.
 
-Beside them, `tune_transfer` chooses the rates of `FineTune`, and `average_regressors` makes a start for `Pretrain`.
+Beside them, `tune_transfer` chooses the rates of `FineTune`, and `average_regressors` makes a start for `Pretrain`;
+`mean_feature` is the centre of a head on frozen features.
 """
 
 from fastadapt.methods.averaged import average_regressors as average_regressors
+from fastadapt.methods.centroid import NearestCentroid as NearestCentroid
+from fastadapt.methods.cosine_head import CosineHead as CosineHead
+from fastadapt.methods.features import mean_feature as mean_feature
 from fastadapt.methods.fine_tune import FineTune as FineTune
 from fastadapt.methods.foml import FOML as FOML
+from fastadapt.methods.linear_probe import LinearProbe as LinearProbe
 from fastadapt.methods.maml import MAML as MAML
 from fastadapt.methods.nearest import NearestNeighbour as NearestNeighbour
+from fastadapt.methods.nearest_sample import NearestSample as NearestSample
 from fastadapt.methods.pretrain import Pretrain as Pretrain
 from fastadapt.methods.reptile import Reptile as Reptile
+from fastadapt.methods.ridge import RidgeHead as RidgeHead
 from fastadapt.methods.tuning import tune_transfer as tune_transfer
