@@ -1,7 +1,7 @@
 """What the heads on frozen features share: a backbone that stays as it is, run once for each sample of a task."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -127,12 +127,6 @@ class FrozenLearner(Learner):
         centre = torch.zeros_like(features[0]) if self.centre is None else self.centre.to(features)
         network.put({**fitted.named(), "centre": centre})
         return Predictor(network, "running").eval()
-
-    def adapting(
-        self, support: Any, steps: int | None = None, norm: Norm | None = None, rate: float | None = None
-    ) -> Iterator[Predictor]:
-        """Yield the one predictor that there is without inner steps."""
-        yield self.adapt(support, steps, norm)
 
     # ---- features ------------------------------------------------------------------------------
 

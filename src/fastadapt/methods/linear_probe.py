@@ -1,14 +1,15 @@
 """Logistic regression on frozen features, by scikit-learn: the linear probe."""
 
+import logging
 import math
 import warnings
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fastadapt.errors import ConfigError, MissingExtraError
-from fastadapt.layers.rewrites import tell_once
 from fastadapt.losses import Loss
 from fastadapt.methods.fitted import Fitted
 from fastadapt.methods.frozen import FrozenLearner
@@ -85,13 +86,18 @@ class LinearProbe(FrozenLearner):
             warnings.simplefilter("always")
             fitted = regression.fit(features, y)
         if int(fitted.n_iter_.max()) >= ITERATIONS:
-            tell_once(
+            _tell_once(
                 f"a linear probe is not at its minimum after {ITERATIONS} steps; take unit=True, or a smaller "
                 f"inverse_strength than {self.inverse_strength}"
             )
         elif told:
-            tell_once(f"scikit-learn says of a linear probe: {str(told[0].message).splitlines()[0]}")
+            _tell_once(f"scikit-learn says of a linear probe: {str(told[0].message).splitlines()[0]}")
         return fitted
+
+
+@lru_cache(maxsize=64)
+def _tell_once(message: str) -> None:
+    logging.getLogger("fastadapt").warning(message)
 
 
 def _regression() -> Any:

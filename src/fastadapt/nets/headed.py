@@ -46,7 +46,7 @@ class Headed(nn.Module):
     def put(self, values: dict[str, Tensor]) -> None:
         """Take copies of the given buffers, by name, with their type and device."""
         for name, value in values.items():
-            setattr(self, name, value.detach().clone())
+            setattr(self, name, value.detach().clone(memory_format=torch.contiguous_format))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return an output for each class, `[n, ways]`, for samples `[n, ...]`."""

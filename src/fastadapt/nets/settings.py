@@ -10,6 +10,7 @@ from fastadapt.arguments import argument
 from fastadapt.errors import ConfigError
 from fastadapt.nets.context import WithContext
 from fastadapt.nets.conv4 import Affine, Conv4, Down, Pooled
+from fastadapt.nets.headed import Headed
 from fastadapt.nets.mlp import MLP, Activation
 from fastadapt.nets.nearest import Nearest
 from fastadapt.nets.resnet12 import ResNet12
@@ -107,3 +108,10 @@ def build_net(description: dict[str, Any]) -> nn.Module:
         raise ConfigError(f"there is no network {description['name']!r}; known are {', '.join(NETS)}")
     net = NETS[description["name"]](**description["arguments"])
     return WithContext(net, **description["context"]) if "context" in description else net
+
+
+def _headed(net: dict[str, Any], **sizes: Any) -> Headed:
+    return Headed(build_net(net), **sizes)
+
+
+NETS["Headed"] = _headed
