@@ -107,10 +107,8 @@ def test_training_goes_on_bit_for_bit_where_it_was_interrupted(tmp_path):
     def trained(folder, steps):
         torch.manual_seed(0)
         learner = RidgeHead(nn.Linear(6, 5), frozen=False)
-        for count in steps:
-            meta_train(
-                learner, waves, Training(steps=count, meta_batch=2, lr=0.01), quiet=True, folder=tmp_path / folder
-            )
+        training = Training(steps=steps, meta_batch=2, lr=0.01)
+        meta_train(learner, waves, training, quiet=True, folder=tmp_path / folder)
         return learner.state_dict()
 
     whole = trained("whole", 8)

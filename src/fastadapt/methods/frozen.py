@@ -172,7 +172,8 @@ class FrozenLearner(Learner):
         query = (episode.xq, episode.yq)
         loss, metrics = value_of(self.loss(_Known(self.model, outputs), query), self.loss)
         measure: Any = getattr(self.loss, "metrics", None)
-        return loss, {**(measure(outputs, query) if callable(measure) else {}), **metrics}
+        measured: dict[str, Tensor] = measure(outputs, query) if callable(measure) else {}  # type: ignore[assignment]
+        return loss, {**measured, **metrics}
 
     def _check_norm(self, norm: Norm | None) -> None:
         if norm not in (None, "running"):
