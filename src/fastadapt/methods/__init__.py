@@ -10,11 +10,11 @@ from fastadapt.methods.cosine_head import CosineHead as CosineHead
 from fastadapt.methods.features import mean_feature as mean_feature
 from fastadapt.methods.fine_tune import FineTune as FineTune
 from fastadapt.methods.foml import FOML as FOML
+from fastadapt.methods.least_squares import RidgeHead as RidgeHead
 from fastadapt.methods.linear_probe import LinearProbe as LinearProbe
 from fastadapt.methods.maml import MAML as MAML
 from fastadapt.methods.nearest import NearestNeighbour as NearestNeighbour
 from fastadapt.methods.nearest_sample import NearestSample as NearestSample
 from fastadapt.methods.pretrain import Pretrain as Pretrain
 from fastadapt.methods.reptile import Reptile as Reptile
-from fastadapt.methods.ridge import RidgeHead as RidgeHead
 from fastadapt.methods.tuning import tune_transfer as tune_transfer

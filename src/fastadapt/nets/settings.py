@@ -10,7 +10,6 @@ from fastadapt.arguments import argument
 from fastadapt.errors import ConfigError
 from fastadapt.nets.context import WithContext
 from fastadapt.nets.conv4 import Affine, Conv4, Down, Pooled
-from fastadapt.nets.headed import Headed
 from fastadapt.nets.mlp import MLP, Activation
 from fastadapt.nets.nearest import Nearest
 from fastadapt.nets.resnet12 import ResNet12
@@ -110,7 +109,9 @@ def build_net(description: dict[str, Any]) -> nn.Module:
     return WithContext(net, **description["context"]) if "context" in description else net
 
 
-def _headed(net: dict[str, Any], **sizes: Any) -> Headed:
+def _headed(net: dict[str, Any], **sizes: Any) -> nn.Module:
+    from fastadapt.nets.headed import Headed
+
     return Headed(build_net(net), **sizes)
 
 
