@@ -42,8 +42,8 @@ class RidgeHead(FrozenLearner):
         tensor([[0.5000, 0.3000]])
 
     References:
-        Bertinetto, Henriques, Torr, Vedaldi 2019 (arXiv:1805.08136); Lee, Maji, Ravichandran, Soatto 2019, MetaOptNet,
-        whose ridge head is this one (arXiv:1904.03758).
+        Bertinetto, Henriques, Torr, Vedaldi 2019, R2-D2 (arXiv:1805.08136); Lee, Maji, Ravichandran, Soatto 2019,
+        MetaOptNet, which has a ridge head too (arXiv:1904.03758).
     """
 
     def __init__(
