@@ -15,6 +15,7 @@ from fastadapt.methods.linear_probe import LinearProbe as LinearProbe
 from fastadapt.methods.maml import MAML as MAML
 from fastadapt.methods.nearest import NearestNeighbour as NearestNeighbour
 from fastadapt.methods.nearest_sample import NearestSample as NearestSample
+from fastadapt.methods.onnx_backbone import OnnxBackbone as OnnxBackbone
 from fastadapt.methods.pretrain import Pretrain as Pretrain
 from fastadapt.methods.reptile import Reptile as Reptile
 from fastadapt.methods.tuning import tune_transfer as tune_transfer

@@ -26,7 +26,8 @@ class LinearProbe(FrozenLearner):
         W, b = argmin  sum_j CE(W t(f(x_j)) + b, y_j) + ||W||^2 / (2 C),      s(x) = W t(f(x)) + b
 
     It is the `LogisticRegression` of scikit-learn, run to its minimum in float64 on the CPU. No gradient passes through
-    it. Tian et al. take it on features of length 1 (`unit=True`), from a backbone that was trained to classify. Needs `pip install 'fastadapt[probe]'`.
+    it. Tian et al. take it on features of length 1 (`unit=True`), from a backbone that was trained to classify.
+    Needs `pip install 'fastadapt[probe]'`.
 
     Args:
         model: the backbone, see `FrozenLearner`.
