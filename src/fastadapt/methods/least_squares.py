@@ -21,8 +21,8 @@ class RidgeHead(FrozenLearner):
     `d`, exactly, and differentiated. Meta-trained are `log lambda` and `alpha`, and with `frozen=False` the backbone
     as well, through the solution, as R2-D2 does; its batch norm stays with its averages. Without training `s` are
     regression values of about 0 to 1: they rank the classes, and as logits they are nearly uniform. A class with short
-    features is shrunk more than the others, and may never be the answer: `unit=True` puts all on one footing. The shift that the
-    paper adds to all outputs is left out, as no probability depends on it.
+    features is shrunk more than the others, and may never be the answer: `unit=True` puts all on one
+    footing. The shift that the paper adds to all outputs is left out, as no probability depends on it.
 
     Args:
         model: the backbone, see `FrozenLearner`.

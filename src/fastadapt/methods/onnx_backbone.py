@@ -66,7 +66,7 @@ class OnnxBackbone(nn.Module):
         )
         if not fits:
             raise TaskError(
-                f"{self.path} takes samples {_shown(sides)}, and these are {tuple(x.shape[1:])}; resize them"
+                f"{self.path} takes samples of shape {_shown(sides)}, and these are {tuple(x.shape[1:])}; resize them"
             )
         rows = x.detach().cpu().numpy().astype(KINDS[wanted.type])
         at_once = wanted.shape[0] if isinstance(wanted.shape[0], int) else len(rows)
