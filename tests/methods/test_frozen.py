@@ -106,6 +106,8 @@ def test_tasks_may_have_other_ways_and_labels_with_gaps(head):
     torch.testing.assert_close(trace.losses[1], trace.losses[2])
     predict = learner.adapt(shifted.support)
     torch.testing.assert_close(predict(shifted.query[0]), trace.outputs[1][0])
+    far = learner.adapt((shifted.support[0], shifted.support[1] + 60_000))(shifted.query[0])  # and no more memory
+    torch.testing.assert_close(far[:, -18:], trace.outputs[1][0])
 
 
 @EVERY
@@ -253,3 +255,11 @@ def test_a_query_of_an_unknown_class_is_refused_and_a_marked_one_does_not_count(
     kept = torch.arange(6) != 1
     marked = learner(Task(support, (x, torch.where(kept, y, -100))))
     torch.testing.assert_close(marked.losses, learner(Task(support, (x[kept], y[kept]))).losses)
+
+
+@EVERY
+def test_an_adapted_module_is_exported_for_any_number_of_samples(head):
+    predict, x = head(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh())).adapt(task().support), batch(6)[0]
+    program = torch.export.export(predict.model, (x,), dynamic_shapes=({0: torch.export.Dim("n", min=2)},))
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(x[:4]), predict(x[:4]))
