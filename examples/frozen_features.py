@@ -1,6 +1,6 @@
 """Compare simple heads on the frozen features of a network that was trained on other characters.
 
-python examples/frozen_features.py --data DIR   # the folder that holds omniglot/; half a minute
+python examples/frozen_features.py --data DIR   # the folder that holds omniglot/; about a minute
 python examples/frozen_features.py --tasks 20
 
 The network is the one of the model `drawing`, which comes with fastadapt; the test characters are none of its training.
