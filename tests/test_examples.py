@@ -72,6 +72,17 @@ def test_the_examples_of_series_and_text_run(name, said, tmp_path):
 
 
 @pytest.mark.long
+def test_the_example_of_frozen_features_runs():
+    if not os.environ.get("FASTADAPT_DATA"):
+        pytest.skip("needs the real Omniglot: set FASTADAPT_DATA to the folder that has it")
+    command = [sys.executable, str(FOLDER / "frozen_features.py"), "--tasks", "5"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = {line[:26].strip(): float(line[26:].split()[0]) for line in done.stdout.splitlines()}
+    assert len(lines) == 8 and min(lines.values()) > 85  # of 5 classes, from 5 images each
+
+
+@pytest.mark.long
 def test_the_table_example_runs(tmp_path):
     command = [
         sys.executable,

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+import fastadapt.methods as methods
 from fastadapt import MAML, SGD, Adam, CrossEntropy, Exact, Implicit, Learner, Momentum, Pretrain, Reptile, Task
 from fastadapt.losses import MSE
 from fastadapt.methods import (
@@ -32,6 +33,7 @@ class Entry:
         kinds: the kinds of task it is for; None is all.
         has_steps: it takes inner steps.
         setting: it is another setting of a method above.
+        trains: it has something to meta-train.
     """
 
     build: Callable[..., Learner]
@@ -40,6 +42,13 @@ class Entry:
     kinds: tuple[str, ...] | None = None
     has_steps: bool = True
     setting: bool = False
+    trains: bool = True
+
+
+def head(cls, trains=False, setting=False, **settings):
+    """A head on frozen features, for classes, without a route and without steps; its features are two numbers."""
+    entry = {"has_route": False, "kinds": CLASSES, "has_steps": False, "setting": setting, "trains": trains}
+    return Entry(of(cls, **settings), **entry)
 
 
 def of(cls, **settings):
@@ -79,6 +88,16 @@ LEARNERS = {
     "foml": Entry(of(FOML, rule=SGD(0.1), steps=3)),
     "foml_tail": Entry(of(FOML, rule=SGD(0.1), steps=3, batch=3, tail=2), shuffles=True, setting=True),
     "pretrain": Entry(of(Pretrain, rule=SGD(0.1), test_steps=2)),
+    "nearest_centroid": head(methods.NearestCentroid),
+    "simple_shot": head(
+        lambda model, loss: methods.NearestCentroid(model, loss, centre=torch.tensor([0.1, -0.2]), unit=True),
+        setting=True,
+    ),
+    "nearest_sample": head(methods.NearestSample),
+    "ridge": head(methods.RidgeHead, trains=True),
+    "ridge_backbone": head(methods.RidgeHead, trains=True, setting=True, frozen=False),
+    "linear_probe": head(methods.LinearProbe),
+    "cosine_head": head(methods.CosineHead, updates=20),
     "fine_tune": Entry(of(FineTune, classes=2, lr=0.1, decay=0.5, test_steps=2), kinds=CLASSES),
     "fine_tune_transductive": Entry(of(FineTune, classes=2, lr=0.1, test_steps=2, norm="transductive"), kinds=CLASSES),
     "nearest": Entry(of(NearestNeighbour, classes=2), kinds=CLASSES, has_steps=False),

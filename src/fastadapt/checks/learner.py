@@ -147,6 +147,8 @@ def _order(looked: Looked) -> Iterator[str]:
 def _gradient(looked: Looked) -> Iterator[str]:
     learner = looked.copy()
     loss = learner(looked.tasks).loss
+    if not any(p.requires_grad for p in learner.parameters()):
+        return  # it has nothing to train
     if not loss.requires_grad:
         yield "loss has no gradient; compute it under grad, without .detach() or .item()"
         return

@@ -1,14 +1,22 @@
 """Methods: one file each, all meeting the contract of `fastadapt.learner.Learner`.
 
-Beside them, `tune_transfer` chooses the rates of `FineTune`, and `average_regressors` makes a start for `Pretrain`.
+Beside them, `tune_transfer` chooses the rates of `FineTune`, and `average_regressors` makes a start for `Pretrain`;
+`mean_feature` is the centre of a head on frozen features.
 """
 
 from fastadapt.methods.averaged import average_regressors as average_regressors
+from fastadapt.methods.centroid import NearestCentroid as NearestCentroid
+from fastadapt.methods.cosine_head import CosineHead as CosineHead
+from fastadapt.methods.features import mean_feature as mean_feature
 from fastadapt.methods.fine_tune import FineTune as FineTune
 from fastadapt.methods.foml import FOML as FOML
+from fastadapt.methods.least_squares import RidgeHead as RidgeHead
+from fastadapt.methods.linear_probe import LinearProbe as LinearProbe
 from fastadapt.methods.maml import MAML as MAML
 from fastadapt.methods.matching import MatchingNet as MatchingNet
 from fastadapt.methods.nearest import NearestNeighbour as NearestNeighbour
+from fastadapt.methods.nearest_sample import NearestSample as NearestSample
+from fastadapt.methods.onnx_backbone import OnnxBackbone as OnnxBackbone
 from fastadapt.methods.pretrain import Pretrain as Pretrain
 from fastadapt.methods.protonet import ProtoNet as ProtoNet
 from fastadapt.methods.relation import RelationNet as RelationNet

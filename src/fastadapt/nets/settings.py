@@ -151,3 +151,12 @@ def build_net(description: dict[str, Any]) -> nn.Module:
         raise ConfigError(f"there is no network {description['name']!r}; known are {', '.join(NETS)}")
     net = NETS[description["name"]](**description["arguments"])
     return WithContext(net, **description["context"]) if "context" in description else net
+
+
+def _headed(net: dict[str, Any], **sizes: Any) -> nn.Module:
+    from fastadapt.nets.headed import Headed
+
+    return Headed(build_net(net), **sizes)
+
+
+NETS["Headed"] = _headed

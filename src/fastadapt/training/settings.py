@@ -114,7 +114,10 @@ class Training:
         """Return the outer optimizer over the learner's trainable parameters."""
         params = [p for p in learner.parameters() if p.requires_grad]
         if not params:
-            raise ConfigError("the learner has no trainable parameter: nothing to meta-train")
+            raise ConfigError(
+                f"{type(learner).__name__} has no trainable parameter: nothing to meta-train; evaluate it or adapt it "
+                "as it is"
+            )
         kind: Any = torch.optim.Adam if self.optimizer == "adam" else torch.optim.SGD
         steps_alone = params[0].is_cuda and len({p.device for p in params}) == 1
         if not (steps_alone and all(p.is_floating_point() for p in params)):
