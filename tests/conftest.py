@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastadapt.engine import pieces, programs
+from fastadapt.engine import pieces, programs, verdicts
 
 torch.set_num_threads(1)
 
@@ -18,6 +18,12 @@ def seeded():
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_verdicts(monkeypatch):
+    """Let no test find what another one has found out about a module."""
+    monkeypatch.setattr(verdicts, "cache_folder", lambda: None)
 
 
 @pytest.fixture

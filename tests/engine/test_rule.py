@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from fastadapt import MAML, MLP, SGD, Conv4, CrossEntropy, Execution, Tasks
+from fastadapt.cache import cache_folder
 from fastadapt.engine import verdicts
 from fastadapt.engine.census import Census, Work
 from fastadapt.engine.rule import programs_pay, strategy_for
@@ -55,6 +56,7 @@ def test_programs_pay_for_more_steps_and_more_time_only():
 @pytest.fixture
 def compared(monkeypatch, tmp_path):
     """Give the list of comparisons with the loop in float64 that were made, with a cache of its own."""
+    monkeypatch.setattr(verdicts, "cache_folder", cache_folder)
     monkeypatch.setenv("FASTADAPT_CACHE", str(tmp_path / "cache"))
     made, real = [], verdicts.disagreement
     monkeypatch.setattr(verdicts, "disagreement", lambda *a: made.append(1) or real(*a))
