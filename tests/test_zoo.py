@@ -12,6 +12,8 @@ from fastadapt.losses import MSE
 from fastadapt.nets import WithContext
 from reference import difference, grads_of, maml, sgd
 
+pytestmark = pytest.mark.long
+
 
 class Recurrent(nn.Module):
     def __init__(self, cell, **settings):

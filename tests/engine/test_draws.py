@@ -47,6 +47,7 @@ def ran(net, route, steps, seed=7, **settings):
     return result(learner, tasks(count=4))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("source", ["python", "gaussian of numpy", "torch", "torch in place"])
 @pytest.mark.parametrize("training, always", [(True, False), (False, True), (False, False)])
 @pytest.mark.parametrize("steps", [3, 7])

@@ -54,6 +54,7 @@ CASES += [("reptile", "conv4", "loop"), ("fomaml", "conv4", "vmap")]
 CASES += [pytest.param("maml", "conv4", "loop", marks=pytest.mark.slow)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name, net, route", CASES)
 def test_recorded_programs_give_the_eager_numbers(name, net, route):
     build, shape = NETS[net]
