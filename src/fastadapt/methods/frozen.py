@@ -15,11 +15,12 @@ from fastadapt.layers.norm import Norm
 from fastadapt.layers.supported import as_module
 from fastadapt.layers.turns import turn
 from fastadapt.learner import Learner, MetaBatch, Outcome, Trace
-from fastadapt.loss_values import called, value_of
+from fastadapt.loss_values import called
 from fastadapt.losses import CrossEntropy, Loss, as_loss
 from fastadapt.methods.episodes import Episode, episodes_of, support_of
 from fastadapt.methods.features import check_averages, features_of
 from fastadapt.methods.fitted import Fitted
+from fastadapt.methods.judged import judged
 from fastadapt.nets.headed import Headed, answers, transformed
 from fastadapt.not_finite import not_finite
 from fastadapt.predictor import Predictor
@@ -93,9 +94,10 @@ class FrozenLearner(Learner):
     def forward(self, tasks: MetaBatch) -> Outcome:
         """Return the mean loss of the outputs on the queries."""
         episodes, outputs = self._answers(tasks)
-        judged = [self._judged(output, episode) for output, episode in zip(outputs, episodes, strict=True)]
-        losses = torch.stack([loss for loss, _ in judged])
-        metrics = {name: torch.stack([each[name] for _, each in judged]).detach() for name in judged[0][1]}
+        pairs = zip(outputs, episodes, strict=True)
+        rows = [judged(self.loss, self.model, output, episode) for output, episode in pairs]
+        losses = torch.stack([loss for loss, _ in rows])
+        metrics = {name: torch.stack([each[name] for _, each in rows]).detach() for name in rows[0][1]}
         return Outcome(losses.mean(), losses, metrics, [output.detach() for output in outputs])
 
     @torch.no_grad()
@@ -167,32 +169,9 @@ class FrozenLearner(Learner):
         fitted = self.fit(features, numbers, len(present))
         return Fitted(fitted.weight, fitted.bias, present[fitted.labels], fitted.origin)
 
-    def _judged(self, outputs: Tensor, episode: Episode) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss of outputs on a query, and its metrics."""
-        query = (episode.xq, episode.yq)
-        loss, metrics = value_of(self.loss(_Known(self.model, outputs), query), self.loss)
-        measure: Any = getattr(self.loss, "metrics", None)
-        measured: dict[str, Tensor] = measure(outputs, query) if callable(measure) else {}  # type: ignore[assignment]
-        return loss, {**measured, **metrics}
-
     def _check_norm(self, norm: Norm | None) -> None:
         if norm not in (None, "running"):
             raise ConfigError(
                 f"norm={norm!r} was asked of {type(self).__name__}, whose backbone is left as it is: its batch norm "
                 "answers by its averages; choose norm='running', or None"
             )
-
-
-class _Known:
-    """Stand in for the network in a loss that asks for its outputs on the query, which are known."""
-
-    def __init__(self, model: nn.Module, outputs: Tensor) -> None:
-        self._model, self._outputs = model, outputs
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if len(x) != len(self._outputs):
-            raise TaskError("the loss of a head is of the outputs on the query; call model(x) with its x")
-        return self._outputs
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)

@@ -15,11 +15,12 @@ from fastadapt.layers.supported import as_module
 from fastadapt.layers.tracing import written_for
 from fastadapt.layers.turns import turn
 from fastadapt.learner import Learner, MetaBatch, Outcome, Trace
-from fastadapt.loss_values import called, value_of
+from fastadapt.loss_values import called
 from fastadapt.losses import CrossEntropy, Loss, as_loss
 from fastadapt.methods.compared import Compared, Comparison, Memory
 from fastadapt.methods.episodes import Episode, episodes_of, support_of
 from fastadapt.methods.gradient import evaluating
+from fastadapt.methods.judged import judged
 from fastadapt.methods.one_pass import Answer, OnePass
 from fastadapt.not_finite import not_finite
 from fastadapt.predictor import Predictor
@@ -157,26 +158,7 @@ class MetricLearner(Learner):
 
     def judged(self, outputs: Tensor, episode: Episode) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of outputs on a query, and its metrics."""
-        query = (episode.xq, episode.yq)
-        loss, metrics = value_of(self.loss(_Answered(self.model, outputs), query), self.loss)
-        measure: Any = getattr(self.loss, "metrics", None)
-        measured: dict[str, Tensor] = measure(outputs, query) if callable(measure) else {}  # type: ignore[assignment]
-        return loss, {**measured, **metrics}
-
-
-class _Answered:
-    """Stand in for the network in a loss that asks for its outputs on the query, which are known."""
-
-    def __init__(self, model: nn.Module, outputs: Tensor) -> None:
-        self._model, self._outputs = model, outputs
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if len(x) != len(self._outputs):
-            raise TaskError("the loss of a metric method is of the outputs on the query; call model(x) with its x")
-        return self._outputs
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
+        return judged(self.loss, self.model, outputs, episode)
 
 
 def counted(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
