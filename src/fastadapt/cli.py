@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from fastadapt.commands import COMMANDS
 from fastadapt.errors import DivergenceError, FastadaptError
+from fastadapt.heap import hold
 from fastadapt.training import clock
 
 USAGE = """usage: fastadapt COMMAND [options]
@@ -23,6 +24,9 @@ commands:
 
 fastadapt COMMAND --help tells the options; fastadapt train PRESET --help those of a preset.
 """
+
+STAYS = ("serve", "demo")
+"""Commands that stay for days, and should not hold what one large request took."""
 
 
 def usage() -> str:
@@ -53,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         print(f"error: there is no command {command!r}{hint} (fastadapt --help lists them)", file=sys.stderr)
         return 2
+    if argv is None and command not in STAYS:
+        hold()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         with clock.command():
