@@ -15,6 +15,7 @@ def test_the_golden_step_of_one_head():
         "slots": torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]),
         "reading": torch.tensor([[0.7, 0.2, 0.1]]),
         "usage": torch.tensor([0.2, 0.9, 0.5]),
+        "unused": least_used(torch.tensor([0.2, 0.9, 0.5]), 1),
     }
     key = torch.tensor([[0.6, 0.8]])
     after, recalled = lrua(access, key, key, torch.tensor([[0.5]]), 0.95)
@@ -88,7 +89,7 @@ def test_a_sequence_may_be_stepped_through_and_later_elements_change_nothing_bef
     state = controller.start(x[0, 0])
     whole, _ = controller(x, state)
     _, after = controller(x[:4], state)
-    torch.testing.assert_close(controller.step(x[4], after)[0], whole[4])
+    torch.testing.assert_close(controller.step(x[4], after), whole[4])
     changed = torch.cat((x[:4], torch.randn(2, 3)))
     torch.testing.assert_close(controller(changed, state)[0][:4], whole[:4], rtol=0, atol=0)
 

@@ -95,7 +95,9 @@ def test_later_elements_change_no_output():
     assert not torch.allclose(net(changed)[4:], net(x)[4:])
 
 
-@pytest.mark.parametrize("length, reach", [(2, [1, 2]), (6, [1, 2, 4, 8]), (26, [1, 2, 4, 8, 16, 32]), (8, [1, 2, 4, 8])])
+@pytest.mark.parametrize(
+    "length, reach", [(2, [1, 2]), (6, [1, 2, 4, 8]), (26, [1, 2, 4, 8, 16, 32]), (8, [1, 2, 4, 8])]
+)
 def test_dilations_reach_over_the_sequence(length, reach):
     assert dilations(length) == reach
 

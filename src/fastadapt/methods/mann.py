@@ -53,13 +53,12 @@ class Recalls(SequenceComparison):
 
     def answer(self, features: Tensor, memory: Memory) -> Tensor:
         """Return the outputs of one more step, with each query by itself, `[..., n, N]`."""
-        batch = features.dim() - 2
-        state = {}
-        for name in (*self.controller.start(features[..., 0, 0]), _LAST):  # of the memory, what a step needs
-            value = memory[name].unsqueeze(batch)
-            state[name] = value.expand(*features.shape[:-1], *value.shape[batch + 1 :])
-        outputs, _ = self.controller.step(torch.cat((features, state.pop(_LAST)), -1), state)
-        return self.head(outputs)
+        batch, state = features.dim() - 2, {}
+        for name, own in memory.items():
+            if name not in (KNOWN, COLUMNS):
+                value = own.unsqueeze(batch)
+                state[name] = value.expand(*features.shape[:-1], *value.shape[batch + 1 :])
+        return self.head(self.controller.step(torch.cat((features, state.pop(_LAST)), -1), state))
 
     def each_step(self, features: Tensor, labels: Tensor) -> Tensor:
         """Return the outputs at every step of sequences `[..., L, d]` with labels `[..., L, N]`, `[..., L, N]`."""
@@ -76,10 +75,10 @@ class MANN(SequenceLearner):
         input of step t: [f(x_t), y_{t-1}],      loss = (1/L) sum_t -log p(y_t | x_1, ..., x_t, y_1, ..., y_{t-1})
 
     While it trains, support set and query of a task are one sequence in random order, whose every step is judged; a
-    published task has 5 classes of 10 samples. `adapt` shows the support set in the order in which it is given, and what
-    is in the memory then answers each query by one further step, so that no answer depends on other queries. Nothing
-    is adapted by gradients. Traces and evaluation judge the queries in this way; the published results are of another
-    kind, accuracy by how often a class was seen before, which `fastadapt.compare.by_instance` measures.
+    published task has 5 classes of 10 samples. `adapt` shows the support set in the order in which it is given, and
+    what is in the memory then answers each query by one further step, so that no answer depends on other queries.
+    Nothing is adapted by gradients. Traces and evaluation judge the queries in this way; the published results are of another
+    kind, accuracy by how often a class was seen before, which `fastadapt.compare.by_instance.by_instance` measures.
 
     Labels are one-hot: a learner is built for `ways` classes, and takes tasks of fewer.
 
@@ -146,18 +145,21 @@ class MANN(SequenceLearner):
         stacked = {name: torch.stack([each[name] for each in metrics]) for name in metrics[0]}
         return Outcome(torch.stack(losses).mean(), torch.stack(losses), stacked, answers)
 
-    def at_each_step(self, tasks: MetaBatch, order: Order) -> tuple[list[Episode], list[Tensor]]:
+    def at_each_step(
+        self, tasks: MetaBatch, order: Order, norm: Norm | None = None
+    ) -> tuple[list[Episode], list[Tensor]]:
         """Return the tasks, and the output for each sample at its step of a sequence of support set and query.
 
         Args:
             tasks: of classes.
             order: `order(L)`, the places of samples (support set before query) in the order in which they are shown.
+            norm: the batch-norm mode; None takes the learner's own.
 
         Returns:
             For each task the outputs `[L, N]`, support set before query whatever the order was.
         """
         episodes = episodes_of(tasks, type(self).__name__, self.prepare)
-        kept, inputs, orders = self.kept(episodes, None), [], []
+        kept, inputs, orders = self.kept(episodes, norm), [], []
         for episode, each in zip(episodes, kept, strict=True):
             ways = len(each.memory[KNOWN])
             features = torch.cat([self.reader.fitting(part, ways) for part in (each.memory["samples"], each.scores)])

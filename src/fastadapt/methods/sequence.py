@@ -96,8 +96,8 @@ class SequenceLearner(MetricLearner):
         comparison: what reads.
         loss: on the outputs; default cross-entropy.
         norm: the batch-norm mode; any but "per_step".
-        shuffle: while it trains, put samples into a random order, drawn from torch's generator. An order that was always
-            the same, class by class, would be learned in place of the labels.
+        shuffle: while it trains, put samples into a random order, drawn from torch's generator. An order that was
+            always the same, class by class, would be learned in place of the labels.
     """
 
     def __init__(

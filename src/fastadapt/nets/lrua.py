@@ -77,12 +77,13 @@ class Controller(nn.Module):
         state = {"hidden": like.new_zeros(*shape, self.hidden), "cell": like.new_zeros(*shape, self.hidden)}
         if self.slots is None:
             return state
-        first = torch.arange(self.slots, device=like.device) == 0
+        first = (torch.arange(self.slots, device=like.device) == 0).to(like.dtype)
         return {
             **state,
             "slots": like.new_full((*shape, self.slots, self.width), EMPTY),
-            "reading": first.to(like.dtype).expand(*shape, self.heads, self.slots),
-            "usage": first.to(like.dtype).expand(*shape, self.slots),
+            "reading": first.expand(*shape, self.heads, self.slots),
+            "usage": first.expand(*shape, self.slots),
+            "unused": least_used(first, self.heads).expand(*shape, self.heads, self.slots),
             "recalled": like.new_zeros(*shape, self.recalled),
         }
 
@@ -91,12 +92,14 @@ class Controller(nn.Module):
         outputs = []
         for element in self.now(x).unbind(-2):
             output, state = self._stepped(element, state)
+            if self.slots is not None:
+                state["unused"] = least_used(state["usage"], self.heads)
             outputs.append(output)
         return torch.stack(outputs, -2), state
 
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Return the output for one element `[..., inputs]`, `[..., outputs]`, and the state after it."""
-        return self._stepped(self.now(x), state)
+    def step(self, x: Tensor, state: State) -> Tensor:
+        """Return the output for one element `[..., inputs]` that comes next, `[..., outputs]`."""
+        return self._stepped(self.now(x), state)[0]
 
     def _stepped(self, given: Tensor, state: State) -> tuple[Tensor, State]:
         """Return output and state for what the LSTM is given of an element."""
@@ -109,7 +112,7 @@ class Controller(nn.Module):
             return hidden, {"hidden": hidden, "cell": cell}
         wanted = self.access(hidden).unflatten(-1, (self.heads, -1))
         keys, adds = wanted[..., :-1].tanh().chunk(2, -1)
-        access = {name: state[name] for name in ("slots", "reading", "usage")}
+        access = {name: state[name] for name in ("slots", "reading", "usage", "unused")}
         access, recalled = lrua(access, keys, adds, wanted[..., -1:].sigmoid(), self.decay)
         recalled = recalled.flatten(-2)
         return torch.cat((hidden, recalled), -1), {**access, "hidden": hidden, "cell": cell, "recalled": recalled}
@@ -124,16 +127,17 @@ def lrua(access: State, keys: Tensor, adds: Tensor, gates: Tensor, decay: float)
     `w_lu^i` points to the i-th least used slot (the first of equal ones); the least used one is emptied.
 
     Args:
-        access: "slots" M, `[..., S, W]`; "reading" `w_r`, `[..., R, S]`; "usage" u, `[..., S]`.
+        access: "slots" M, `[..., S, W]`; "reading" `w_r`, `[..., R, S]`; "usage" u, `[..., S]`; "unused" `w_lu`, which
+            is `least_used` of it, `[..., R, S]`.
         keys: k, `[..., R, W]`.
         adds: a, `[..., R, W]`.
         gates: s in (0, 1), `[..., R, 1]`.
         decay: gamma.
 
     Returns:
-        `access` after it, and what was read, `[..., R, W]`.
+        `access` after it, without what was least used, and what was read, `[..., R, W]`.
     """
-    unused = least_used(access["usage"], keys.shape[-2])
+    unused = access["unused"]
     writing = gates * access["reading"] + (1 - gates) * unused
     slots = access["slots"] * (1 - unused[..., 0, :, None]) + writing.transpose(-1, -2) @ adds
     lengths = [(each.square().sum(-1) + _SMALLEST).sqrt() for each in (keys, slots)]

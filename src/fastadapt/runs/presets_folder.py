@@ -16,12 +16,13 @@ from fastadapt.methods.metric_settings import (
     RelationNetMethod,
     SiameseNetMethod,
 )
+from fastadapt.methods.sequence_settings import MANNMethod, SNAILMethod
 from fastadapt.methods.settings import MAMLMethod, ReptileMethod
 from fastadapt.nets.settings import Conv4Net, RelationEncoderNet
 from fastadapt.runs.config import RunConfig
 from fastadapt.training.settings import Training
 
-FolderMethod = Literal["maml", "reptile", "protonet", "matching", "siamese", "relation", "dsn"]
+FolderMethod = Literal["maml", "reptile", "protonet", "matching", "siamese", "relation", "dsn", "snail", "mann"]
 
 _LARGE_MAPS = 64  # pixels, above which the relation module's convolutions have no padding
 _LARGEST_FLAT = 84  # pixels, above which the last map is averaged, as it would have thousands of numbers
@@ -30,13 +31,22 @@ LARGEST_SMALL = 32
 TRAIN_QUERIES = 5
 """Query images of each class in a training task of small images: fewer than in a test, for speed."""
 METRIC: dict[
-    str, ProtoNetMethod | MatchingNetMethod | SiameseNetMethod | RelationNetMethod | AdaptiveSubspacesMethod
+    str,
+    ProtoNetMethod
+    | MatchingNetMethod
+    | SiameseNetMethod
+    | RelationNetMethod
+    | AdaptiveSubspacesMethod
+    | SNAILMethod
+    | MANNMethod,
 ] = {
     "protonet": ProtoNetMethod(),
     "matching": MatchingNetMethod(),
     "siamese": SiameseNetMethod(),
     "relation": RelationNetMethod(),
     "dsn": AdaptiveSubspacesMethod(),
+    "snail": SNAILMethod(),
+    "mann": MANNMethod(),
 }
 """The metric methods by the name of the option."""
 WIDER = ("protonet", "siamese")
