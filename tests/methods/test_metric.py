@@ -32,7 +32,6 @@ METHODS = {
     "svd": lambda net, **more: AdaptiveSubspaces(net, basis="svd", **more),
     "snail": lambda net, **more: SNAIL(net, ways=9, features=6, length=10, filters=4, **more),
     "mann": lambda net, **more: MANN(net, ways=9, features=6, hidden=8, slots=6, width=3, heads=2, **more),
-    "lstm": lambda net, **more: MANN(net, ways=9, features=6, hidden=8, slots=None, **more),
 }
 EVERY = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
