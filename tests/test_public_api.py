@@ -69,6 +69,7 @@ FROZEN_PRESETS = [
     "fomaml-omniglot-5w1s",
     "fomaml-omniglot-5w5s",
     "fomaml-sinusoid",
+    "lstm-omniglot-5w",
     "maml-mini-imagenet-5w1s",
     "maml-mini-imagenet-5w5s",
     "maml-omniglot-20w1s",
@@ -78,6 +79,7 @@ FROZEN_PRESETS = [
     "maml-omniglot-noconv-5w1s",
     "maml-omniglot-noconv-5w5s",
     "maml-sinusoid",
+    "mann-omniglot-5w",
     "matching-mini-imagenet-5w1s",
     "matching-mini-imagenet-5w5s",
     "matching-omniglot-20w1s",
@@ -115,6 +117,12 @@ FROZEN_PRESETS = [
     "siamese-omniglot-20w5s",
     "siamese-omniglot-5w1s",
     "siamese-omniglot-5w5s",
+    "snail-mini-imagenet-5w1s",
+    "snail-mini-imagenet-5w5s",
+    "snail-omniglot-20w1s",
+    "snail-omniglot-20w5s",
+    "snail-omniglot-5w1s",
+    "snail-omniglot-5w5s",
 ]
 
 

@@ -12,6 +12,8 @@ from fastadapt import MAML, SGD, Adam, CrossEntropy, Exact, Implicit, Learner, M
 from fastadapt.losses import MSE
 from fastadapt.methods import (
     FOML,
+    MANN,
+    SNAIL,
     AdaptiveSubspaces,
     FineTune,
     MatchingNet,
@@ -58,6 +60,12 @@ def of(cls, **settings):
 def metric(cls, setting=False, **settings):
     """A metric method: for classes, without a route and without steps; its network is an embedding of two numbers."""
     return Entry(of(cls, **settings), has_route=False, kinds=CLASSES, has_steps=False, setting=setting)
+
+
+def sequence(cls, setting=False, shuffle=True, **settings):
+    """A method that reads a task as a sequence: a metric method that shuffles while it trains."""
+    entry = {"has_route": False, "kinds": CLASSES, "has_steps": False, "setting": setting, "shuffles": shuffle}
+    return Entry(of(cls, ways=3, features=2, shuffle=shuffle, **settings), **entry)
 
 
 def related():
@@ -113,6 +121,11 @@ LEARNERS = {
     "subspaces_svd": metric(
         lambda model, loss: AdaptiveSubspaces(wider(model), loss, basis="svd", norm="transductive"), setting=True
     ),
+    "snail": sequence(SNAIL, length=7, filters=4, shuffle=False),
+    "snail_shuffled": sequence(SNAIL, length=7, filters=4, norm="support", setting=True),
+    "mann": sequence(MANN, hidden=8, slots=6, width=3, heads=2, shuffle=False),
+    "mann_shuffled": sequence(MANN, hidden=8, slots=6, width=3, heads=2, norm="support+query", setting=True),
+    "lstm": sequence(MANN, hidden=8, slots=None, setting=True),
 }
 
 

@@ -7,6 +7,8 @@ from torch import nn
 from fastadapt import CrossEntropy, Task, cross_entropy, load_predictor, save_predictor
 from fastadapt.errors import ConfigError, TaskError
 from fastadapt.methods import (
+    MANN,
+    SNAIL,
     AdaptiveSubspaces,
     MatchingNet,
     ProtoNet,
@@ -28,6 +30,8 @@ METHODS = {
     "relation": lambda net, **more: RelationNet(net, features=(6,), **more),
     "subspaces": AdaptiveSubspaces,
     "svd": lambda net, **more: AdaptiveSubspaces(net, basis="svd", **more),
+    "snail": lambda net, **more: SNAIL(net, ways=9, features=6, length=10, filters=4, **more),
+    "mann": lambda net, **more: MANN(net, ways=9, features=6, hidden=8, slots=6, width=3, heads=2, **more),
 }
 EVERY = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 

@@ -11,6 +11,7 @@ import tyro
 
 from fastadapt.answers import Answers, worst
 from fastadapt.atomic import write_text
+from fastadapt.compare.by_instance import ByInstance, by_instance
 from fastadapt.data.tables.table_settings import TableData
 from fastadapt.errors import ConfigError
 from fastadapt.evaluation import Evaluation, Protocol, evaluate, with_headline
@@ -44,6 +45,8 @@ class EvaluateSettings:
     """Where tensors live."""
     out: Path | None = None
     """Also write the result to this JSON file, with every task: its samples, what is true and what was answered."""
+    by_instance: bool = False
+    """Also give the accuracy of a memory-augmented network (MANN) on the first, second, ... sample of a class."""
     json: bool = False
     """Print JSON instead of a table."""
 
@@ -106,9 +109,29 @@ def of_table(loaded: LoadedRun, data: TableData, settings: EvaluateSettings) -> 
     return result, answers
 
 
-def written(result: Evaluation, answers: list[dict[str, Any]]) -> str:
+def instances_of(loaded: LoadedRun, settings: EvaluateSettings) -> ByInstance:
+    """Return accuracy by instance number on the tasks of the protocol.
+
+    Raises:
+        ConfigError: if the run's method does not answer at every step of a sequence.
+    """
+    data = loaded.config.data
+    protocol = custom(loaded.config.protocol, settings)
+    if isinstance(data, TableData):
+        raise ConfigError(
+            "accuracy by instance number is of classes, and this run is on a table; leave --by-instance out"
+        )
+    source = data.source("test", data.load(settings.data))
+    return by_instance(loaded.learner, source, protocol, meta_batch=settings.meta_batch)
+
+
+def written(
+    result: Evaluation, answers: list[dict[str, Any]], instances: ByInstance | None = None, per_task: bool = True
+) -> str:
     """Return the result as JSON, with its tasks and the numbers of the ten worst of them."""
-    record = json.loads(result.to_json(per_task=True))
+    record = json.loads(result.to_json(per_task=per_task))
+    if instances is not None:
+        record["by_instance"] = json.loads(instances.to_json(per_task=per_task))
     if answers:
         record["worst_tasks"] = worst(answers, result.metric, result.higher_is_better)
         record["tasks"] = json_values(answers)
@@ -121,8 +144,11 @@ def main(argv: Sequence[str]) -> int:
     loaded = load_run(settings.run)
     loaded.learner.to(choose_device(settings.device))
     data = loaded.config.data
+    instances = instances_of(loaded, settings) if settings.by_instance else None
     result, answers = of_table(loaded, data, settings) if isinstance(data, TableData) else of_stream(loaded, settings)
     if settings.out is not None:
-        write_text(settings.out, written(result, answers) + "\n")
-    print(result.to_json() if settings.json else f"{table(result)}\n{loaded.name}, step {loaded.step}: {result}")
+        write_text(settings.out, written(result, answers, instances) + "\n")
+    told = "" if instances is None else f"\n{instances}"
+    words = f"{table(result)}\n{loaded.name}, step {loaded.step}: {result}{told}"
+    print(written(result, [], instances, per_task=False) if settings.json else words)
     return 0

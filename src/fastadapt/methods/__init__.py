@@ -13,6 +13,7 @@ from fastadapt.methods.foml import FOML as FOML
 from fastadapt.methods.least_squares import RidgeHead as RidgeHead
 from fastadapt.methods.linear_probe import LinearProbe as LinearProbe
 from fastadapt.methods.maml import MAML as MAML
+from fastadapt.methods.mann import MANN as MANN
 from fastadapt.methods.matching import MatchingNet as MatchingNet
 from fastadapt.methods.nearest import NearestNeighbour as NearestNeighbour
 from fastadapt.methods.nearest_sample import NearestSample as NearestSample
@@ -22,5 +23,6 @@ from fastadapt.methods.protonet import ProtoNet as ProtoNet
 from fastadapt.methods.relation import RelationNet as RelationNet
 from fastadapt.methods.reptile import Reptile as Reptile
 from fastadapt.methods.siamese import SiameseNet as SiameseNet
+from fastadapt.methods.snail import SNAIL as SNAIL
 from fastadapt.methods.subspaces import AdaptiveSubspaces as AdaptiveSubspaces
 from fastadapt.methods.tuning import tune_transfer as tune_transfer

@@ -121,8 +121,8 @@ class MetricLearner(Learner):
             raise TaskError("adapt takes the support set as one pair, and this is a second tensor; write adapt((x, y))")
         check_steps(0 if steps is None else steps)
         x, y, ways = support_of(as_support(support), type(self).__name__)
-        x, y = self.prepare(x, y)
         with turn(self.network), evaluating(self), written_for("autograd"), unchanged((x, y), self.network):
+            x, y = self.prepare(x, y)
             run = OnePass(self.network, self._plan(norm))
             memory = run.remembered(x, y, ways)
             _check_finite(memory, support)
@@ -147,14 +147,18 @@ class MetricLearner(Learner):
     def _answers(self, tasks: MetaBatch, norm: Norm | None) -> tuple[list[Episode], list[Answer]]:
         """Return the tasks in the given order, and the answers to their queries; the running moments follow these."""
         episodes = episodes_of(tasks, type(self).__name__, self.prepare)
+        return episodes, self._answered(episodes, self.network, norm)
+
+    def _answered(self, episodes: Sequence[Episode], network: Compared, norm: Norm | None) -> list[Answer]:
+        """Return the answers of a network that has this learner's embedding."""
         batches = [(episode.x, episode.xq) for episode in episodes]
-        with turn(self.network), written_for("autograd"), unchanged(batches, self.network):
-            answers, fed = OnePass(self.network, self._plan(norm)).answers(episodes)
+        with turn(network), written_for("autograd"), unchanged(batches, network):
+            answers, fed = OnePass(network, self._plan(norm)).answers(episodes)
         if self.running is not None and fed:
             each = {name: zip(*(seen[name] for seen in fed), strict=True) for name in fed[0]}
             means = {name: [torch.stack(moment).mean(0) for moment in moments] for name, moments in each.items()}
             self.running.absorb(0, {name: (mean, variance) for name, (mean, variance) in means.items()})
-        return episodes, answers
+        return answers
 
     def judged(self, outputs: Tensor, episode: Episode) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of outputs on a query, and its metrics."""

@@ -28,6 +28,14 @@ class MetricMethod:
         """Return the learner around `model`, an embedding whose output for one sample has the shape `features`."""
         raise NotImplementedError
 
+    def build_for(self, model: nn.Module, loss: Loss, features: tuple[int, ...], data: Any) -> Learner:
+        """Return the learner around an embedding, for tasks as those of `data`, which few methods ask for."""
+        return self.build(model, loss, features)
+
+    def most_ways(self, data: Any) -> int | None:
+        """Return with how many classes it can be used after it was trained on `data`; None is any number."""
+        return None
+
 
 @dataclass(frozen=True)
 class ProtoNetMethod(MetricMethod):

@@ -25,6 +25,7 @@ from fastadapt.methods.metric_settings import (
     SiameseNetMethod,
     feature_shape,
 )
+from fastadapt.methods.sequence_settings import MANNMethod, SNAILMethod
 from fastadapt.methods.settings import (
     FineTuneMethod,
     FOMLMethod,
@@ -60,6 +61,8 @@ class RunConfig:
         | SiameseNetMethod
         | RelationNetMethod
         | AdaptiveSubspacesMethod
+        | SNAILMethod
+        | MANNMethod
     ) = field(default_factory=MAMLMethod)
     """How it learns to learn."""
     training: Training = field(default_factory=Training)
@@ -89,6 +92,7 @@ class RunConfig:
                 f"{name} tells classes apart, and {type(self.data).__name__} has numbers to be predicted; choose "
                 "MAMLMethod"
             )
+        _ = self.most_ways  # raises where test tasks have more classes than the method can learn
         wider = getattr(self.data, "train_ways", None)
         if wider not in (None, self.data.ways) and not self.embeds:
             raise ConfigError(
@@ -102,6 +106,11 @@ class RunConfig:
         return isinstance(self.method, MetricMethod)
 
     @property
+    def most_ways(self) -> int | None:
+        """With how many classes the trained network can be used; None for any number, and for regression."""
+        return self.method.most_ways(self.data) if isinstance(self.method, MetricMethod) else self.data.ways
+
+    @property
     def network(self) -> dict[str, Any]:
         """Name and arguments of the network."""
         return self.net.describe(self.data, head=not self.embeds)
@@ -110,7 +119,7 @@ class RunConfig:
         """Return a fresh learner; seed torch before if its first weights should repeat."""
         model = build_net(self.network)
         if isinstance(self.method, MetricMethod):
-            return self.method.build(model, self.data.loss, feature_shape(model, self.data.input))
+            return self.method.build_for(model, self.data.loss, feature_shape(model, self.data.input), self.data)
         if isinstance(self.method, FineTuneMethod | NearestMethod):
             return self.method.build(model, self.data.loss, self.data.classes)
         return self.method.build(model, self.data.loss)

@@ -16,12 +16,13 @@ from fastadapt.methods.metric_settings import (
     RelationNetMethod,
     SiameseNetMethod,
 )
+from fastadapt.methods.sequence_settings import MANNMethod, SequenceMethod, SNAILMethod
 from fastadapt.methods.settings import MAMLMethod, ReptileMethod
 from fastadapt.nets.settings import Conv4Net, RelationEncoderNet
 from fastadapt.runs.config import RunConfig
 from fastadapt.training.settings import Training
 
-FolderMethod = Literal["maml", "reptile", "protonet", "matching", "siamese", "relation", "dsn"]
+FolderMethod = Literal["maml", "reptile", "protonet", "matching", "siamese", "relation", "dsn", "snail", "mann"]
 
 _LARGE_MAPS = 64  # pixels, above which the relation module's convolutions have no padding
 _LARGEST_FLAT = 84  # pixels, above which the last map is averaged, as it would have thousands of numbers
@@ -30,13 +31,22 @@ LARGEST_SMALL = 32
 TRAIN_QUERIES = 5
 """Query images of each class in a training task of small images: fewer than in a test, for speed."""
 METRIC: dict[
-    str, ProtoNetMethod | MatchingNetMethod | SiameseNetMethod | RelationNetMethod | AdaptiveSubspacesMethod
+    str,
+    ProtoNetMethod
+    | MatchingNetMethod
+    | SiameseNetMethod
+    | RelationNetMethod
+    | AdaptiveSubspacesMethod
+    | SNAILMethod
+    | MANNMethod,
 ] = {
     "protonet": ProtoNetMethod(),
     "matching": MatchingNetMethod(),
     "siamese": SiameseNetMethod(),
     "relation": RelationNetMethod(),
     "dsn": AdaptiveSubspacesMethod(),
+    "snail": SNAILMethod(),
+    "mann": MANNMethod(),
 }
 """The metric methods by the name of the option."""
 WIDER = ("protonet", "siamese")
@@ -90,19 +100,20 @@ def _maml(data: FolderData, training: Training, name: str, small: bool, few: boo
 
 
 def _metric(method: str, data: FolderData, training: Training, name: str) -> RunConfig:
-    # The presets of Omniglot, with one episode an outer step, and the rate halved as often as there.
+    # The presets of Omniglot, with one episode an outer step (four of a sequence), and the rate halved as often as there.
     classes = len(data.train_classes)
     if method in WIDER and classes > data.ways:
         data = replace(data, train_ways=min(classes, max(data.ways, MOST_TRAIN_WAYS)))
     chosen = METRIC[method]
     if isinstance(chosen, RelationNetMethod) and data.size > _LARGE_MAPS:
         chosen = replace(chosen, padding=0)
+    meta_batch = 4 if isinstance(chosen, SequenceMethod) else 1  # a sequence is learned from many tasks
     embedding = Conv4Net(down="max", pooled="flatten" if data.size <= _LARGEST_FLAT else "mean", affine="both")
     return RunConfig(
         data=data,
         net=RelationEncoderNet() if method == "relation" else embedding,
         method=chosen,
-        training=replace(training, meta_batch=1, lr=1e-3, schedule="step", decay_every=2000),
+        training=replace(training, meta_batch=meta_batch, lr=1e-3, schedule="step", decay_every=2000),
         protocol=Protocol(f"{name}-{method}-v1", tasks=600, steps=0),
         validation_tasks=100,
     )

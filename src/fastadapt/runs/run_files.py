@@ -94,7 +94,7 @@ class LoadedRun:
     @property
     def most_ways(self) -> int | None:
         """With how many classes the run can be used; None for any number, and for regression."""
-        return None if self.config.embeds else self.ways
+        return self.config.most_ways
 
     def narrowed(self, ways: int) -> "LoadedRun":
         """Return the run for tasks of fewer classes: the head keeps its first `ways` outputs.
@@ -107,13 +107,15 @@ class LoadedRun:
         """
         if ways == self.ways:
             return self
-        if self.config.embeds and ways >= 2:
+        fewest, most = self.fewest_ways, self.most_ways
+        if fewest is None or not fewest <= ways <= (ways if most is None else most):
+            some = (
+                f"{fewest} or more" if most is None else f"{fewest} to {most}" if fewest != most else f"exactly {most}"
+            )
+            raise ConfigError(f"{self.name} is made for {some} classes, not for {ways}")
+        if self.config.embeds:
             data = replace(self.config.data, ways=ways)  # type: ignore[call-arg]
             return replace(self, config=replace(self.config, data=data))
-        if self.ways is None or self.fewest_ways is None or not self.fewest_ways <= ways <= self.ways:
-            some = f"{self.fewest_ways} to {self.ways}" if self.fewest_ways != self.ways else f"exactly {self.ways}"
-            some = "2 or more" if self.config.embeds else some
-            raise ConfigError(f"{self.name} is made for {some} classes, not for {ways}")
         data = replace(self.config.data, ways=ways, fewest_ways=None)  # type: ignore[call-arg]
         config = replace(self.config, data=data)
         learner = config.build()

@@ -45,6 +45,8 @@ _ABOUT = {
     "siamesenet": "no steps: the sample that is most probably of the same class",
     "relationnet": "no steps: a network judges how alike a question and each class are",
     "adaptivesubspaces": "no steps: the class whose samples span the nearest subspace, in features learned for this",
+    "snail": "no steps: attention over the samples and their labels, read as a sequence",
+    "mann": "no steps: samples and labels are shown to a memory, which is asked",
     FINE_TUNE: "the same gradient steps from a random start: what is left without meta-learning",
     NEAREST_MEAN: "no steps: the class whose samples are nearest on average, seen by the trained network",
 }
