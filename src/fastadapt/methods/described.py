@@ -7,14 +7,16 @@ from torch import nn
 from fastadapt.errors import ConfigError
 from fastadapt.methods.compared import Compared, Comparison
 from fastadapt.methods.matching import Matches
+from fastadapt.methods.memory_module import Keys
 from fastadapt.methods.protonet import Prototypes
 from fastadapt.methods.relation import Relations
 from fastadapt.methods.siamese import Pairs
+from fastadapt.methods.statistician import Contexts
 from fastadapt.methods.subspaces import Spans
 from fastadapt.nets.settings import build_net
 
 COMPARISONS: dict[str, type[Comparison]] = {
-    kind.__name__: kind for kind in (Prototypes, Matches, Pairs, Relations, Spans)
+    kind.__name__: kind for kind in (Prototypes, Matches, Pairs, Relations, Spans, Contexts, Keys)
 }
 
 

@@ -23,8 +23,8 @@ from fastadapt.methods.metric_settings import (
     ProtoNetMethod,
     RelationNetMethod,
     SiameseNetMethod,
-    feature_shape,
 )
+from fastadapt.methods.set_settings import MemoryModuleMethod, NeuralStatisticianMethod
 from fastadapt.methods.settings import (
     FineTuneMethod,
     FOMLMethod,
@@ -33,7 +33,16 @@ from fastadapt.methods.settings import (
     PretrainMethod,
     ReptileMethod,
 )
-from fastadapt.nets.settings import Conv4Net, MLPNet, RelationEncoderNet, ResNet12Net, ViTNet, build_net
+from fastadapt.nets.settings import (
+    Conv4Net,
+    MLPNet,
+    RareEventsEncoderNet,
+    RelationEncoderNet,
+    ResNet12Net,
+    StatisticianEncoderNet,
+    ViTNet,
+    build_net,
+)
 from fastadapt.training.settings import Training
 
 _LONGEST = 60  # characters of a value in a message
@@ -45,7 +54,9 @@ class RunConfig:
 
     data: SinusoidData | OmniglotData | MiniImageNetData | FolderData | TableData = field(default_factory=SinusoidData)
     """Where tasks come from."""
-    net: MLPNet | Conv4Net | ResNet12Net | ViTNet | RelationEncoderNet = field(default_factory=MLPNet)
+    net: (
+        MLPNet | Conv4Net | ResNet12Net | ViTNet | RelationEncoderNet | StatisticianEncoderNet | RareEventsEncoderNet
+    ) = field(default_factory=MLPNet)
     """The network."""
     # FOMLMethod ahead of the class it extends: the command line takes the first that fits
     method: (
@@ -60,6 +71,8 @@ class RunConfig:
         | SiameseNetMethod
         | RelationNetMethod
         | AdaptiveSubspacesMethod
+        | NeuralStatisticianMethod
+        | MemoryModuleMethod
     ) = field(default_factory=MAMLMethod)
     """How it learns to learn."""
     training: Training = field(default_factory=Training)
@@ -110,7 +123,7 @@ class RunConfig:
         """Return a fresh learner; seed torch before if its first weights should repeat."""
         model = build_net(self.network)
         if isinstance(self.method, MetricMethod):
-            return self.method.build(model, self.data.loss, feature_shape(model, self.data.input))
+            return self.method.learner(model, self.data.loss, self.data.input)
         if isinstance(self.method, FineTuneMethod | NearestMethod):
             return self.method.build(model, self.data.loss, self.data.classes)
         return self.method.build(model, self.data.loss)

@@ -45,6 +45,8 @@ _ABOUT = {
     "siamesenet": "no steps: the sample that is most probably of the same class",
     "relationnet": "no steps: a network judges how alike a question and each class are",
     "adaptivesubspaces": "no steps: the class whose samples span the nearest subspace, in features learned for this",
+    "neuralstatistician": "no steps: the class whose hidden context is nearest to that of the question alone",
+    "memorymodule": "no steps: the samples are written to a memory, and the nearest of its keys answers",
     FINE_TUNE: "the same gradient steps from a random start: what is left without meta-learning",
     NEAREST_MEAN: "no steps: the class whose samples are nearest on average, seen by the trained network",
 }
