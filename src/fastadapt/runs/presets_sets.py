@@ -11,7 +11,7 @@ from fastadapt.evaluation import Protocol
 from fastadapt.methods.set_settings import MemoryModuleMethod, NeuralStatisticianMethod
 from fastadapt.nets.settings import RareEventsEncoderNet, StatisticianEncoderNet
 from fastadapt.runs.config import RunConfig
-from fastadapt.runs.presets_metric import OMNIGLOT
+from fastadapt.runs.presets_metric import FOUR_BLOCKS, OMNIGLOT
 from fastadapt.training.settings import Training
 
 _TRAINING = Training(steps=100_000, meta_batch=1, validate_every=1000, checkpoint_every=500, log_every=100)
@@ -81,4 +81,16 @@ def set_presets() -> dict[str, tuple[str, RunConfig]]:
         for name, (ways, shots) in OMNIGLOT.items():
             task = f"{ways} ways, {shots} shot{'s' if shots > 1 else ''}"
             presets[f"{method}-omniglot-{name}"] = (f"{words} on Omniglot, {task}", omniglot(name))
+    # ours: the embedding of the other metric methods, a seventh of the work, and its rate; half of the classes
+    config = _memory("5w1s")
+    presets["memory-conv4-omniglot-5w1s"] = (
+        "the memory module on four blocks, Omniglot, 5 ways, 1 shot",
+        replace(
+            config,
+            data=replace(config.data, train_ways=40),
+            net=FOUR_BLOCKS,
+            training=replace(config.training, lr=1e-3),
+            protocol=Protocol("omniglot-5w1s-memory-conv4-v1", tasks=600, steps=0),
+        ),
+    )
     return presets
