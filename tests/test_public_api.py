@@ -84,6 +84,11 @@ FROZEN_PRESETS = [
     "matching-omniglot-20w5s",
     "matching-omniglot-5w1s",
     "matching-omniglot-5w5s",
+    "memory-conv4-omniglot-5w1s",
+    "memory-omniglot-20w1s",
+    "memory-omniglot-20w5s",
+    "memory-omniglot-5w1s",
+    "memory-omniglot-5w5s",
     "nearest-omniglot-20w1s",
     "nearest-omniglot-20w5s",
     "nearest-omniglot-5w1s",
@@ -115,6 +120,10 @@ FROZEN_PRESETS = [
     "siamese-omniglot-20w5s",
     "siamese-omniglot-5w1s",
     "siamese-omniglot-5w5s",
+    "statistician-omniglot-20w1s",
+    "statistician-omniglot-20w5s",
+    "statistician-omniglot-5w1s",
+    "statistician-omniglot-5w5s",
 ]
 
 

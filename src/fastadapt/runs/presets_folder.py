@@ -16,12 +16,15 @@ from fastadapt.methods.metric_settings import (
     RelationNetMethod,
     SiameseNetMethod,
 )
+from fastadapt.methods.set_settings import MemoryModuleMethod, NeuralStatisticianMethod
 from fastadapt.methods.settings import MAMLMethod, ReptileMethod
-from fastadapt.nets.settings import Conv4Net, RelationEncoderNet
+from fastadapt.nets.settings import Conv4Net, RelationEncoderNet, StatisticianEncoderNet
 from fastadapt.runs.config import RunConfig
 from fastadapt.training.settings import Training
 
-FolderMethod = Literal["maml", "reptile", "protonet", "matching", "siamese", "relation", "dsn"]
+FolderMethod = Literal[
+    "maml", "reptile", "protonet", "matching", "siamese", "relation", "dsn", "statistician", "memory"
+]
 
 _LARGE_MAPS = 64  # pixels, above which the relation module's convolutions have no padding
 _LARGEST_FLAT = 84  # pixels, above which the last map is averaged, as it would have thousands of numbers
@@ -30,17 +33,31 @@ LARGEST_SMALL = 32
 TRAIN_QUERIES = 5
 """Query images of each class in a training task of small images: fewer than in a test, for speed."""
 METRIC: dict[
-    str, ProtoNetMethod | MatchingNetMethod | SiameseNetMethod | RelationNetMethod | AdaptiveSubspacesMethod
+    str,
+    ProtoNetMethod
+    | MatchingNetMethod
+    | SiameseNetMethod
+    | RelationNetMethod
+    | AdaptiveSubspacesMethod
+    | NeuralStatisticianMethod
+    | MemoryModuleMethod,
 ] = {
     "protonet": ProtoNetMethod(),
     "matching": MatchingNetMethod(),
     "siamese": SiameseNetMethod(),
     "relation": RelationNetMethod(),
     "dsn": AdaptiveSubspacesMethod(),
+    "statistician": NeuralStatisticianMethod(width=16, context=128),
+    "memory": MemoryModuleMethod(),
 }
 """The metric methods by the name of the option."""
-WIDER = ("protonet", "siamese")
+WIDER = ("protonet", "siamese", "statistician", "memory")
 """Those that train on more classes at a time than a test task has."""
+MAPS: dict[str, RelationEncoderNet | StatisticianEncoderNet] = {
+    "relation": RelationEncoderNet(),
+    "statistician": StatisticianEncoderNet(width=16),
+}
+"""What embeds for methods that need maps."""
 MOST_TRAIN_WAYS = 20
 """So many of them, if there are so many training classes."""
 REPTILE_SHOTS = 15
@@ -97,12 +114,16 @@ def _metric(method: str, data: FolderData, training: Training, name: str) -> Run
     chosen = METRIC[method]
     if isinstance(chosen, RelationNetMethod) and data.size > _LARGE_MAPS:
         chosen = replace(chosen, padding=0)
+    embedding: Conv4Net | RelationEncoderNet | StatisticianEncoderNet
     embedding = Conv4Net(down="max", pooled="flatten" if data.size <= _LARGEST_FLAT else "mean", affine="both")
+    if method in MAPS:
+        embedding = MAPS[method]
+    bound = 0.5 if method == "statistician" else None
     return RunConfig(
         data=data,
-        net=RelationEncoderNet() if method == "relation" else embedding,
+        net=embedding,
         method=chosen,
-        training=replace(training, meta_batch=1, lr=1e-3, schedule="step", decay_every=2000),
+        training=replace(training, meta_batch=1, lr=1e-3, schedule="step", decay_every=2000, clip_value=bound),
         protocol=Protocol(f"{name}-{method}-v1", tasks=600, steps=0),
         validation_tasks=100,
     )
