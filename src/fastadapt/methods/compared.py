@@ -114,7 +114,7 @@ class Compared(nn.Module):
     def answered(self, scores: Tensor, memory: Memory) -> Tensor:
         """Return an output for each class, `[n, N]`, made of the scores `[n, ...]`."""
         outputs = self.comparison.outputs(scores, memory)
-        absent = outputs.new_full((len(outputs), 1), torch.finfo(outputs.dtype).min / 2)
+        absent = outputs.new_full((outputs.shape[0], 1), torch.finfo(outputs.dtype).min / 2)
         return torch.cat((outputs, absent), 1)[:, memory[COLUMNS]]
 
     def forward(self, x: Tensor) -> Tensor:
