@@ -29,7 +29,8 @@ class Entry:
 
     Args:
         build: `build(model, loss, **settings) -> Learner`.
-        shuffles: its training draws minibatches, or samples of what is hidden, so that two calls differ unless the seed is set again.
+        shuffles: its training draws minibatches, or what is hidden, so that two calls differ unless the seed is set
+            again.
         has_route: it takes `route=`.
         kinds: the kinds of task it is for; None is all.
         has_steps: it takes inner steps.
@@ -67,7 +68,7 @@ def related():
 
 
 class Sums(nn.Module):
-    """What sums up a set of two numbers and generates three, without batch norm, which two classes would be too few for."""
+    """What sums up a set of two numbers and generates three, without batch norm: two classes are too few for it."""
 
     def __init__(self):
         super().__init__()

@@ -254,7 +254,9 @@ def test_the_networks_have_the_published_sizes():
     assert shapes == [(w, s) for w in (64, 128, 256) for s in (1, 1, 2)]
     statistic, generator = Statistic((256, 4, 4)), Generator((256, 4, 4), (1, 28, 28))
     assert statistic.last.layer.out_features == 2 * 512 and statistic.each[1].in_features == 4096
-    assert generator.latent.in_features == 16 and statistic.last.norm.eps == 1e-3 and statistic.last.norm.momentum == 0.01
+    assert (
+        generator.latent.in_features == 16 and statistic.last.norm.eps == 1e-3 and statistic.last.norm.momentum == 0.01
+    )
 
 
 def test_what_does_not_fit_is_refused():

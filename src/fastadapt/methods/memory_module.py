@@ -1,7 +1,6 @@
 """The memory module: samples are written to a memory of keys, and the nearest key answers (Kaiser et al. 2017)."""
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F

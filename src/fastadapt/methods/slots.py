@@ -11,8 +11,8 @@ AGE_NOISE = 8.0
 class Slots:
     r"""Hold keys of length 1, the value of each, and how many writes ago it was used.
 
-    Writing `(q, v)` looks for the key nearest to q, `n = argmax_i q . K_i`. If its value is v, it moves towards q and is
-    young again; otherwise the pair replaces the oldest slot. All others grow older.
+    Writing `(q, v)` looks for the key nearest to q, `n = argmax_i q . K_i`. If its value is v, it moves towards q and
+    is young again; otherwise the pair replaces the oldest slot. All others grow older.
 
         V_n = v:   K_n <- (q + K_n) / |q + K_n|,  A_n <- 0
         else:      K_o <- q,  V_o <- v,  A_o <- 0,      o = argmax_i A_i

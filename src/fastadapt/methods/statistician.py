@@ -1,4 +1,4 @@
-"""The neural statistician: a class is the distribution of a hidden context that generates its samples (Edwards 2017)."""
+"""The neural statistician: a class is a hidden context that generates its samples (Edwards & Storkey 2017)."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, cast, get_args

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from fastadapt.errors import ConfigError
@@ -23,6 +22,7 @@ class StatisticianEncoder(nn.Module):
         ConfigError: if a number is below 1.
 
     Example:
+        >>> import torch
         >>> StatisticianEncoder(1, width=8)(torch.zeros(2, 1, 28, 28)).shape
         torch.Size([2, 32, 4, 4])
 
@@ -62,6 +62,7 @@ class Statistic(nn.Module):
         ConfigError: if a number is below 1.
 
     Example:
+        >>> import torch
         >>> statistic = Statistic((8, 2, 2), hidden=16, context=4)
         >>> statistic.of(statistic.each(torch.zeros(6, 8, 2, 2)).view(2, 3, 16).mean(1)).mean.shape
         torch.Size([2, 4])
@@ -101,6 +102,7 @@ class Generator(nn.Module):
         ConfigError: if a number is below 1, or for samples of another shape.
 
     Example:
+        >>> import torch
         >>> generator = Generator((32, 4, 4), (1, 28, 28), width=8, hidden=16, context=4, latent=3)
         >>> generator(torch.zeros(2, 3), torch.zeros(2, 4)).shape
         torch.Size([2, 1, 28, 28])
@@ -193,8 +195,10 @@ def _drawing(hidden: int, channels: int, size: int, width: int) -> list[nn.Modul
     ]  # fmt: skip
     layers: list[nn.Module] = [nn.Linear(hidden, first * side * side), nn.Unflatten(1, (first, side, side))]
     for inputs, outputs, pad in plan:
-        grown = pad is None
-        layer = nn.ConvTranspose2d(inputs, outputs, 2, stride=2) if grown else nn.Conv2d(inputs, outputs, 3, padding=pad)
+        if pad is None:
+            layer: nn.Module = nn.ConvTranspose2d(inputs, outputs, 2, stride=2)
+        else:
+            layer = nn.Conv2d(inputs, outputs, 3, padding=pad)
         layers.append(_block(layer, nn.BatchNorm2d(outputs)))
     return [*layers, nn.Conv2d(third, channels, 1), _Cut(size)]
 
