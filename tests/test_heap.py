@@ -19,7 +19,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def faults(held):
-    return int(subprocess.run([sys.executable, "-c", PROGRAM.format(held=held)], capture_output=True, check=True).stdout)
+    return int(
+        subprocess.run([sys.executable, "-c", PROGRAM.format(held=held)], capture_output=True, check=True).stdout
+    )
 
 
 def test_large_tensors_take_the_memory_of_those_before_them():

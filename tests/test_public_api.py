@@ -86,6 +86,11 @@ FROZEN_PRESETS = [
     "matching-omniglot-20w5s",
     "matching-omniglot-5w1s",
     "matching-omniglot-5w5s",
+    "memory-conv4-omniglot-5w1s",
+    "memory-omniglot-20w1s",
+    "memory-omniglot-20w5s",
+    "memory-omniglot-5w1s",
+    "memory-omniglot-5w5s",
     "nearest-omniglot-20w1s",
     "nearest-omniglot-20w5s",
     "nearest-omniglot-5w1s",
@@ -123,6 +128,10 @@ FROZEN_PRESETS = [
     "snail-omniglot-20w5s",
     "snail-omniglot-5w1s",
     "snail-omniglot-5w5s",
+    "statistician-omniglot-20w1s",
+    "statistician-omniglot-20w5s",
+    "statistician-omniglot-5w1s",
+    "statistician-omniglot-5w5s",
 ]
 
 

@@ -22,9 +22,18 @@ from fastadapt.methods.metric_settings import (
     RelationNetMethod,
     SiameseNetMethod,
 )
+from fastadapt.methods.set_settings import MemoryModuleMethod, NeuralStatisticianMethod
 from fastadapt.methods.settings import MAMLMethod
-from fastadapt.nets.settings import Conv4Net, MLPNet, RelationEncoderNet, ViTNet
+from fastadapt.nets.settings import (
+    Conv4Net,
+    MLPNet,
+    RareEventsEncoderNet,
+    RelationEncoderNet,
+    StatisticianEncoderNet,
+    ViTNet,
+)
 from fastadapt.runs.config import RunConfig
+from fastadapt.runs.presets_folder import WIDER
 from fastadapt.runs.run_files import LoadedRun, export_model
 from fastadapt.serve.adaptation import nearest, steps_of
 from fastadapt.serve.limits import Limits
@@ -40,6 +49,10 @@ RUNS = {
     "siamese": RunConfig(DATA, SMALL, SiameseNetMethod()),
     "relation": RunConfig(DATA, RelationEncoderNet(width=4), RelationNetMethod(width=4)),
     "subspaces": RunConfig(DATA, ViTNet(depth=1, width=8, heads=2), AdaptiveSubspacesMethod()),
+    "statistician": RunConfig(
+        DATA, StatisticianEncoderNet(width=2), NeuralStatisticianMethod(hidden=8, context=6, latent=3, width=2)
+    ),
+    "memory": RunConfig(DATA, RareEventsEncoderNet(width=2, features=16), MemoryModuleMethod(keys=8)),
 }
 NAMES = ("bars", "cross", "ring")
 
@@ -156,7 +169,7 @@ def test_numbers_and_networks_that_do_not_fit_are_refused():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("method", ["protonet", "matching", "siamese", "relation", "dsn"])
+@pytest.mark.parametrize("method", ["protonet", "matching", "siamese", "relation", "dsn", "statistician", "memory"])
 def test_own_images_train_by_any_metric_method(method, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     make_folder(tmp_path / "photos", classes=9, images=6)
@@ -174,4 +187,4 @@ def test_own_images_train_by_any_metric_method(method, tmp_path, monkeypatch, ca
     done = main(["train", "--data", "photos", "--method", method, "--ways", "2", "--shots", "1", *words, *small])
     assert done == 0 and f"runs/{method}-photos-2w1s" in capsys.readouterr().out
     data = json.loads((tmp_path / "runs" / f"{method}-photos-2w1s" / "config.json").read_text())["data"]
-    assert data.get("train_ways") == (len(data["train_classes"]) if method in ("protonet", "siamese") else None)
+    assert data.get("train_ways") == (len(data["train_classes"]) if method in WIDER else None)

@@ -1,7 +1,7 @@
 """What the conformance suite is run on: every learner x every kind of task. A new learner joins by one line here."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from fastadapt.methods import (
     RelationNet,
     SiameseNet,
 )
+from fastadapt.nets.normals import Normal
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Entry:
 
     Args:
         build: `build(model, loss, **settings) -> Learner`.
-        shuffles: its training draws minibatches, so that two calls differ unless the seed is set again.
+        shuffles: its training draws minibatches, or what is hidden, so that two calls differ unless the seed is set
+            again.
         has_route: it takes `route=`.
         kinds: the kinds of task it is for; None is all.
         has_steps: it takes inner steps.
@@ -71,6 +73,42 @@ def sequence(cls, setting=False, shuffle=True, **settings):
 def related():
     """A small network that relates two samples; the published first weights are too small to tell a few tasks apart."""
     return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 1))
+
+
+class Sums(nn.Module):
+    """What sums up a set of two numbers and generates three, without batch norm: two classes are too few for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.each, self.sums, self.guess = nn.Linear(2, 6), nn.Linear(6, 6), nn.Linear(5, 4)
+        self.prior, self.draw = nn.Linear(3, 4), nn.Linear(5, 3)
+
+    def of(self, pooled):
+        return Normal(*self.sums(torch.tanh(pooled)).chunk(2, dim=1))
+
+    def guessed(self, h, c):
+        return Normal(*self.guess(torch.cat((h, c), 1)).chunk(2, dim=1))
+
+    def expected(self, c):
+        return Normal(*self.prior(c).chunk(2, dim=1))
+
+    def forward(self, z, c):
+        return self.draw(torch.cat((z, c), 1))
+
+
+def statistician(model, loss, **more):
+    """One whose first steps are not annealed, so that they minimise the same thing."""
+    sums = Sums()
+    return methods.NeuralStatistician(
+        model, loss, generator=sums, statistic=sums, likelihood="normal", alpha=0.0, **more
+    )
+
+
+def remembering(model, loss, **more):
+    """A memory whose map to keys is not as small at first as published, where SGD at this rate would overshoot."""
+    learner = methods.MemoryModule(model, loss, features=2, keys=4, margin=1.0, **more)
+    nn.init.normal_(learner.comparison.project.weight)
+    return learner
 
 
 def wider(model):
@@ -126,6 +164,8 @@ LEARNERS = {
     "mann": sequence(MANN, hidden=8, slots=6, width=3, heads=2, shuffle=False),
     "mann_shuffled": sequence(MANN, hidden=8, slots=6, width=3, heads=2, norm="support+query", setting=True),
     "lstm": sequence(MANN, hidden=8, slots=None, setting=True),
+    "statistician": replace(metric(statistician), shuffles=True),
+    "memory": metric(remembering),
 }
 
 

@@ -36,11 +36,14 @@ from fastadapt.methods import (
     AdaptiveSubspaces,
     FineTune,
     MatchingNet,
+    MemoryModule,
     NearestNeighbour,
+    NeuralStatistician,
     ProtoNet,
     RelationNet,
     SiameseNet,
 )
+from fastadapt.nets import Generator
 from fastadapt.rates import learned_rates
 
 FILE = Path(__file__).with_name("golden.json")
@@ -71,6 +74,13 @@ def convolutions():
 
 def embedding():
     return Conv4(1, 4, None, size=16, down="max_same", affine="both")
+
+
+def statistician():
+    generator = Generator((4,), (1, 16, 16), width=2, hidden=6, context=5, latent=3)
+    return NeuralStatistician(
+        embedding(), generator=generator, likelihood="normal", features=(4,), hidden=6, context=5, halved_every=1
+    )
 
 
 def rated():
@@ -147,6 +157,8 @@ RUNS = {
     "siamese": (lambda: SiameseNet(embedding(), features=4), pictures),
     "relation": (lambda: RelationNet(embedding(), features=(4,), width=6), pictures),
     "subspaces": (lambda: AdaptiveSubspaces(embedding()), pictures),
+    "statistician": (statistician, pictures),
+    "memory": (lambda: MemoryModule(embedding(), features=4, keys=3), pictures),
 }
 COMPILED = {  # a compiler takes a while
     "maml vmap on": (lambda: MAML(net(), rule=SGD(0.05), steps=2, route=Execution("vmap", compile="on")), waves),

@@ -11,11 +11,14 @@ from fastadapt.methods import (
     SNAIL,
     AdaptiveSubspaces,
     MatchingNet,
+    MemoryModule,
+    NeuralStatistician,
     ProtoNet,
     RelationNet,
     SiameseNet,
     one_pass,
 )
+from fastadapt.nets import Generator
 from fastadapt.nets.settings import build_net
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -29,11 +32,28 @@ METHODS = {
     "siamese mean": lambda net, **more: SiameseNet(net, features=6, over="mean", **more),
     "relation": lambda net, **more: RelationNet(net, features=(6,), **more),
     "subspaces": AdaptiveSubspaces,
+    "statistician": lambda net, **more: NeuralStatistician(
+        net,
+        generator=Generator((6,), (1, 16, 16), width=2, hidden=8, context=5, latent=2),
+        features=(6,),
+        hidden=8,
+        context=5,
+        **more,
+    ),
+    "memory": lambda net, **more: MemoryModule(net, features=6, keys=4, **more),
     "svd": lambda net, **more: AdaptiveSubspaces(net, basis="svd", **more),
     "snail": lambda net, **more: SNAIL(net, ways=9, features=6, length=10, filters=4, **more),
     "mann": lambda net, **more: MANN(net, ways=9, features=6, hidden=8, slots=6, width=3, heads=2, **more),
 }
 EVERY = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+TOGETHER = ("statistician", "memory")
+"""They learn from support and query in one pass, which other modes of batch norm keep apart."""
+MODES = [
+    pytest.param(method, norm, id=f"{name}-{norm}")
+    for name, method in METHODS.items()
+    for norm in ("running", "support", "support+query")
+    if norm == "running" or name not in TOGETHER
+]
 
 
 def embedding():
@@ -83,8 +103,7 @@ def test_averages_follow_the_mean_over_the_tasks_of_a_meta_batch():
     torch.testing.assert_close(learner.running.tensors()["embedding.norm.running_mean"][0], 0.1 * mean.detach())
 
 
-@EVERY
-@pytest.mark.parametrize("norm", ["running", "support", "support+query"])
+@pytest.mark.parametrize("method, norm", MODES)
 def test_an_answer_does_not_depend_on_the_other_queries(method, norm):
     learner = method(embedding(), norm=norm)
     learner(Task(batch(6), batch(5)))
@@ -119,8 +138,7 @@ def test_on_noise_an_untrained_embedding_is_right_by_chance(method):
     assert abs(float(right.mean()) - 0.2) < 4 * (0.2 * 0.8 / (60 * 20)) ** 0.5
 
 
-@EVERY
-@pytest.mark.parametrize("norm", ["running", "support", "support+query"])
+@pytest.mark.parametrize("method, norm", MODES)
 def test_a_predictor_is_read_from_its_folder_by_name(method, norm, tmp_path):
     torch.set_default_dtype(torch.float32)
     learner = method(embedding(), norm=norm)

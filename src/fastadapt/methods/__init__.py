@@ -15,6 +15,7 @@ from fastadapt.methods.linear_probe import LinearProbe as LinearProbe
 from fastadapt.methods.maml import MAML as MAML
 from fastadapt.methods.mann import MANN as MANN
 from fastadapt.methods.matching import MatchingNet as MatchingNet
+from fastadapt.methods.memory_module import MemoryModule as MemoryModule
 from fastadapt.methods.nearest import NearestNeighbour as NearestNeighbour
 from fastadapt.methods.nearest_sample import NearestSample as NearestSample
 from fastadapt.methods.onnx_backbone import OnnxBackbone as OnnxBackbone
@@ -24,5 +25,6 @@ from fastadapt.methods.relation import RelationNet as RelationNet
 from fastadapt.methods.reptile import Reptile as Reptile
 from fastadapt.methods.siamese import SiameseNet as SiameseNet
 from fastadapt.methods.snail import SNAIL as SNAIL
+from fastadapt.methods.statistician import NeuralStatistician as NeuralStatistician
 from fastadapt.methods.subspaces import AdaptiveSubspaces as AdaptiveSubspaces
 from fastadapt.methods.tuning import tune_transfer as tune_transfer

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastadapt.errors import TaskError
+from fastadapt.labels import IGNORED
 
 Memory = dict[str, Tensor]
 COLUMNS = "columns"
@@ -23,6 +24,9 @@ class Comparison(nn.Module, ABC):
     Args:
         settings: the constructor's arguments, JSON values from which it can be built again.
     """
+
+    studies = False
+    """Whether a training looks at all samples of a task together, see `study`."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
@@ -45,6 +49,19 @@ class Comparison(nn.Module, ABC):
     def outputs(self, scores: Tensor, memory: Memory) -> Tensor:
         """Return an output for each class, `[n, ways]`: the scores themselves."""
         return scores
+
+    def study(self, features: Tensor, y: Tensor, ways: int) -> Memory:
+        """Return what a training looks at of all samples of a task, support and then query: nothing.
+
+        It is called where the network's batch norm is that of the learner, and after all else: what the layers saw
+        here is what their running averages follow.
+
+        Args:
+            features: `[n, ...]`.
+            y: `[n]`, class numbers 0..ways-1, each of which has a sample.
+            ways: classes.
+        """
+        return {}
 
 
 class Compared(nn.Module):
@@ -84,6 +101,15 @@ class Compared(nn.Module):
         columns = y.new_full((ways,), len(present))
         columns[present] = torch.arange(len(present), device=y.device)
         return {**self.comparison.remember(features, numbers, len(present)), COLUMNS: columns}
+
+    def study(self, known: Tensor, asked: Tensor, y: Tensor, yq: Tensor) -> Memory:
+        """Return what a training looks at of all samples that count, support first, whose classes are numbered anew."""
+        if not self.comparison.studies:
+            return {}
+        labels = torch.cat((y, yq))
+        counts = labels != IGNORED
+        present, numbers = torch.unique(labels[counts], return_inverse=True)
+        return self.comparison.study(torch.cat((known, asked))[counts], numbers, len(present))
 
     def answered(self, scores: Tensor, memory: Memory) -> Tensor:
         """Return an output for each class, `[n, N]`, made of the scores `[n, ...]`."""

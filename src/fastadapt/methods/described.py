@@ -8,15 +8,17 @@ from fastadapt.errors import ConfigError
 from fastadapt.methods.compared import Compared, Comparison
 from fastadapt.methods.mann import Recalls
 from fastadapt.methods.matching import Matches
+from fastadapt.methods.memory_module import Keys
 from fastadapt.methods.protonet import Prototypes
 from fastadapt.methods.relation import Relations
 from fastadapt.methods.siamese import Pairs
 from fastadapt.methods.snail import Attends
+from fastadapt.methods.statistician import Contexts
 from fastadapt.methods.subspaces import Spans
 from fastadapt.nets.settings import build_net
 
 COMPARISONS: dict[str, type[Comparison]] = {
-    kind.__name__: kind for kind in (Prototypes, Matches, Pairs, Relations, Spans, Attends, Recalls)
+    kind.__name__: kind for kind in (Prototypes, Matches, Pairs, Relations, Spans, Attends, Recalls, Contexts, Keys)
 }
 
 

@@ -28,9 +28,9 @@ class MetricMethod:
         """Return the learner around `model`, an embedding whose output for one sample has the shape `features`."""
         raise NotImplementedError
 
-    def build_for(self, model: nn.Module, loss: Loss, features: tuple[int, ...], data: Any) -> Learner:
-        """Return the learner around an embedding, for tasks as those of `data`, which few methods ask for."""
-        return self.build(model, loss, features)
+    def learner(self, model: nn.Module, loss: Loss, data: Any) -> Learner:
+        """Return the learner around `model`, an embedding, for tasks as those of `data`."""
+        return self.build(model, loss, feature_shape(model, data.input))
 
     def most_ways(self, data: Any) -> int | None:
         """Return with how many classes it can be used after it was trained on `data`; None is any number."""
@@ -59,7 +59,7 @@ class MatchingNetMethod(MetricMethod):
     def build(self, model: nn.Module, loss: Loss, features: tuple[int, ...]) -> Learner:
         """Return the learner around an embedding."""
         settings: dict[str, Any] = {"reads": self.reads, "votes": self.votes, "scale": self.scale, "norm": self.norm}
-        return MatchingNet(model, loss, context=_flat(features) if self.full_context else None, **settings)
+        return MatchingNet(model, loss, context=flat(features) if self.full_context else None, **settings)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class SiameseNetMethod(MetricMethod):
 
     def build(self, model: nn.Module, loss: Loss, features: tuple[int, ...]) -> Learner:
         """Return the learner around an embedding."""
-        return SiameseNet(model, loss, features=_flat(features), over=self.over, norm=self.norm)
+        return SiameseNet(model, loss, features=flat(features), over=self.over, norm=self.norm)
 
 
 @dataclass(frozen=True)
@@ -102,14 +102,19 @@ class AdaptiveSubspacesMethod(MetricMethod):
         return AdaptiveSubspaces(model, loss, discriminative=self.discriminative, **settings)
 
 
-def _flat(features: tuple[int, ...]) -> int:
+def flat(features: tuple[int, ...]) -> int:
+    """Return how many numbers features of a shape have."""
     return torch.Size(features).numel()
 
 
 @torch.no_grad()
 def feature_shape(model: nn.Module, shape: dict[str, Any]) -> tuple[int, ...]:
     """Return the shape of what an embedding gives for one input, `{"kind": "image" | ..., ...}`, by trying it."""
-    image = shape["kind"] == "image"
-    sides = [shape["channels"], shape["size"], shape["size"]] if image else [shape["inputs"]]
     with torch.random.fork_rng(devices=[]), evaluating(model):
-        return tuple(model(torch.zeros(2, *sides)).shape[1:])
+        return tuple(model(torch.zeros(2, *sample_shape(shape))).shape[1:])
+
+
+def sample_shape(shape: dict[str, Any]) -> tuple[int, ...]:
+    """Return the shape of one input."""
+    image = shape["kind"] == "image"
+    return (shape["channels"], shape["size"], shape["size"]) if image else (shape["inputs"],)

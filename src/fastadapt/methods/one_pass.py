@@ -1,16 +1,16 @@
 """Many tasks through an embedding and a comparison: together where no layer makes samples meet, else task by task."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fastadapt.errors import TaskError
+from fastadapt.errors import ConfigError, TaskError
 from fastadapt.layers.bound import Bound, inside
 from fastadapt.layers.layout import Layout
-from fastadapt.layers.norm import Moments, NormPlan
+from fastadapt.layers.norm import Moments, Norm, NormPlan
 from fastadapt.methods.compared import Compared, Memory
 from fastadapt.methods.episodes import Episode
 from fastadapt.predictor import Predictor, frozen_copy
@@ -27,11 +27,14 @@ class Answer:
         scores: what the comparison says, `[Q, ...]`.
         outputs: `[Q, N]`, an output for each class.
         memory: what is remembered of the support set.
+        studied: what the comparison looked at of support and query together, see `Comparison.study`; nothing where
+            they were not embedded in one pass.
     """
 
     scores: Tensor
     outputs: Tensor
     memory: Memory
+    studied: Memory = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -82,7 +85,9 @@ class OnePass:
             parts = self._embedded(sets).split([len(part) for part in sets])
             for episode, known, asked in zip(episodes, parts[::2], parts[1::2], strict=True):
                 memory = self.network.remember(known, episode.y, episode.ways)
-                answers.append(self._answer(self.network.comparison(asked, memory), memory))
+                scores = self.network.comparison(asked, memory)
+                studied = self.network.study(known, asked, episode.y, episode.yq)
+                answers.append(self._answer(scores, memory, studied))
         return answers, statistics.fed
 
     def _embedded(self, sets: list[Tensor]) -> Tensor:
@@ -103,8 +108,8 @@ class OnePass:
         bound = self._bound(network, memory, statistics, beside=beside, batched_rows=rows)
         return self._answer(bound(episode.xq), memory)
 
-    def _answer(self, scores: Tensor, memory: Memory) -> Answer:
-        return Answer(scores, self.network.answered(scores, memory), memory)
+    def _answer(self, scores: Tensor, memory: Memory, studied: Memory | None = None) -> Answer:
+        return Answer(scores, self.network.answered(scores, memory), memory, studied or {})
 
     def _query(self, network: Compared, memory: Memory, x: Tensor) -> Any:
         """Return the statistics for queries; where they are those of the support set, it goes through the network."""
@@ -119,6 +124,18 @@ class OnePass:
 
     def _bound(self, network: Compared, memory: Memory, statistics: Any, **options: Any) -> Bound:
         return Bound(network, self.params, {**self.buffers, **_named(memory)}, statistics, **options)
+
+
+def check_one_pass(name: str, norm: Norm) -> None:
+    """Refuse the modes in which support and query of a training task are not embedded in one pass.
+
+    Raises:
+        ConfigError: for any mode but "running".
+    """
+    if norm != "running":
+        raise ConfigError(
+            f"{name} learns from support and query together, and norm={norm!r} keeps them apart; choose norm='running'"
+        )
 
 
 def checked(features: Any, model: nn.Module) -> Tensor:

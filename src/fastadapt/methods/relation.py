@@ -56,7 +56,7 @@ class Relations(Comparison):
     def forward(self, features: Tensor, memory: Memory) -> Tensor:
         """Return `logit r_c`, `[n, N]`."""
         sums = memory["sums"]
-        ways, n = len(sums), len(features)
+        ways, n = sums.shape[0], features.shape[0]
         queries = features.unsqueeze(1).expand(n, ways, *features.shape[1:])
         both = torch.cat((sums.unsqueeze(0).expand_as(queries), queries), 2)
         return self.relation(both.flatten(0, 1)).view(n, ways)

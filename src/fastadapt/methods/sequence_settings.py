@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from fastadapt.arguments import argument
@@ -11,7 +10,7 @@ from fastadapt.errors import ConfigError
 from fastadapt.learner import Learner
 from fastadapt.losses import Loss
 from fastadapt.methods.mann import MANN
-from fastadapt.methods.metric_settings import MetricMethod
+from fastadapt.methods.metric_settings import MetricMethod, feature_shape, flat
 from fastadapt.methods.snail import SNAIL
 
 
@@ -42,11 +41,11 @@ class SNAILMethod(SequenceMethod):
 
     filters: int = argument(SNAIL, "filters")
 
-    def build_for(self, model: nn.Module, loss: Loss, features: tuple[int, ...], data: Any) -> Learner:
+    def learner(self, model: nn.Module, loss: Loss, data: Any) -> Learner:
         """Return the learner around an embedding, for tasks as those of `data`."""
         ways = self.most_ways(data)
         length = ways * max(data.shots, data.train_shots) + 1
-        sizes = {"ways": ways, "features": torch.Size(features).numel(), "length": length}
+        sizes = {"ways": ways, "features": flat(feature_shape(model, data.input)), "length": length}
         return SNAIL(model, loss, **sizes, filters=self.filters, shuffle=self.shuffle, norm=self.norm)
 
 
@@ -60,8 +59,8 @@ class MANNMethod(SequenceMethod):
     heads: int = argument(MANN, "heads")
     decay: float = argument(MANN, "decay")
 
-    def build_for(self, model: nn.Module, loss: Loss, features: tuple[int, ...], data: Any) -> Learner:
+    def learner(self, model: nn.Module, loss: Loss, data: Any) -> Learner:
         """Return the learner around an embedding, for tasks as those of `data`."""
         memory: dict[str, Any] = {name: getattr(self, name) for name in ("hidden", "slots", "width", "heads", "decay")}
-        sizes = {"ways": self.most_ways(data), "features": torch.Size(features).numel()}
+        sizes = {"ways": self.most_ways(data), "features": flat(feature_shape(model, data.input))}
         return MANN(model, loss, **sizes, **memory, shuffle=self.shuffle, norm=self.norm)

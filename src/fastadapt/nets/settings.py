@@ -13,8 +13,10 @@ from fastadapt.nets.conv4 import Affine, Conv4, Down, Pooled
 from fastadapt.nets.koch import KochNet
 from fastadapt.nets.mlp import MLP, Activation
 from fastadapt.nets.nearest import Nearest
+from fastadapt.nets.rare_events import RareEventsEncoder
 from fastadapt.nets.relation import RelationEncoder
 from fastadapt.nets.resnet12 import ResNet12
+from fastadapt.nets.statistician import StatisticianEncoder
 from fastadapt.nets.vit import ViT
 
 
@@ -100,12 +102,43 @@ class RelationEncoderNet:
 
     def describe(self, data: Any, head: bool = True) -> dict[str, Any]:
         """Return name and arguments of the network for `data`; it has no head."""
-        if head:
-            raise ConfigError(
-                "RelationEncoder embeds and has no head to classify with; choose a metric method such as "
-                "RelationNetMethod, or Conv4Net"
-            )
+        _check_embeds("RelationEncoder", "RelationNetMethod", head)
         return _described("RelationEncoder", {"channels": _image("RelationEncoder", data)["channels"]}, self)
+
+
+@dataclass(frozen=True)
+class StatisticianEncoderNet:
+    """The embedding of the neural statistician, which keeps maps."""
+
+    width: int = argument(StatisticianEncoder, "width")
+
+    def describe(self, data: Any, head: bool = True) -> dict[str, Any]:
+        """Return name and arguments of the network for `data`; it has no head."""
+        _check_embeds("StatisticianEncoder", "NeuralStatisticianMethod", head)
+        sizes = {"channels": _image("StatisticianEncoder", data)["channels"]}
+        return _described("StatisticianEncoder", sizes, self)
+
+
+@dataclass(frozen=True)
+class RareEventsEncoderNet:
+    """The embedding before the memory module."""
+
+    width: int = argument(RareEventsEncoder, "width")
+    features: int = argument(RareEventsEncoder, "features")
+    dropout: float = argument(RareEventsEncoder, "dropout")
+
+    def describe(self, data: Any, head: bool = True) -> dict[str, Any]:
+        """Return name and arguments of the network for `data`; it has no head."""
+        _check_embeds("RareEventsEncoder", "MemoryModuleMethod", head)
+        shape = _image("RareEventsEncoder", data)
+        return _described("RareEventsEncoder", {"channels": shape["channels"], "size": shape["size"]}, self)
+
+
+def _check_embeds(name: str, method: str, head: bool) -> None:
+    if head:
+        raise ConfigError(
+            f"{name} embeds and has no head to classify with; choose a metric method such as {method}, or Conv4Net"
+        )
 
 
 def _image(name: str, data: Any) -> dict[str, Any]:
@@ -135,6 +168,8 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "ViT": ViT,
     "RelationEncoder": RelationEncoder,
     "KochNet": KochNet,
+    "StatisticianEncoder": StatisticianEncoder,
+    "RareEventsEncoder": RareEventsEncoder,
     "Nearest": _nearest,
 }
 

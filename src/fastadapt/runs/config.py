@@ -23,9 +23,9 @@ from fastadapt.methods.metric_settings import (
     ProtoNetMethod,
     RelationNetMethod,
     SiameseNetMethod,
-    feature_shape,
 )
 from fastadapt.methods.sequence_settings import MANNMethod, SNAILMethod
+from fastadapt.methods.set_settings import MemoryModuleMethod, NeuralStatisticianMethod
 from fastadapt.methods.settings import (
     FineTuneMethod,
     FOMLMethod,
@@ -34,7 +34,16 @@ from fastadapt.methods.settings import (
     PretrainMethod,
     ReptileMethod,
 )
-from fastadapt.nets.settings import Conv4Net, MLPNet, RelationEncoderNet, ResNet12Net, ViTNet, build_net
+from fastadapt.nets.settings import (
+    Conv4Net,
+    MLPNet,
+    RareEventsEncoderNet,
+    RelationEncoderNet,
+    ResNet12Net,
+    StatisticianEncoderNet,
+    ViTNet,
+    build_net,
+)
 from fastadapt.training.settings import Training
 
 _LONGEST = 60  # characters of a value in a message
@@ -46,7 +55,9 @@ class RunConfig:
 
     data: SinusoidData | OmniglotData | MiniImageNetData | FolderData | TableData = field(default_factory=SinusoidData)
     """Where tasks come from."""
-    net: MLPNet | Conv4Net | ResNet12Net | ViTNet | RelationEncoderNet = field(default_factory=MLPNet)
+    net: (
+        MLPNet | Conv4Net | ResNet12Net | ViTNet | RelationEncoderNet | StatisticianEncoderNet | RareEventsEncoderNet
+    ) = field(default_factory=MLPNet)
     """The network."""
     # FOMLMethod ahead of the class it extends: the command line takes the first that fits
     method: (
@@ -63,6 +74,8 @@ class RunConfig:
         | AdaptiveSubspacesMethod
         | SNAILMethod
         | MANNMethod
+        | NeuralStatisticianMethod
+        | MemoryModuleMethod
     ) = field(default_factory=MAMLMethod)
     """How it learns to learn."""
     training: Training = field(default_factory=Training)
@@ -119,7 +132,7 @@ class RunConfig:
         """Return a fresh learner; seed torch before if its first weights should repeat."""
         model = build_net(self.network)
         if isinstance(self.method, MetricMethod):
-            return self.method.build_for(model, self.data.loss, feature_shape(model, self.data.input), self.data)
+            return self.method.learner(model, self.data.loss, self.data)
         if isinstance(self.method, FineTuneMethod | NearestMethod):
             return self.method.build(model, self.data.loss, self.data.classes)
         return self.method.build(model, self.data.loss)

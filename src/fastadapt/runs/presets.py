@@ -10,6 +10,7 @@ from fastadapt.runs.config import RunConfig
 from fastadapt.runs.presets_images import mini_imagenet_presets
 from fastadapt.runs.presets_metric import metric_presets
 from fastadapt.runs.presets_sequence import sequence_presets
+from fastadapt.runs.presets_sets import set_presets
 from fastadapt.training.settings import Training
 
 
@@ -182,5 +183,6 @@ PRESETS: dict[str, tuple[str, RunConfig]] = {
     **mini_imagenet_presets(),
     **metric_presets(),
     **sequence_presets(),
+    **set_presets(),
 }
 """Name -> (what it is, its configuration)."""

@@ -17,12 +17,25 @@ from fastadapt.methods.metric_settings import (
     SiameseNetMethod,
 )
 from fastadapt.methods.sequence_settings import MANNMethod, SequenceMethod, SNAILMethod
+from fastadapt.methods.set_settings import MemoryModuleMethod, NeuralStatisticianMethod
 from fastadapt.methods.settings import MAMLMethod, ReptileMethod
-from fastadapt.nets.settings import Conv4Net, RelationEncoderNet
+from fastadapt.nets.settings import Conv4Net, RelationEncoderNet, StatisticianEncoderNet
 from fastadapt.runs.config import RunConfig
 from fastadapt.training.settings import Training
 
-FolderMethod = Literal["maml", "reptile", "protonet", "matching", "siamese", "relation", "dsn", "snail", "mann"]
+FolderMethod = Literal[
+    "maml",
+    "reptile",
+    "protonet",
+    "matching",
+    "siamese",
+    "relation",
+    "dsn",
+    "snail",
+    "mann",
+    "statistician",
+    "memory",
+]
 
 _LARGE_MAPS = 64  # pixels, above which the relation module's convolutions have no padding
 _LARGEST_FLAT = 84  # pixels, above which the last map is averaged, as it would have thousands of numbers
@@ -38,7 +51,9 @@ METRIC: dict[
     | RelationNetMethod
     | AdaptiveSubspacesMethod
     | SNAILMethod
-    | MANNMethod,
+    | MANNMethod
+    | NeuralStatisticianMethod
+    | MemoryModuleMethod,
 ] = {
     "protonet": ProtoNetMethod(),
     "matching": MatchingNetMethod(),
@@ -47,10 +62,17 @@ METRIC: dict[
     "dsn": AdaptiveSubspacesMethod(),
     "snail": SNAILMethod(),
     "mann": MANNMethod(),
+    "statistician": NeuralStatisticianMethod(width=16, context=128),
+    "memory": MemoryModuleMethod(),
 }
 """The metric methods by the name of the option."""
-WIDER = ("protonet", "siamese")
+WIDER = ("protonet", "siamese", "statistician", "memory")
 """Those that train on more classes at a time than a test task has."""
+MAPS: dict[str, RelationEncoderNet | StatisticianEncoderNet] = {
+    "relation": RelationEncoderNet(),
+    "statistician": StatisticianEncoderNet(width=16),
+}
+"""What embeds for methods that need maps."""
 MOST_TRAIN_WAYS = 20
 """So many of them, if there are so many training classes."""
 REPTILE_SHOTS = 15
@@ -100,7 +122,7 @@ def _maml(data: FolderData, training: Training, name: str, small: bool, few: boo
 
 
 def _metric(method: str, data: FolderData, training: Training, name: str) -> RunConfig:
-    # The presets of Omniglot, with one episode an outer step (four of a sequence), and the rate halved as often as there.
+    # The presets of Omniglot, with one episode an outer step (four of a sequence); the rate is halved as often as there.
     classes = len(data.train_classes)
     if method in WIDER and classes > data.ways:
         data = replace(data, train_ways=min(classes, max(data.ways, MOST_TRAIN_WAYS)))
@@ -108,12 +130,16 @@ def _metric(method: str, data: FolderData, training: Training, name: str) -> Run
     if isinstance(chosen, RelationNetMethod) and data.size > _LARGE_MAPS:
         chosen = replace(chosen, padding=0)
     meta_batch = 4 if isinstance(chosen, SequenceMethod) else 1  # a sequence is learned from many tasks
+    embedding: Conv4Net | RelationEncoderNet | StatisticianEncoderNet
     embedding = Conv4Net(down="max", pooled="flatten" if data.size <= _LARGEST_FLAT else "mean", affine="both")
+    if method in MAPS:
+        embedding = MAPS[method]
+    bound = 0.5 if method == "statistician" else None
     return RunConfig(
         data=data,
-        net=RelationEncoderNet() if method == "relation" else embedding,
+        net=embedding,
         method=chosen,
-        training=replace(training, meta_batch=meta_batch, lr=1e-3, schedule="step", decay_every=2000),
+        training=replace(training, meta_batch=meta_batch, lr=1e-3, schedule="step", decay_every=2000, clip_value=bound),
         protocol=Protocol(f"{name}-{method}-v1", tasks=600, steps=0),
         validation_tasks=100,
     )

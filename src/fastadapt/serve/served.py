@@ -47,6 +47,8 @@ _ABOUT = {
     "adaptivesubspaces": "no steps: the class whose samples span the nearest subspace, in features learned for this",
     "snail": "no steps: attention over the samples and their labels, read as a sequence",
     "mann": "no steps: samples and labels are shown to a memory, which is asked",
+    "neuralstatistician": "no steps: the class whose hidden context is nearest to that of the question alone",
+    "memorymodule": "no steps: the samples are written to a memory, and the nearest of its keys answers",
     FINE_TUNE: "the same gradient steps from a random start: what is left without meta-learning",
     NEAREST_MEAN: "no steps: the class whose samples are nearest on average, seen by the trained network",
 }
