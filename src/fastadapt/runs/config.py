@@ -25,6 +25,7 @@ from fastadapt.methods.metric_settings import (
     SiameseNetMethod,
     feature_shape,
 )
+from fastadapt.methods.rule_settings import CAVIAMethod, MetaCurvatureMethod, MetaLSTMMethod
 from fastadapt.methods.settings import (
     FineTuneMethod,
     FOMLMethod,
@@ -47,9 +48,12 @@ class RunConfig:
     """Where tasks come from."""
     net: MLPNet | Conv4Net | ResNet12Net | ViTNet | RelationEncoderNet = field(default_factory=MLPNet)
     """The network."""
-    # FOMLMethod ahead of the class it extends: the command line takes the first that fits
+    # what extends another ahead of it: the command line takes the first that fits
     method: (
-        MAMLMethod
+        MetaLSTMMethod
+        | MetaCurvatureMethod
+        | CAVIAMethod
+        | MAMLMethod
         | FOMLMethod
         | ReptileMethod
         | PretrainMethod

@@ -45,6 +45,9 @@ _ABOUT = {
     "siamesenet": "no steps: the sample that is most probably of the same class",
     "relationnet": "no steps: a network judges how alike a question and each class are",
     "adaptivesubspaces": "no steps: the class whose samples span the nearest subspace, in features learned for this",
+    "metalstm": "steps of an optimizer that was learned, with the start it begins from",
+    "metacurvature": "gradient steps that learned matrices transform, from an initialisation learned for this",
+    "cavia": "gradient steps of a few numbers that steer a network, which itself stays as it was learned",
     FINE_TUNE: "the same gradient steps from a random start: what is left without meta-learning",
     NEAREST_MEAN: "no steps: the class whose samples are nearest on average, seen by the trained network",
 }
