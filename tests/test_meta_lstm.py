@@ -117,7 +117,7 @@ def by_hand(learner, batch, steps, feedback):
 
 def test_preprocessing_has_the_values_of_the_paper():
     got = preprocessed(torch.tensor([1, 0.1, -1e-3, 1e-6, 0.0]))
-    want = [[0, 1], [-0.230259, 1], [-0.690776, -1], [-1, 0.0220265], [-1, 0]]
+    want = [[0, -0.230259, -0.690776, -1, -1], [1, 1, -1, 0.0220265, 0]]
     torch.testing.assert_close(got, torch.tensor(want), rtol=1e-5, atol=1e-6)
 
 

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastadapt.errors import ConfigError
@@ -30,21 +29,20 @@ Feedback = Literal["logits", "gates"]
 
 
 def preprocessed(x: Tensor, p: float = 10.0) -> Tensor:
-    r"""Return two numbers of a size that a network can take, `[..., 2]`, for each number of `x`.
+    r"""Return two numbers of a size that a network can take, `[2, ...]`, for each number of `x`.
 
     They are `(log|x| / p, sign x)` where `|x| >= e^-p`, and `(-1, e^p x)` below.
 
     Example:
         >>> preprocessed(torch.tensor([1.0, -1e-3, 0.0]))
-        tensor([[ 0.0000,  1.0000],
-                [-0.6908, -1.0000],
-                [-1.0000,  0.0000]])
+        tensor([[ 0.0000, -0.6908, -1.0000],
+                [ 1.0000, -1.0000,  0.0000]])
     """
     size = x.abs()
     seen = size >= math.exp(-p)
     # the logarithm has an infinite slope at 0: take it of 1 there
     height = torch.where(seen, torch.where(seen, size, 1.0).log() / p, -1.0)
-    return torch.stack((height, torch.where(seen, x.sign(), math.exp(p) * x)), -1)
+    return torch.stack((height, torch.where(seen, x.sign(), math.exp(p) * x)))
 
 
 class Gates(nn.Module):
@@ -95,7 +93,7 @@ class Gates(nn.Module):
         """Return the state of `count` numbers before the first step, on the device of `like`."""
 
         def zeros(*shape: int) -> Tensor:
-            return like.new_zeros((count, *shape), dtype=self.bias.dtype)
+            return like.new_zeros((*shape, count), dtype=self.bias.dtype)
 
         return {"h": zeros(self.hidden), "c": zeros(self.hidden), "input": zeros(), "forget": zeros()}
 
@@ -103,17 +101,18 @@ class Gates(nn.Module):
         """Return rates `[n]`, decays `[n]` and the next state.
 
         Args:
-            seen: `[n, 4]`, the preprocessed gradient of each number, and the loss.
+            seen: `[4, n]`, the preprocessed gradient of each number, and the loss.
             theta: `[n]`.
             state: of these numbers after the step before.
         """
-        inner = F.linear(seen, self.seen_weight, self.bias) + F.linear(state["h"], self.hidden_weight)
-        write, keep, value, show = inner.to(self.bias.dtype).chunk(4, -1)
+        # the numbers of theta lie along the last axis, where there are many
+        inner = self.seen_weight @ seen + self.hidden_weight @ state["h"] + self.bias.unsqueeze(1)
+        write, keep, value, show = inner.to(self.bias.dtype).chunk(4)
         c = keep.sigmoid() * state["c"] + write.sigmoid() * value.tanh()
         h = show.sigmoid() * c.tanh()
 
         def gate(weight: Tensor, bias: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-            logit = (h * weight[:-2]).sum(-1) + theta * weight[-2] + before * weight[-1] + bias
+            logit = (weight[:-2] @ h).to(bias.dtype) + theta * weight[-2] + before * weight[-1] + bias
             return logit.sigmoid(), logit if self.feedback == "logits" else logit.sigmoid()
 
         rate, input_told = gate(self.input_weight, self.input_bias, state["input"])
@@ -171,8 +170,8 @@ class MetaLSTM:
             raise ConfigError("the rule MetaLSTM sees the loss of each step; call update(params, grads, state, loss)")
         scaled = {name: rate_of(self.lr, name) * grads[name] for name in params}
         theta, gradient = self._row(params), self._row(scaled)
-        at_loss = preprocessed(loss.to(theta.dtype), self.p).expand(len(theta), 2)
-        rate, decay, state = self.gates(torch.cat((preprocessed(gradient, self.p), at_loss), -1), theta, state)
+        at_loss = preprocessed(loss.to(theta.dtype), self.p).unsqueeze(1).expand(2, len(theta))
+        rate, decay, state = self.gates(torch.cat((preprocessed(gradient, self.p), at_loss)), theta, state)
         sizes = [_numbers(p).numel() for p in params.values()]
         gated = zip(params.items(), rate.split(sizes), decay.split(sizes), strict=True)
         return {name: _stepped(p, scaled[name], i, f) for (name, p), i, f in gated}, state

@@ -17,6 +17,7 @@ from fastadapt.methods.maml import MAML
 from fastadapt.methods.settings import MAMLMethod
 from fastadapt.rates import learned_rates
 from fastadapt.rules import Rule, with_lr
+from fastadapt.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class MetaLSTMMethod(Execution):
             steps=self.steps,
             test_steps=self.test_steps,
             meta_gradient=self.meta_gradient,
-            adapt=self.adapt[0] if len(self.adapt) == 1 else self.adapt,
+            adapt=_selection(self.adapt),
             norm=self.norm,
             route=self.execution(),
         )
@@ -62,9 +63,10 @@ class MetaCurvatureMethod(MAMLMethod):
 
     def rule(self, model: nn.Module) -> Rule:
         """Return the rule of MAML behind matrices for the parameters of `model`."""
-        rates = learned_rates(model, self.inner_lr, per="tensor")
-        plain = self._rule()
-        return MetaCurvature(with_lr(plain, rates) if self.learn_rates else plain, curvature(model, self.adapt))
+        rule, matrices = self._rule(), curvature(model, _selection(self.adapt))
+        if self.learn_rates:
+            rule = with_lr(rule, learned_rates(model, self.inner_lr, per="tensor"))
+        return MetaCurvature(rule, matrices)
 
 
 @dataclass(frozen=True)
@@ -77,3 +79,8 @@ class CAVIAMethod(MAMLMethod):
     """Which parameters are the context, by patterns over their names."""
 
     learner = CAVIA
+
+
+def _selection(patterns: tuple[str, ...]) -> Selection:
+    """Return one pattern by itself, as it may be a word such as "head"."""
+    return patterns[0] if len(patterns) == 1 else patterns

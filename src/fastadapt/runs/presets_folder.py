@@ -19,9 +19,12 @@ from fastadapt.methods.metric_settings import (
 from fastadapt.methods.settings import MAMLMethod, ReptileMethod
 from fastadapt.nets.settings import Conv4Net, RelationEncoderNet
 from fastadapt.runs.config import RunConfig
+from fastadapt.runs.presets_rules import RULES
 from fastadapt.training.settings import Training
 
-FolderMethod = Literal["maml", "reptile", "protonet", "matching", "siamese", "relation", "dsn"]
+FolderMethod = Literal[
+    "maml", "reptile", "protonet", "matching", "siamese", "relation", "dsn", "meta-lstm", "meta-curvature", "cavia"
+]
 
 _LARGE_MAPS = 64  # pixels, above which the relation module's convolutions have no padding
 _LARGEST_FLAT = 84  # pixels, above which the last map is averaged, as it would have thousands of numbers
@@ -59,6 +62,8 @@ def folder_preset(method: FolderMethod, data: FolderData) -> RunConfig:
         steps=10_000, validate_every=500 if data.val_fraction else 0, checkpoint_every=100, log_every=50
     )
     name = f"folder-{data.ways}w{data.shots}s"
+    if method in RULES:
+        return RULES[method](_maml(data, training, name, small, few))
     if method == "maml" or method == "reptile":
         return (_reptile if method == "reptile" else _maml)(data, training, name, small, few)
     return _metric(method, data, training, name)

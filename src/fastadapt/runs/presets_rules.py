@@ -3,7 +3,9 @@
 Validation is on classes of its own in every one, and the best validated weights are exported.
 """
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
 
 from fastadapt.data.settings import MiniImageNetData, OmniglotData, SinusoidData
 from fastadapt.evaluation import Protocol
@@ -132,6 +134,39 @@ def _cavia_mini(name: str) -> RunConfig:
         protocol=Protocol(f"mini-imagenet-{name}-cavia-v1", tasks=1000, steps=2),
         validation_tasks=200,
     )
+
+
+def _named(maml: RunConfig, word: str, **changes: Any) -> RunConfig:
+    name = maml.protocol.name.removesuffix("-v1")
+    return replace(maml, protocol=replace(maml.protocol, name=f"{name}-{word}-v1"), **changes)
+
+
+def _folder_lstm(maml: RunConfig) -> RunConfig:
+    # Ravi, Larochelle's bound on the meta-gradient, and five steps.
+    protocol = replace(maml.protocol, steps=5, report=None)
+    maml = replace(maml, protocol=protocol, training=replace(maml.training, clip_norm=0.25))
+    return _named(maml, "meta-lstm", net=replace(maml.net, affine="both"), method=MetaLSTMMethod())  # type: ignore[call-arg]
+
+
+def _folder_curvature(maml: RunConfig) -> RunConfig:
+    # MAML's settings, with matrices.
+    given = {field.name: getattr(maml.method, field.name) for field in fields(maml.method)}
+    return _named(maml, "meta-curvature", method=MetaCurvatureMethod(**given))
+
+
+def _folder_cavia(maml: RunConfig) -> RunConfig:
+    # The presets of photographs.
+    protocol = replace(maml.protocol, steps=2, report=None)
+    net = replace(maml.net, affine="both", film=100)  # type: ignore[call-arg]
+    return _named(replace(maml, protocol=protocol), "cavia", net=net, method=CAVIAMethod(steps=2, test_steps=2))
+
+
+RULES: dict[str, Callable[[RunConfig], RunConfig]] = {
+    "meta-lstm": _folder_lstm,
+    "meta-curvature": _folder_curvature,
+    "cavia": _folder_cavia,
+}
+"""The settings of a run on a folder, made of MAML's, by the name of the option."""
 
 
 def rule_presets() -> dict[str, tuple[str, RunConfig]]:
