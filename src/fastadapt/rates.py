@@ -49,17 +49,30 @@ def learned_tensors(rule: Any, adapted: Sequence[str]) -> tuple[tuple[str, ...],
     A learner registers them, so that its optimizer moves them and its checkpoints hold them.
 
     Raises:
-        ConfigError: if the rates are given by name and an adapted parameter has none.
+        ConfigError: if rates or matrices are given by name and an adapted parameter has none.
     """
-    lr = rule.lr
-    if isinstance(lr, Mapping) and set(adapted) - set(lr):
-        raise ConfigError(f"the rule's lr has no rate for {sorted(set(adapted) - set(lr))}; give every one that adapts")
-    unused = {f"lr.{name}" for name in lr if name not in adapted} if isinstance(lr, Mapping) else set()
-    tensors = {name: tensor for name, tensor in rule_tensors(rule).items() if name.removeprefix("rule.") not in unused}
+    unused = []
+    for path, named in _by_parameter(rule):
+        what = path.rpartition(".")[2]
+        if set(adapted) - set(named):
+            entry = {"lr": "rate"}.get(what, "entry")
+            raise ConfigError(
+                f"the rule's {what} has no {entry} for {sorted(set(adapted) - set(named))}; give every one that adapts"
+            )
+        unused += [f"{path}.{name}." for name in named if name not in adapted]
+    tensors = {name: t for name, t in rule_tensors(rule).items() if not f"{name}.".startswith(tuple(unused))}
     modules = nn.ModuleList(rule_modules(rule))
     inside = {id(p) for p in modules.parameters()}
     names = [n for n, t in tensors.items() if isinstance(t, nn.Parameter) and t.requires_grad and id(t) not in inside]
     return tuple(names), nn.ParameterList([tensors[name] for name in names]), modules  # type: ignore[misc]
+
+
+def _by_parameter(rule: Any, prefix: str = "") -> list[tuple[str, Mapping[str, Any]]]:
+    """Return what a rule, and the rules that it is put around, hold for each adapted parameter by its name."""
+    inner = getattr(rule, "rule", None)
+    own = {"lr": rule.lr if inner is None else None, "matrices": getattr(rule, "matrices", None)}
+    nested = [] if inner is None else _by_parameter(inner, f"{prefix}rule.")
+    return [(prefix + what, named) for what, named in own.items() if isinstance(named, Mapping)] + nested
 
 
 def rule_modules(rule: Any) -> list[nn.Module]:

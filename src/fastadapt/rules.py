@@ -5,7 +5,8 @@ A rule is a pair of pure functions on dictionaries of tensors:
     state = rule.init(params)
     params, state = rule.update(params, grads, state)
 
-Nothing is changed in place, so the outer gradient can pass through every update.
+Nothing is changed in place, so the outer gradient can pass through every update. A rule that also wants the loss ahead
+of the step says `sees_loss = True`, and its `update` takes it as a fourth argument.
 """
 
 import copy
@@ -13,7 +14,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -56,10 +57,11 @@ def with_lr(rule: RuleT, lr: Rate) -> RuleT:
     Raises:
         ConfigError: if the rule has no rate that can be set.
     """
-    if isinstance(rule, Clip):
-        return dataclasses.replace(rule, rule=with_lr(rule.rule, lr))
-    if dataclasses.is_dataclass(rule) and "lr" in {field.name for field in dataclasses.fields(rule)}:
-        return dataclasses.replace(rule, lr=lr)
+    names = {field.name for field in dataclasses.fields(rule)} if dataclasses.is_dataclass(rule) else set()
+    if "lr" in names:
+        return dataclasses.replace(rule, lr=lr)  # type: ignore[type-var]
+    if "rule" in names:  # around another, whose rate it has
+        return dataclasses.replace(rule, rule=with_lr(rule.rule, lr))  # type: ignore[attr-defined,type-var]
     twin = copy.copy(rule)  # not by its constructor, which need not take lr
     try:
         object.__setattr__(twin, "lr", lr)
@@ -67,6 +69,20 @@ def with_lr(rule: RuleT, lr: Rate) -> RuleT:
         name = type(rule).__name__
         raise ConfigError(f"the rule {name} has no attribute lr that can be set; give it one, its step size") from None
     return twin
+
+
+def moved(rule: Any, params: Params, grads: Params, state: Any, loss: Tensor | None) -> tuple[Params, Any]:
+    """Return `rule.update(params, grads, state)`, with the loss for a rule that asks for it by `sees_loss`.
+
+    Args:
+        rule: the update rule.
+        params: theta.
+        grads: the gradients of the inner loss at theta.
+        state: the rule's state.
+        loss: the inner loss at theta, a scalar.
+    """
+    told = (loss,) if getattr(rule, "sees_loss", False) else ()
+    return rule.update(params, grads, state, *told)
 
 
 def as_rule(rule: Any) -> Rule:
@@ -348,6 +364,7 @@ class Clip:
 
     rule: Any
     max_norm: float | Tensor = 10.0
+    sees_loss: ClassVar[bool] = True  # to tell the wrapped rule, which may ask for it
 
     def __post_init__(self) -> None:
         if not isinstance(self.max_norm, Tensor) and not self.max_norm > 0:
@@ -362,11 +379,11 @@ class Clip:
         """Return the state of the wrapped rule."""
         return self.rule.init(params)
 
-    def update(self, params: Params, grads: Params, state: Any) -> tuple[Params, Any]:
+    def update(self, params: Params, grads: Params, state: Any, loss: Tensor | None = None) -> tuple[Params, Any]:
         """Return the wrapped rule's step on the clipped gradient."""
         parts = [torch.view_as_real(g) if g.is_complex() else g for g in grads.values()]
         square = torch.stack([g.square().sum() for g in parts]).sum()
         # sqrt(0) has an infinite slope; below the bound the factor is a constant 1
         over = square > self.max_norm**2
         factor = torch.where(over, self.max_norm / torch.where(over, square, 1.0).sqrt(), 1.0)
-        return self.rule.update(params, {n: g * factor for n, g in grads.items()}, state)
+        return moved(self.rule, params, {n: g * factor for n, g in grads.items()}, state, loss)

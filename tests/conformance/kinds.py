@@ -9,8 +9,11 @@ from torch import nn
 
 import fastadapt.methods as methods
 from fastadapt import MAML, SGD, Adam, CrossEntropy, Exact, Implicit, Learner, Momentum, Pretrain, Reptile, Task
+from fastadapt.curvature import MetaCurvature, curvature
 from fastadapt.losses import MSE
+from fastadapt.meta_lstm import Gates, MetaLSTM
 from fastadapt.methods import (
+    CAVIA,
     FOML,
     MANN,
     SNAIL,
@@ -22,7 +25,9 @@ from fastadapt.methods import (
     RelationNet,
     SiameseNet,
 )
+from fastadapt.nets import FiLM
 from fastadapt.nets.normals import Normal
+from fastadapt.rates import learned_rates
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,21 @@ def wider(model):
     return model
 
 
+def learned_steps(model, loss, meta_gradient="first_order", **settings):
+    return MAML(model, loss, rule=MetaLSTM(gates=Gates(4)), steps=2, meta_gradient=meta_gradient, **settings)
+
+
+def curved(model, loss, **settings):
+    rule = MetaCurvature(SGD(learned_rates(model, 0.1, per="tensor")), curvature(model))
+    return MAML(model, loss, rule=rule, steps=2, **settings)
+
+
+def steered(model, loss, **settings):
+    """A network with a context behind its hidden layer."""
+    model.drop = nn.Sequential(FiLM(6, 2), model.drop)
+    return CAVIA(model, loss, steps=2, **settings)
+
+
 CLASSES = ("classification",)
 LEARNERS = {
     "maml": Entry(of(MAML, rule=SGD(0.1), steps=2)),
@@ -127,6 +147,10 @@ LEARNERS = {
     "maml_minibatch": Entry(of(MAML, rule=SGD(0.1), steps=3, batch=3), shuffles=True, setting=True),
     "anil": Entry(of(MAML, rule=SGD(0.1), steps=2, adapt="head")),
     "boil": Entry(of(MAML, rule=SGD(0.1), steps=2, adapt="body", test_steps=3), setting=True),
+    "meta_lstm": Entry(learned_steps, setting=True),
+    "meta_lstm_exact": Entry(of(learned_steps, meta_gradient="exact"), setting=True),
+    "meta_curvature": Entry(curved, setting=True),
+    "cavia": Entry(steered, setting=True),
     "reptile": Entry(of(Reptile, rule=SGD(0.1), steps=3)),
     "reptile_minibatch": Entry(of(Reptile, rule=SGD(0.1), steps=3, batch=3), shuffles=True, setting=True),
     "reptile_mean": Entry(of(Reptile, rule=Momentum(0.1), steps=3, inner_state="mean"), setting=True),

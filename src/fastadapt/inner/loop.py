@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fastadapt.errors import ConfigError
 from fastadapt.inner.calculus import Autograd, Calculus
-from fastadapt.rules import Params, Rule
+from fastadapt.rules import Params, Rule, moved
 
 
 def check_steps(steps: int, name: str = "steps") -> None:
@@ -92,5 +92,5 @@ def advance(
 ) -> InnerStep:
     """Return one inner step, `theta' = rule(theta, grad L(theta))`; see `descend` for the arguments."""
     grads, loss, aux = calculus.inner(objective, params, through)
-    params, state = rule.update(params, grads, state)
+    params, state = moved(rule, params, grads, state, loss if through else loss.detach())
     return InnerStep(params, state, loss, aux)

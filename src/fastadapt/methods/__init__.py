@@ -5,6 +5,7 @@ Beside them, `tune_transfer` chooses the rates of `FineTune`, and `average_regre
 """
 
 from fastadapt.methods.averaged import average_regressors as average_regressors
+from fastadapt.methods.cavia import CAVIA as CAVIA
 from fastadapt.methods.centroid import NearestCentroid as NearestCentroid
 from fastadapt.methods.cosine_head import CosineHead as CosineHead
 from fastadapt.methods.features import mean_feature as mean_feature

@@ -1,7 +1,7 @@
 """Methods as settings of a run."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
@@ -53,6 +53,7 @@ class _InnerSteps(Execution):
 class MAMLMethod(_InnerSteps):
     """MAML, FOMAML, ANIL, BOIL."""
 
+    learner: ClassVar[type[MAML]] = MAML
     test_steps: int = 1  # a number, where the constructor's None would follow `steps`
     """Inner steps in evaluation and for a new task."""
     meta_gradient: MetaGradient = default_of(MAML, "meta_gradient")
@@ -68,12 +69,16 @@ class MAMLMethod(_InnerSteps):
         scale = {"mean": 1, "sum_over_classes": ways or 1, "sum": examples}[self.loss_reduction]
         return self.inner_lr * scale
 
+    def rule(self, model: nn.Module) -> Rule:
+        """Return the inner update rule."""
+        return self._rule()
+
     def build(self, model: nn.Module, loss: Loss) -> Learner:
         """Return the learner around `model`."""
-        return MAML(
+        return self.learner(
             model,
             loss,
-            rule=self._rule(),
+            rule=self.rule(model),
             steps=self.steps,
             test_steps=self.test_steps,
             meta_gradient=self.meta_gradient,

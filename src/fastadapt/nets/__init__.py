@@ -2,6 +2,7 @@
 
 from fastadapt.nets.context import WithContext as WithContext
 from fastadapt.nets.conv4 import Conv4 as Conv4
+from fastadapt.nets.film import FiLM as FiLM
 from fastadapt.nets.koch import KochNet as KochNet
 from fastadapt.nets.lrua import Controller as Controller
 from fastadapt.nets.mlp import MLP as MLP

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from fastadapt.errors import ConfigError
+from fastadapt.nets.film import FiLM
 from fastadapt.nets.mlp import shift_only
 
 Down = Literal["stride", "max", "max_same"]
@@ -31,6 +32,8 @@ class Conv4(nn.Module):
         pooled: what the linear head sees: "mean" over the last map, or the "flatten"ed map.
         affine: learned parameters of the batch norm: "shift" (MAML) or "both" scale and shift (Reptile).
         head_std: standard deviation of the head's normal initialisation (MAML's code: 1.0); None is Glorot.
+        film: numbers of a context that scales and shifts the maps of the third block, ahead of its ReLU (CAVIA); 0 is
+            none.
 
     Raises:
         ConfigError: for a setting outside its range.
@@ -56,6 +59,7 @@ class Conv4(nn.Module):
         pooled: Pooled = "mean",
         affine: Affine = "shift",
         head_std: float | None = None,
+        film: int = 0,
     ) -> None:
         super().__init__()
         if min(channels, width, 1 if ways is None else ways) < 1 or size < 16:
@@ -65,6 +69,8 @@ class Conv4(nn.Module):
         known = down in get_args(Down) and pooled in get_args(Pooled) and affine in get_args(Affine)
         if not known:
             raise ConfigError(f"Conv4 does not know down={down!r}, pooled={pooled!r}, affine={affine!r}")
+        if film < 0:
+            raise ConfigError(f"film counts the numbers of a context and must be >= 0, got {film}")
         self.pooled = pooled
         blocks = []
         for i in range(4):
@@ -73,6 +79,8 @@ class Conv4(nn.Module):
             nn.init.xavier_uniform_(conv.weight)
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
             layers = [conv, shift_only(norm) if affine == "shift" else norm, nn.ReLU()]
+            if film and i == 2:
+                layers.insert(2, FiLM(width, film))
             if down != "stride":
                 layers.append(nn.MaxPool2d(2, ceil_mode=down == "max_same"))
             blocks.append(nn.Sequential(*layers))

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from fastadapt.arguments import argument
+from fastadapt.arguments import added, argument
 from fastadapt.errors import ConfigError
 from fastadapt.nets.context import WithContext
 from fastadapt.nets.conv4 import Affine, Conv4, Down, Pooled
@@ -56,6 +56,8 @@ class Conv4Net:
     head_std: float | None = argument(Conv4, "head_std")
     context: int = 0
     """Learned constant channels beside the image; 0 is none."""
+    film: int = added(0)
+    """Numbers of a context that scales and shifts the maps of the third block (CAVIA); 0 is none."""
 
     def describe(self, data: Any, head: bool = True) -> dict[str, Any]:
         """Return name and arguments of the network for `data`, without its `head` for one that embeds."""
@@ -153,6 +155,8 @@ def _described(name: str, sizes: dict[str, Any], settings: Any, flat: bool = Fal
     context = rest.pop("context", 0)
     if context < 0:
         raise ConfigError(f"net.context counts the numbers of a vector and must be >= 0, got {context}")
+    if not rest.get("film", True):  # what was described before there was the argument stays as it was
+        del rest["film"]
     beside = {"context": {"size": context, "flat": flat}} if context else {}
     return {"name": name, "arguments": {**sizes, **rest}, **beside}
 

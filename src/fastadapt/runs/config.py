@@ -24,6 +24,7 @@ from fastadapt.methods.metric_settings import (
     RelationNetMethod,
     SiameseNetMethod,
 )
+from fastadapt.methods.rule_settings import CAVIAMethod, MetaCurvatureMethod, MetaLSTMMethod
 from fastadapt.methods.sequence_settings import MANNMethod, SNAILMethod
 from fastadapt.methods.set_settings import MemoryModuleMethod, NeuralStatisticianMethod
 from fastadapt.methods.settings import (
@@ -59,9 +60,12 @@ class RunConfig:
         MLPNet | Conv4Net | ResNet12Net | ViTNet | RelationEncoderNet | StatisticianEncoderNet | RareEventsEncoderNet
     ) = field(default_factory=MLPNet)
     """The network."""
-    # FOMLMethod ahead of the class it extends: the command line takes the first that fits
+    # what extends another ahead of it: the command line takes the first that fits
     method: (
-        MAMLMethod
+        MetaLSTMMethod
+        | MetaCurvatureMethod
+        | CAVIAMethod
+        | MAMLMethod
         | FOMLMethod
         | ReptileMethod
         | PretrainMethod

@@ -9,6 +9,7 @@ from fastadapt.nets.settings import Conv4Net, MLPNet
 from fastadapt.runs.config import RunConfig
 from fastadapt.runs.presets_images import mini_imagenet_presets
 from fastadapt.runs.presets_metric import metric_presets
+from fastadapt.runs.presets_rules import rule_presets
 from fastadapt.runs.presets_sequence import sequence_presets
 from fastadapt.runs.presets_sets import set_presets
 from fastadapt.training.settings import Training
@@ -184,5 +185,6 @@ PRESETS: dict[str, tuple[str, RunConfig]] = {
     **metric_presets(),
     **sequence_presets(),
     **set_presets(),
+    **rule_presets(),
 }
 """Name -> (what it is, its configuration)."""

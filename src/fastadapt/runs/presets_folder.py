@@ -21,6 +21,7 @@ from fastadapt.methods.set_settings import MemoryModuleMethod, NeuralStatisticia
 from fastadapt.methods.settings import MAMLMethod, ReptileMethod
 from fastadapt.nets.settings import Conv4Net, RelationEncoderNet, StatisticianEncoderNet
 from fastadapt.runs.config import RunConfig
+from fastadapt.runs.presets_rules import RULES
 from fastadapt.training.settings import Training
 
 FolderMethod = Literal[
@@ -35,6 +36,9 @@ FolderMethod = Literal[
     "mann",
     "statistician",
     "memory",
+    "meta-lstm",
+    "meta-curvature",
+    "cavia",
 ]
 
 _LARGE_MAPS = 64  # pixels, above which the relation module's convolutions have no padding
@@ -91,6 +95,8 @@ def folder_preset(method: FolderMethod, data: FolderData) -> RunConfig:
         steps=10_000, validate_every=500 if data.val_fraction else 0, checkpoint_every=100, log_every=50
     )
     name = f"folder-{data.ways}w{data.shots}s"
+    if method in RULES:
+        return RULES[method](_maml(data, training, name, small, few))
     if method == "maml" or method == "reptile":
         return (_reptile if method == "reptile" else _maml)(data, training, name, small, few)
     return _metric(method, data, training, name)
@@ -122,7 +128,7 @@ def _maml(data: FolderData, training: Training, name: str, small: bool, few: boo
 
 
 def _metric(method: str, data: FolderData, training: Training, name: str) -> RunConfig:
-    # The presets of Omniglot, with one episode an outer step (four of a sequence); the rate is halved as often as there.
+    # The presets of Omniglot; one episode an outer step (four of a sequence), the rate halved as often as there.
     classes = len(data.train_classes)
     if method in WIDER and classes > data.ways:
         data = replace(data, train_ways=min(classes, max(data.ways, MOST_TRAIN_WAYS)))

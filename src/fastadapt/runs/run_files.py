@@ -122,8 +122,7 @@ class LoadedRun:
         old = self.learner.state_dict()
         cut = {}
         for name, tensor in learner.state_dict().items():
-            rows = old[name]
-            cut[name] = rows if rows.shape == tensor.shape else rows[:ways]
+            cut[name] = old[name][tuple(slice(n) for n in tensor.shape)]  # a head's rows, of its matrices both axes
         learner.load_state_dict(cut)
         device = next(self.learner.parameters()).device
         return LoadedRun(learner.to(device).eval(), config, self.name, self.step)

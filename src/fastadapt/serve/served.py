@@ -49,6 +49,9 @@ _ABOUT = {
     "mann": "no steps: samples and labels are shown to a memory, which is asked",
     "neuralstatistician": "no steps: the class whose hidden context is nearest to that of the question alone",
     "memorymodule": "no steps: the samples are written to a memory, and the nearest of its keys answers",
+    "metalstm": "steps of an optimizer that was learned, with the start it begins from",
+    "metacurvature": "gradient steps that learned matrices transform, from an initialisation learned for this",
+    "cavia": "gradient steps of a few numbers that steer a network, which itself stays as it was learned",
     FINE_TUNE: "the same gradient steps from a random start: what is left without meta-learning",
     NEAREST_MEAN: "no steps: the class whose samples are nearest on average, seen by the trained network",
 }
