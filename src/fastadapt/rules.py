@@ -56,10 +56,11 @@ def with_lr(rule: RuleT, lr: Rate) -> RuleT:
     Raises:
         ConfigError: if the rule has no rate that can be set.
     """
-    if isinstance(rule, Clip):
-        return dataclasses.replace(rule, rule=with_lr(rule.rule, lr))
-    if dataclasses.is_dataclass(rule) and "lr" in {field.name for field in dataclasses.fields(rule)}:
-        return dataclasses.replace(rule, lr=lr)
+    names = {field.name for field in dataclasses.fields(rule)} if dataclasses.is_dataclass(rule) else set()
+    if "lr" in names:
+        return dataclasses.replace(rule, lr=lr)  # type: ignore[type-var]
+    if "rule" in names:  # one around another, such as Clip
+        return dataclasses.replace(rule, rule=with_lr(rule.rule, lr))  # type: ignore[type-var,attr-defined]
     twin = copy.copy(rule)  # not by its constructor, which need not take lr
     try:
         object.__setattr__(twin, "lr", lr)
@@ -174,7 +175,7 @@ def _ratio(mean: Tensor, root: Tensor, eps: float | Tensor) -> Tensor:
     return torch.complex(mean.real / (root.real + eps), mean.imag / (root.imag + eps))
 
 
-def _step_count(params: Params) -> Tensor:
+def step_count(params: Params) -> Tensor:
     """Return a step count of 0."""
     first = next(iter(params.values()), torch.zeros(()))
     return torch.zeros((), dtype=first.dtype.to_real(), device=first.device)
@@ -241,7 +242,7 @@ class DecayedSGD:
 
     def init(self, params: Params) -> Tensor:
         """Return a step count of 0."""
-        return _step_count(params)
+        return step_count(params)
 
     def update(self, params: Params, grads: Params, state: Tensor) -> tuple[Params, Tensor]:
         """Return the parameters and the step count after one step."""
@@ -316,7 +317,7 @@ class Adam:
     def init(self, params: Params) -> dict[str, Any]:
         """Return zero moments and a step count of 0."""
         return {
-            "step": _step_count(params),
+            "step": step_count(params),
             "m": {name: torch.zeros_like(p) for name, p in params.items()},
             "v": {name: torch.zeros_like(p) for name, p in params.items()},
         }

@@ -13,11 +13,13 @@ from fastadapt.methods.foml import FOML as FOML
 from fastadapt.methods.least_squares import RidgeHead as RidgeHead
 from fastadapt.methods.linear_probe import LinearProbe as LinearProbe
 from fastadapt.methods.maml import MAML as MAML
+from fastadapt.methods.mamlpp import MAMLPlusPlus as MAMLPlusPlus
 from fastadapt.methods.matching import MatchingNet as MatchingNet
 from fastadapt.methods.nearest import NearestNeighbour as NearestNeighbour
 from fastadapt.methods.nearest_sample import NearestSample as NearestSample
 from fastadapt.methods.onnx_backbone import OnnxBackbone as OnnxBackbone
 from fastadapt.methods.pretrain import Pretrain as Pretrain
+from fastadapt.methods.protomaml import ProtoMAML as ProtoMAML
 from fastadapt.methods.protonet import ProtoNet as ProtoNet
 from fastadapt.methods.relation import RelationNet as RelationNet
 from fastadapt.methods.reptile import Reptile as Reptile

@@ -217,6 +217,7 @@ def meta_train(
             for group, base in zip(optimizer.param_groups, base_rates, strict=True):
                 set_rate(group, base * scale)
 
+            learner.at_step(step)
             logs = (step + 1) % training.log_every == 0 or step + 1 == training.steps
             if engine is not None:
                 engine.at_once = step == 0  # a first step to see soon; strategies are looked at in the second
