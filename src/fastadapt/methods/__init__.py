@@ -7,6 +7,8 @@ Beside them, `tune_transfer` chooses the rates of `FineTune`, and `average_regre
 from fastadapt.methods.averaged import average_regressors as average_regressors
 from fastadapt.methods.centroid import NearestCentroid as NearestCentroid
 from fastadapt.methods.cosine_head import CosineHead as CosineHead
+from fastadapt.methods.ensemble import Ensemble as Ensemble
+from fastadapt.methods.feature_reuse import nil as nil
 from fastadapt.methods.features import mean_feature as mean_feature
 from fastadapt.methods.fine_tune import FineTune as FineTune
 from fastadapt.methods.foml import FOML as FOML
