@@ -20,6 +20,7 @@ from fastadapt.methods import (
     RelationNet,
     SiameseNet,
 )
+from fastadapt.rates import learned_rates
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Entry:
         has_steps: it takes inner steps.
         setting: it is another setting of a method above.
         trains: it has something to meta-train.
+        own_head: it makes a head for each task, so that even without steps it does not answer as its network does.
     """
 
     build: Callable[..., Learner]
@@ -43,6 +45,7 @@ class Entry:
     has_steps: bool = True
     setting: bool = False
     trains: bool = True
+    own_head: bool = False
 
 
 def head(cls, trains=False, setting=False, **settings):
@@ -81,6 +84,18 @@ LEARNERS = {
     "maml_minibatch": Entry(of(MAML, rule=SGD(0.1), steps=3, batch=3), shuffles=True, setting=True),
     "anil": Entry(of(MAML, rule=SGD(0.1), steps=2, adapt="head")),
     "boil": Entry(of(MAML, rule=SGD(0.1), steps=2, adapt="body", test_steps=3), setting=True),
+    "meta_sgd": Entry(
+        lambda model, loss, **more: MAML(model, loss, rule=SGD(learned_rates(model, 0.1)), **more), setting=True
+    ),
+    "mamlpp": Entry(of(methods.MAMLPlusPlus, steps=2)),
+    "mamlpp_first_order": Entry(of(methods.MAMLPlusPlus, steps=3, first_order_epochs=1, test_steps=4), setting=True),
+    "protomaml": Entry(of(methods.ProtoMAML, rule=SGD(0.1), steps=2), kinds=CLASSES, own_head=True),
+    "protomaml_first_order": Entry(
+        of(methods.ProtoMAML, rule=SGD(0.1), steps=2, meta_gradient="first_order", norm="running"),
+        kinds=CLASSES,
+        setting=True,
+        own_head=True,
+    ),
     "reptile": Entry(of(Reptile, rule=SGD(0.1), steps=3)),
     "reptile_minibatch": Entry(of(Reptile, rule=SGD(0.1), steps=3, batch=3), shuffles=True, setting=True),
     "reptile_mean": Entry(of(Reptile, rule=Momentum(0.1), steps=3, inner_state="mean"), setting=True),

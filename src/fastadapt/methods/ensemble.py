@@ -95,9 +95,7 @@ class Ensemble(Learner):
             rows = [judged(self.loss, model, output, Episode(x, y, x, y, 0)) for output in outputs]
             losses.append(torch.stack([loss for loss, _ in rows]))
             metrics.append({name: torch.stack([each[name] for _, each in rows]) for name in rows[0][1]})
-        return Trace(
-            torch.stack(losses), {name: torch.stack([m[name] for m in metrics]) for name in metrics[0]}, means
-        )
+        return Trace(torch.stack(losses), {name: torch.stack([m[name] for m in metrics]) for name in metrics[0]}, means)
 
     def _each(self) -> list[Learner]:
         return list(self.members)  # type: ignore[arg-type]

@@ -21,7 +21,11 @@ from fastadapt.selection import Selection, select
 from fastadapt.tasks import as_groups, first_tensor
 
 
-def nil(learner: Learner) -> MatchingNet:
+class NIL(MatchingNet):
+    """Vote by cosine with the features of a trained network, see `nil`, which makes it."""
+
+
+def nil(learner: Learner) -> NIL:
     r"""Return the test without an inner loop (NIL) of a learner that was trained with one, as MAML or ANIL.
 
         s_c(x) = sum_{j: y_j = c} cos(f(x), f(x_j))
@@ -51,7 +55,7 @@ def nil(learner: Learner) -> MatchingNet:
     body = copy.deepcopy(learner.model) if has_no_head else headless(learner.model)
     norm = "running" if learner.norm == "per_step" else learner.norm  # before any step, whose averages are row 0
     loss: Any = copy.deepcopy(learner.loss)
-    test = MatchingNet(body, loss, votes="sum", norm=norm)
+    test = NIL(body, loss, votes="sum", norm=norm)
     if test.running is not None and learner.running is not None:
         _copy_moments(learner.running, test.running)
     return test.eval()

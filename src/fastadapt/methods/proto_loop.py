@@ -50,7 +50,9 @@ class ProtoLoop(InnerLoop):
         super().__init__(learner, state, plan, steps, task)
         self.body, self.of_body, self.ways = learner.model, self.layout, task["ways"].shape[-1]
         self.model = Prototyped(learner.model)
-        losses = {name: part for name in ("loss", "inner_loss") if isinstance(part := getattr(learner, name), nn.Module)}
+        losses = {
+            name: part for name in ("loss", "inner_loss") if isinstance(part := getattr(learner, name), nn.Module)
+        }
         self.layout = Layout(self.model, losses)
         self.support = task["support"]
         self.theta = {**self.theta, **self.head(self.fixed, self.theta)}

@@ -1,6 +1,6 @@
 """ProtoMAML: gradient steps from a head that is made of each task's prototypes (Triantafillou et al. 2020)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -25,6 +25,7 @@ from fastadapt.predictor import Predictor, frozen_copy
 from fastadapt.rules import Rule
 from fastadapt.selection import Selection
 from fastadapt.tasks import Tasks, as_support
+
 
 class ProtoMAML(MAML):
     r"""Meta-learn an embedding from which a few steps on body and head suffice; the head is new in each task.
@@ -107,9 +108,11 @@ class ProtoMAML(MAML):
         """Return the mean objective over the tasks, see `MAML.forward`."""
         return super().forward(by_ways(tasks, type(self).__name__), inner_lr)
 
-    def trace(self, tasks: MetaBatch, *args: Any, **kwargs: Any) -> Trace:
+    def trace(
+        self, tasks: MetaBatch, steps: int | None = None, norm: Norm | None = None, after: Sequence[int] | None = None
+    ) -> Trace:
         """Return losses, metrics and outputs on the queries after 0, 1, ..., `steps` inner steps."""
-        return super().trace(by_ways(tasks, type(self).__name__), *args, **kwargs)
+        return super().trace(by_ways(tasks, type(self).__name__), steps, norm, after)
 
     def adapt(self, support: Any, steps: int | None = None, norm: Norm | None = None) -> Predictor:
         """Return embedding and head adapted to a support set of any number of classes, see `Learner.adapt`."""

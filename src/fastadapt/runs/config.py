@@ -16,6 +16,7 @@ from fastadapt.data.tables.table_settings import TableData
 from fastadapt.errors import ConfigError
 from fastadapt.evaluation import Protocol
 from fastadapt.learner import Learner
+from fastadapt.methods.family_settings import MAMLPlusPlusMethod, MetaSGDMethod, ProtoMAMLMethod
 from fastadapt.methods.metric_settings import (
     AdaptiveSubspacesMethod,
     MatchingNetMethod,
@@ -47,9 +48,12 @@ class RunConfig:
     """Where tasks come from."""
     net: MLPNet | Conv4Net | ResNet12Net | ViTNet | RelationEncoderNet = field(default_factory=MLPNet)
     """The network."""
-    # FOMLMethod ahead of the class it extends: the command line takes the first that fits
+    # those that extend another ahead of it: the command line takes the first that fits
     method: (
-        MAMLMethod
+        MetaSGDMethod
+        | MAMLPlusPlusMethod
+        | ProtoMAMLMethod
+        | MAMLMethod
         | FOMLMethod
         | ReptileMethod
         | PretrainMethod
@@ -93,13 +97,13 @@ class RunConfig:
         if wider not in (None, self.data.ways) and not self.embeds:
             raise ConfigError(
                 f"data.train_ways={wider} needs a network that serves any number of classes, and that of {name} has "
-                f"{self.data.ways} outputs; leave it out, or choose a metric method such as ProtoNetMethod"
+                f"{self.data.ways} outputs; leave it out, or choose a metric method such as ProtoNetMethod, or ProtoMAMLMethod"
             )
 
     @property
     def embeds(self) -> bool:
         """Whether the network has no head, so that tasks may have any number of classes."""
-        return isinstance(self.method, MetricMethod)
+        return isinstance(self.method, MetricMethod | ProtoMAMLMethod)
 
     @property
     def network(self) -> dict[str, Any]:

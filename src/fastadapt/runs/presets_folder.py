@@ -19,9 +19,13 @@ from fastadapt.methods.metric_settings import (
 from fastadapt.methods.settings import MAMLMethod, ReptileMethod
 from fastadapt.nets.settings import Conv4Net, RelationEncoderNet
 from fastadapt.runs.config import RunConfig
+from fastadapt.runs.presets_family import FOLDER, folder_family
 from fastadapt.training.settings import Training
 
-FolderMethod = Literal["maml", "reptile", "protonet", "matching", "siamese", "relation", "dsn"]
+FolderMethod = Literal[
+    *("maml", "reptile", "protonet", "matching", "siamese", "relation", "dsn"),
+    *("anil", "boil", "metasgd", "mamlpp", "protomaml"),
+]
 
 _LARGE_MAPS = 64  # pixels, above which the relation module's convolutions have no padding
 _LARGEST_FLAT = 84  # pixels, above which the last map is averaged, as it would have thousands of numbers
@@ -61,6 +65,8 @@ def folder_preset(method: FolderMethod, data: FolderData) -> RunConfig:
     name = f"folder-{data.ways}w{data.shots}s"
     if method == "maml" or method == "reptile":
         return (_reptile if method == "reptile" else _maml)(data, training, name, small, few)
+    if method in FOLDER:
+        return folder_family(method, _maml(data, training, name, small, few), name)
     return _metric(method, data, training, name)
 
 

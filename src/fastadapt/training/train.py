@@ -150,7 +150,7 @@ def meta_train(
         if engine is not None:
             state["execution"] = engine.history()
         save_checkpoint(checkpoints, Checkpoint(step, learner.state_dict(), saved_state(optimizer), dict(state)))
-        prune(checkpoints, training.keep)
+        prune(checkpoints, training.keep, training.keep_best)
         saved = step
 
     def validate(log: RunLog, interrupts: Interrupts) -> None:
