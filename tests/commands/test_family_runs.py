@@ -1,4 +1,4 @@
-"""MAML's relatives as runs: trained, exported, loaded, adapted to drawings, asked, served, tested as ensembles and by NIL."""
+"""MAML's relatives as runs: trained, exported, adapted, asked, served, tested as ensembles and by NIL."""
 
 import json
 from dataclasses import replace
@@ -83,7 +83,7 @@ def test_it_is_served_step_by_step(run):
 
 @pytest.mark.long
 def test_the_best_checkpoints_answer_together_under_a_protocol_of_their_own(run):
-    config, folder = run
+    _, folder = run
     several = load_ensemble(folder, 3)
     best = best_checkpoints(folder / "checkpoints", 3)
     scores = [checkpoint.state["score"] for checkpoint in best]

@@ -1,4 +1,4 @@
-"""NIL, layers that stay at test, how alike features are before and after, and ensembles; BOIL and Meta-SGD as selections."""
+"""NIL, layers that stay at test, features before and after, ensembles; BOIL and Meta-SGD as selections."""
 
 import pytest
 import torch

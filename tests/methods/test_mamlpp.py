@@ -1,6 +1,7 @@
 """MAML++: each switch against MAML, finite differences and a twin by hand; what is annealed follows the outer step."""
 
 import copy
+from itertools import pairwise
 
 import pytest
 import torch
@@ -61,7 +62,7 @@ def test_the_weights_of_the_steps_are_those_of_the_public_code(epoch, others, la
 def test_the_weights_sum_to_one_and_move_to_the_last_step(steps, epochs):
     rows = [multi_step_weights(steps, epoch, epochs) for epoch in range(epochs + 2)]
     assert all(abs(sum(row) - 1) < 1e-12 for row in rows)
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in pairwise(rows):
         assert all(b <= a for a, b in zip(before[:-1], after[:-1], strict=True)) and after[-1] >= before[-1]
 
 

@@ -57,8 +57,8 @@ def sweep(
         start: c_0.
         fixed: f, a pytree of tensors.
         task: support, query and whatever else the steps need.
-        weights: `w_j` of the query loss after step `j`; those that are not named are 0. Scalars in tensors are inputs of
-            what is compiled: they may be others at every call.
+        weights: `w_j` of the query loss after step `j`; those that are not named are 0. Scalars in tensors are inputs
+            of what is compiled: they may be others at every call.
         segment: inner steps to differentiate at once.
         through: False takes the inner gradients as constants (first order with learned rates).
 

@@ -30,8 +30,8 @@ def nil(learner: Learner) -> NIL:
 
         s_c(x) = sum_{j: y_j = c} cos(f(x), f(x_j))
 
-    where `f` is the network without its head: the head is dropped, nothing is adapted, and every support sample votes for
-    its class by its similarity.
+    where `f` is the network without its head: the head is dropped, nothing is adapted, and every support sample votes
+    for its class by its similarity.
 
     Args:
         learner: trained by gradient steps; its network ends with a linear layer. It is copied.

@@ -1,4 +1,4 @@
-"""The inner loop of ProtoMAML: it begins at a head that is made of the support set, and the gradient goes on through it."""
+"""The inner loop of ProtoMAML, which begins at a head that is made of the support set."""
 
 from typing import Any
 

@@ -31,7 +31,8 @@ class ProtoMAML(MAML):
     r"""Meta-learn an embedding from which a few steps on body and head suffice; the head is new in each task.
 
         c_k = mean_{j: y_j = k} f_theta(x_j),      W_k = 2 c_k,      b_k = -||c_k||^2
-        (theta_i, W_i, b_i) = k steps down L(D_i^S) from (theta, W, b),      loss = (1/T) sum_i L(D_i^Q; theta_i, W_i, b_i)
+        (theta_i, W_i, b_i) = k steps down L(D_i^S) from (theta, W, b)
+        loss = (1/T) sum_i L(D_i^Q; theta_i, W_i, b_i)
 
     Before any step the outputs have the softmax of prototypical networks, `softmax_k(-||f(x) - c_k||^2)`. The
     meta-gradient goes on from the head through the prototypes to theta, in first order too (fo-Proto-MAML), where
@@ -101,7 +102,8 @@ class ProtoMAML(MAML):
             raise ConfigError(f"meta_gradient must be exact or first order in ProtoMAML, got {self.meta_gradient!r}")
         if self.rate_names or not isinstance(self.rule.lr, float | int | Tensor):
             raise ConfigError(
-                "ProtoMAML makes its head anew in each task, and rates by name have none for it; give the rule one number"
+                "ProtoMAML makes its head anew in each task, and rates by name have none for it; give the rule one "
+                "number"
             )
 
     def forward(self, tasks: MetaBatch, inner_lr: Tensor | None = None) -> Outcome:

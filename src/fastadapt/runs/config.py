@@ -97,7 +97,8 @@ class RunConfig:
         if wider not in (None, self.data.ways) and not self.embeds:
             raise ConfigError(
                 f"data.train_ways={wider} needs a network that serves any number of classes, and that of {name} has "
-                f"{self.data.ways} outputs; leave it out, or choose a metric method such as ProtoNetMethod, or ProtoMAMLMethod"
+                f"{self.data.ways} outputs; leave it out, or choose a metric method such as ProtoNetMethod, or "
+                "ProtoMAMLMethod"
             )
 
     @property

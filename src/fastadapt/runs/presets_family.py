@@ -75,8 +75,8 @@ def _mamlpp_mini(name: str) -> RunConfig:
 
 
 def _boil_mini(name: str) -> RunConfig:
-    # Oh et al. 2021 (arXiv:2008.08882) and the public code: 64 filters, one inner step of 0.5 of all but the head, a mean
-    # loss, 4 tasks a step, 30 000 steps, 15 queries, 1000 test tasks.
+    # Oh et al. 2021 (arXiv:2008.08882) and the public code: 64 filters, one inner step of 0.5 of all but the head, a
+    # mean loss, 4 tasks a step, 30 000 steps, 15 queries, 1000 test tasks.
     shots = MINI_IMAGENET[name]
     return RunConfig(
         data=MiniImageNetData(train_shots=shots, train_queries=15, shots=shots),
@@ -99,9 +99,9 @@ def _boil(name: str) -> RunConfig:
 
 
 def _protomaml_mini(name: str) -> RunConfig:
-    # Triantafillou et al. 2020 (arXiv:1903.03096) and the public code, from scratch: six inner steps of 0.311, five more
-    # at test, Adam 7.18e-4 times 0.6478 every 2500 of 75 000 steps of one task. There a residual network of 18 layers
-    # learns from the ten data sets' own tasks; four blocks and these tasks are ours.
+    # Triantafillou et al. 2020 (arXiv:1903.03096) and the public code, first order from scratch: six inner steps of
+    # 0.311, five more at test, Adam 7.18e-4 times 0.6478 every 2500 of 75 000 steps of one task. There a residual
+    # network of 18 layers learns from ImageNet's tasks of many shapes; four blocks and tasks of one shape are ours.
     shots = MINI_IMAGENET[name]
     return RunConfig(
         data=MiniImageNetData(train_shots=shots, train_queries=15, shots=shots),
