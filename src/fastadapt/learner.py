@@ -104,6 +104,13 @@ class Learner(nn.Module, ABC):
         """
         return {"learner": type(self).__name__, "norm": self.norm}
 
+    def at_step(self, step: int) -> None:
+        """Take notice that outer step `step` comes next, counted from 0: most methods do the same at every step.
+
+        `meta_train` says it before each. Whatever a method anneals follows from this number alone, so that a training
+        that is resumed goes on as one that never stopped.
+        """
+
     @abstractmethod
     def forward(self, tasks: MetaBatch) -> Outcome:
         """Return the meta-objective of a meta-batch."""

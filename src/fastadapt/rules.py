@@ -190,7 +190,7 @@ def _ratio(mean: Tensor, root: Tensor, eps: float | Tensor) -> Tensor:
     return torch.complex(mean.real / (root.real + eps), mean.imag / (root.imag + eps))
 
 
-def _step_count(params: Params) -> Tensor:
+def step_count(params: Params) -> Tensor:
     """Return a step count of 0."""
     first = next(iter(params.values()), torch.zeros(()))
     return torch.zeros((), dtype=first.dtype.to_real(), device=first.device)
@@ -257,7 +257,7 @@ class DecayedSGD:
 
     def init(self, params: Params) -> Tensor:
         """Return a step count of 0."""
-        return _step_count(params)
+        return step_count(params)
 
     def update(self, params: Params, grads: Params, state: Tensor) -> tuple[Params, Tensor]:
         """Return the parameters and the step count after one step."""
@@ -332,7 +332,7 @@ class Adam:
     def init(self, params: Params) -> dict[str, Any]:
         """Return zero moments and a step count of 0."""
         return {
-            "step": _step_count(params),
+            "step": step_count(params),
             "m": {name: torch.zeros_like(p) for name, p in params.items()},
             "v": {name: torch.zeros_like(p) for name, p in params.items()},
         }

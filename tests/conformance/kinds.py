@@ -43,6 +43,7 @@ class Entry:
         has_steps: it takes inner steps.
         setting: it is another setting of a method above.
         trains: it has something to meta-train.
+        own_head: it makes a head for each task, so that even without steps it does not answer as its network does.
     """
 
     build: Callable[..., Learner]
@@ -52,6 +53,7 @@ class Entry:
     has_steps: bool = True
     setting: bool = False
     trains: bool = True
+    own_head: bool = False
 
 
 def head(cls, trains=False, setting=False, **settings):
@@ -151,6 +153,18 @@ LEARNERS = {
     "meta_lstm_exact": Entry(of(learned_steps, meta_gradient="exact"), setting=True),
     "meta_curvature": Entry(curved, setting=True),
     "cavia": Entry(steered, setting=True),
+    "meta_sgd": Entry(
+        lambda model, loss, **more: MAML(model, loss, rule=SGD(learned_rates(model, 0.1)), **more), setting=True
+    ),
+    "mamlpp": Entry(of(methods.MAMLPlusPlus, steps=2)),
+    "mamlpp_first_order": Entry(of(methods.MAMLPlusPlus, steps=3, first_order_epochs=1, test_steps=4), setting=True),
+    "protomaml": Entry(of(methods.ProtoMAML, rule=SGD(0.1), steps=2), kinds=CLASSES, own_head=True),
+    "protomaml_first_order": Entry(
+        of(methods.ProtoMAML, rule=SGD(0.1), steps=2, meta_gradient="first_order", norm="running"),
+        kinds=CLASSES,
+        setting=True,
+        own_head=True,
+    ),
     "reptile": Entry(of(Reptile, rule=SGD(0.1), steps=3)),
     "reptile_minibatch": Entry(of(Reptile, rule=SGD(0.1), steps=3, batch=3), shuffles=True, setting=True),
     "reptile_mean": Entry(of(Reptile, rule=Momentum(0.1), steps=3, inner_state="mean"), setting=True),

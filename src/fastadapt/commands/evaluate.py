@@ -17,7 +17,8 @@ from fastadapt.errors import ConfigError
 from fastadapt.evaluation import Evaluation, Protocol, evaluate, with_headline
 from fastadapt.evaluation_json import json_values
 from fastadapt.layers.norm import Norm
-from fastadapt.runs.run_files import LoadedRun, load_run
+from fastadapt.methods.feature_reuse import nil
+from fastadapt.runs.run_files import LoadedRun, load_ensemble, load_run
 from fastadapt.training.device import choose_device
 
 
@@ -39,6 +40,10 @@ class EvaluateSettings:
     """Batch-norm mode, for example support+query for Reptile's protocol that is not transductive."""
     seed: int | None = None
     """Seed of the test tasks."""
+    ensemble: int | None = None
+    """Ask so many of the best validated checkpoints and average their answers, as MAML++ is published."""
+    nil: bool = False
+    """Drop the head and adapt nothing: every support sample votes for its class by cosine similarity (NIL)."""
     meta_batch: int = 25
     """Tasks at a time."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -65,7 +70,14 @@ def table(result: Evaluation) -> str:
 
 
 def custom(protocol: Protocol, settings: EvaluateSettings) -> Protocol:
-    """Return the run's protocol with the settings' changes, under another name if there are any."""
+    """Return the run's protocol with the settings' changes, under another name if there are any.
+
+    An ensemble and NIL are protocols of their own, so that their numbers never pass for those of the adapted model.
+    """
+    if settings.ensemble is not None:
+        protocol = dataclasses.replace(protocol, name=f"{protocol.name}, ensemble of {settings.ensemble} checkpoints")
+    if settings.nil:
+        protocol = dataclasses.replace(protocol, name=f"{protocol.name}, NIL")
     changes = {name: getattr(settings, name) for name in ("tasks", "steps", "norm", "seed")}
     changes = {name: value for name, value in changes.items() if value is not None and value != getattr(protocol, name)}
     if not changes:
@@ -92,8 +104,12 @@ def of_table(loaded: LoadedRun, data: TableData, settings: EvaluateSettings) -> 
     """Return the result on all held-out tasks of a table, which are as many as there are, and the answers in each.
 
     Raises:
-        ConfigError: if a number of tasks, a batch-norm mode or a choice of steps is asked for.
+        ConfigError: if a number of tasks, a batch-norm mode, a choice of steps, an ensemble or NIL is asked for.
     """
+    if settings.ensemble is not None or settings.nil:
+        raise ConfigError(
+            "a table's held-out tasks are measured with one adapted model; leave --ensemble and --nil out"
+        )
     if settings.tasks is not None or settings.norm is not None or settings.after is not None:
         raise ConfigError(
             "a table's held-out tasks are all measured after every step, without batch norm; "
@@ -141,7 +157,9 @@ def written(
 def main(argv: Sequence[str]) -> int:
     """Parse the command line and evaluate."""
     settings = tyro.cli(EvaluateSettings, args=list(argv), prog="fastadapt evaluate")
-    loaded = load_run(settings.run)
+    loaded = load_run(settings.run) if settings.ensemble is None else load_ensemble(settings.run, settings.ensemble)
+    if settings.nil:
+        loaded = dataclasses.replace(loaded, learner=nil(loaded.learner))
     loaded.learner.to(choose_device(settings.device))
     data = loaded.config.data
     instances = instances_of(loaded, settings) if settings.by_instance else None

@@ -31,7 +31,7 @@ class Differentiation(Protocol):
         ...
 
     def gradient(
-        self, run: Runner, loop: Loop, start: Carry, fixed: Any, task: Any, weights: Mapping[int, float]
+        self, run: Runner, loop: Loop, start: Carry, fixed: Any, task: Any, weights: Mapping[int, float | Tensor]
     ) -> tuple[Any, Any, Tensor, Any]:
         """Return `(gradient to theta^0, gradient to f, meta-objective, report)`.
 

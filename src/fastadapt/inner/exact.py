@@ -57,7 +57,7 @@ class Exact:
             )
 
     def gradient(
-        self, run: Runner, loop: Loop, start: Carry, fixed: Any, task: Any, weights: Mapping[int, float]
+        self, run: Runner, loop: Loop, start: Carry, fixed: Any, task: Any, weights: Mapping[int, float | Tensor]
     ) -> tuple[Any, Any, Tensor, Any]:
         """Return `(gradient to theta^0, gradient to f, meta-objective, report)`, see `Differentiation`."""
         if self.recompute is None:

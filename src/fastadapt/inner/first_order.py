@@ -2,7 +2,8 @@ r"""The first-order meta-gradient: inner gradients are taken as constants.
 
     grad = grad L_Q(theta^k)
 
-With rates that are learned, or other tensors of the update rule, the updates are differentiated with respect to these.
+With a loss after every step, `grad = sum_j w_j grad L_Q(theta^j)`. With rates that are learned, or other tensors of the
+update rule, the updates are differentiated with respect to these.
 
 References:
     Finn, Abbeel, Levine 2017 (arXiv:1703.03400), section 5.2; Nichol, Achiam, Schulman 2018 (arXiv:1803.02999).
@@ -11,6 +12,8 @@ References:
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from torch import Tensor
 
 from fastadapt.inner.runner import Runner
 from fastadapt.inner.sweep import sweep
@@ -40,10 +43,11 @@ class FirstOrder:
     through = False
 
     def gradient(
-        self, run: Runner, loop: Loop, start: Carry, fixed: Any, task: Any, weights: Mapping[int, float]
+        self, run: Runner, loop: Loop, start: Carry, fixed: Any, task: Any, weights: Mapping[int, float | Tensor]
     ) -> tuple[Any, Any, Any, Any]:
         """Return `(gradient to theta^0, gradient to f, meta-objective, report)`, see `Differentiation`."""
-        if fixed["rates"]:
+        last_alone = all(not isinstance(w, Tensor) and w == (j == loop.steps) for j, w in weights.items())
+        if fixed["rates"] or not last_alone:
             return sweep(run, loop, start, fixed, task, weights, through=False)
         path = list(walk(run, loop, start, fixed, task, loop.steps))
         carry = path[-1][0] if path else start

@@ -67,7 +67,7 @@ class Implicit:
         return 0.5 * self.strength * torch.stack(squares).sum()
 
     def gradient(
-        self, run: Runner, loop: Loop, start: Carry, fixed: Any, task: Any, weights: Mapping[int, float]
+        self, run: Runner, loop: Loop, start: Carry, fixed: Any, task: Any, weights: Mapping[int, float | Tensor]
     ) -> tuple[Any, Any, Tensor, Any]:
         """Return `(gradient to theta^0, gradient to f, meta-objective, report)`, see `Differentiation`."""
         if fixed["rates"]:

@@ -44,7 +44,7 @@ def sweep(
     start: Carry,
     fixed: Any,
     task: Any,
-    weights: Mapping[int, float],
+    weights: Mapping[int, float | Tensor],
     *,
     segment: int | None = None,
     through: bool = True,
@@ -57,7 +57,8 @@ def sweep(
         start: c_0.
         fixed: f, a pytree of tensors.
         task: support, query and whatever else the steps need.
-        weights: `w_j` of the query loss after step `j`; those that are not named are 0.
+        weights: `w_j` of the query loss after step `j`; those that are not named are 0. Scalars in tensors are inputs
+            of what is compiled: they may be others at every call.
         segment: inner steps to differentiate at once.
         through: False takes the inner gradients as constants (first order with learned rates).
 
@@ -96,8 +97,11 @@ def sweep(
         shared |= {f"constants_{j - a}": loop.constants(j) for j in range(a, b + 1)}
         if cotangent is not None:
             each["cotangent"] = cotangent
-        some = tuple(terms[a:b])
-        piece = _sweep(loop, b - a, some, through)
+        some = tuple(None if isinstance(w, Tensor) else w for w in terms[a:b])
+        given = tuple(w for w in terms[a:b] if isinstance(w, Tensor))
+        if given:
+            shared["weights"] = given
+        piece = _sweep(loop, some, through)
         (cotangent, step_gradient), value, reports = run(f"sweep {b - a} {some} {last} {through}", piece, shared, each)
         gradient = step_gradient if gradient is None else pytree.tree_map(torch.add, gradient, step_gradient)
         total = value if total is None else total + value
@@ -114,19 +118,32 @@ def sweep(
     return cotangent[0], gradient, total, {"inner": inner, "query": query}
 
 
-def _sweep(loop: Loop, steps: int, weights: tuple[float, ...], through: bool) -> Any:
-    """Return the piece that differentiates `steps` inner steps, of which those with a weight are judged."""
+def _sweep(loop: Loop, terms: tuple[float | None, ...], through: bool) -> Any:
+    """Return the piece that differentiates some inner steps, of which those with a weight are judged.
 
-    def piece(calculus: Calculus, fixed: Any, carry: Carry, task: Any, cotangent: Any = None, **constants: Any) -> Any:
+    A weight that is None is one of the `weights` that the piece is given, in this order.
+    """
+
+    def piece(
+        calculus: Calculus,
+        fixed: Any,
+        carry: Carry,
+        task: Any,
+        cotangent: Any = None,
+        weights: tuple[Tensor, ...] = (),
+        **constants: Any,
+    ) -> Any:
         def objective(at: tuple[Carry, Any]) -> tuple[Tensor, Any]:
             (theta, state), fixed = at
             inner, judged, query = [], [], {}
-            for i, weight in enumerate(weights):
+            given = iter(weights)
+            for i, term in enumerate(terms):
+                weight = next(given) if term is None else term
                 (theta, state), report = loop.advance(
                     calculus, fixed, constants[f"constants_{i}"], (theta, state), task, through
                 )
                 inner.append(report)
-                if weight:
+                if term is None or term:
                     loss, query = loop.judge(fixed, constants[f"constants_{i + 1}"], theta, task)
                     judged.append(weight * loss)
             value = torch.stack(judged).sum() if judged else _zero(theta)

@@ -8,12 +8,15 @@ from fastadapt.methods.averaged import average_regressors as average_regressors
 from fastadapt.methods.cavia import CAVIA as CAVIA
 from fastadapt.methods.centroid import NearestCentroid as NearestCentroid
 from fastadapt.methods.cosine_head import CosineHead as CosineHead
+from fastadapt.methods.ensemble import Ensemble as Ensemble
+from fastadapt.methods.feature_reuse import nil as nil
 from fastadapt.methods.features import mean_feature as mean_feature
 from fastadapt.methods.fine_tune import FineTune as FineTune
 from fastadapt.methods.foml import FOML as FOML
 from fastadapt.methods.least_squares import RidgeHead as RidgeHead
 from fastadapt.methods.linear_probe import LinearProbe as LinearProbe
 from fastadapt.methods.maml import MAML as MAML
+from fastadapt.methods.mamlpp import MAMLPlusPlus as MAMLPlusPlus
 from fastadapt.methods.mann import MANN as MANN
 from fastadapt.methods.matching import MatchingNet as MatchingNet
 from fastadapt.methods.memory_module import MemoryModule as MemoryModule
@@ -21,6 +24,7 @@ from fastadapt.methods.nearest import NearestNeighbour as NearestNeighbour
 from fastadapt.methods.nearest_sample import NearestSample as NearestSample
 from fastadapt.methods.onnx_backbone import OnnxBackbone as OnnxBackbone
 from fastadapt.methods.pretrain import Pretrain as Pretrain
+from fastadapt.methods.protomaml import ProtoMAML as ProtoMAML
 from fastadapt.methods.protonet import ProtoNet as ProtoNet
 from fastadapt.methods.relation import RelationNet as RelationNet
 from fastadapt.methods.reptile import Reptile as Reptile

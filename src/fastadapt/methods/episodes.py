@@ -14,7 +14,7 @@ from torch import Tensor
 from fastadapt.errors import TaskError
 from fastadapt.labels import IGNORED
 from fastadapt.learner import MetaBatch
-from fastadapt.tasks import Tasks, as_groups, is_collector
+from fastadapt.tasks import Tasks, as_groups, is_collector, map_tensors
 
 LARGEST = 1 << 16
 """The largest number of classes of a task: what is above it was meant for something else."""
@@ -65,6 +65,27 @@ def episodes_of(tasks: MetaBatch, method: str, prepare: Prepare) -> list[Episode
         for i, position in enumerate(group.positions):
             found[position] = Episode(*prepare(x[i], y[i]), xq[i], yq[i], ways[i])
     return [found[position] for position in sorted(found)]
+
+
+def by_ways(tasks: MetaBatch, method: str) -> list[Tasks]:
+    """Return a meta-batch in groups of equal shapes and numbers of classes.
+
+    Raises:
+        TaskError: as `episodes_of` does.
+    """
+    groups = as_groups(tasks)
+    ways = dict(enumerate(episode.ways for episode in episodes_of(groups, method, lambda x, y: (x, y))))
+    split = []
+    for group in groups:
+        counts = [ways[position] for position in group.positions]
+        for count in sorted(set(counts)):
+            members = [i for i, own in enumerate(counts) if own == count]
+            if len(members) == len(counts):
+                split.append(group)
+                continue
+            support, query = map_tensors(lambda leaf, m=members: leaf[m], (group.support, group.query))
+            split.append(Tasks(support, query, tuple(group.positions[i] for i in members)))
+    return split
 
 
 def support_of(support: Any, method: str) -> tuple[Tensor, Tensor, int]:

@@ -56,7 +56,7 @@ def checked_support(learner: Any, support: Any) -> Any:
     """
     support = as_support(support)
     if _is_ours(learner, "inner_objective") and not inside_a_transform():
-        if callable(getattr(learner.inner_loss, "fault", None)):
+        if "adapt" not in learner.unchecked and callable(getattr(learner.inner_loss, "fault", None)):
             _check(learner.model, learner.inner_loss, support, None, "support")
         _check_finite(learner, support)
     return support

@@ -191,14 +191,14 @@ class GradientLearner(Learner):
 
     def _plan(self, state: State, norm: Norm | None = None) -> NormPlan:
         mode = self.norm if norm is None else norm
-        if norm is not None:
-            check_norm(norm)
+        check_norm(mode)
         running = state["running"] if mode in ("running", "per_step") else {}
         if mode in ("running", "per_step") and self.layered and not running:
             raise TaskError(
                 f"norm={mode!r} was asked of a learner built with norm={self.norm!r}, which kept no running moments"
             )
-        return NormPlan(mode, self.training, running, self.running.slots if self.running else 1, self.layered)
+        slots = min(self.running.slots, self.steps + 1) if self.running else 1  # no training feeds those behind
+        return NormPlan(mode, self.training, running, slots, self.layered)
 
     def _loop(self, state: State, plan: NormPlan, support: Any, query: Any, extra: Any, steps: int) -> InnerLoop:
         return InnerLoop(self, state, plan.of(state["running"]), steps, {"support": support, "query": query, **extra})

@@ -92,6 +92,14 @@ class InnerLoop:
         kept = self.state["rule"]
         return self.theta, kept if kept else self.learner.rule.init(self.theta)
 
+    def before(self, calculus: Calculus, theta: Params, fixed: Any) -> tuple[Params, Any]:
+        """Return the gradient to the meta-parameters, given those to the start of the loop and to what is fixed.
+
+        They are the same where the loop starts at the meta-parameters; where its start is made of them, the gradient
+        goes on from there.
+        """
+        return theta, fixed
+
     def constants(self, j: int) -> dict[str, Any]:
         """Return frozen parameters, and the buffers that belong to step `j`."""
         return {"params": self.frozen, "rates": self.rates, "buffers": self.plan.buffers(self.state["buffers"], j)}

@@ -1,7 +1,7 @@
 """Learners whose meta-gradient passes through the inner loop: of one task the objective, of many the mean."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,8 @@ class MetaGradientLearner(GradientLearner):
     Raises:
         ConfigError: for a setting outside its range.
     """
+
+    pieced: ClassVar[bool] = True  # whether one task's gradient is nothing but pieces, so that it can be compiled
 
     def __init__(
         self,
@@ -82,8 +84,7 @@ class MetaGradientLearner(GradientLearner):
         state = self.state()
         plan = self._plan(state)
         differentiate = torch.is_grad_enabled() and bool(self.learned())
-        weights = dict(enumerate(self.step_weights or [0.0] * (self.steps - 1) + [1.0], start=1))
-        weights = weights if self.steps else {0: 1.0}
+        terms = self.step_weights or [0.0] * (self.steps - 1) + [1.0]
 
         def f(state: State, support: Any, query: Any, extra: Any, run: Runner) -> tuple[Any, Any]:
             data = {name: value for name, value in extra.items() if name.startswith("data ")}
@@ -93,9 +94,11 @@ class MetaGradientLearner(GradientLearner):
             task = {"support": support, "query": query, **rest}
             if not differentiate:
                 return {}, evaluated(run, loop, task)
+            weights = dict(enumerate(state.get("weights", terms), start=1)) if self.steps else {0: 1.0}
             theta, fixed, loss, report = self.differentiation.gradient(
                 run, loop, loop.start(), loop.fixed, task, weights
             )
+            theta, fixed = loop.before(run.calculus, theta, fixed)
             rates = {f"rates {name}": g for name, g in fixed["rates"].items()}
             fed = [seen["fed"] for seen in report["inner"]] + [report["query"]["fed"]]
             each = {"loss": loss, **report["query"], "fed": fed, "data": fixed["data"]}
@@ -108,9 +111,15 @@ class MetaGradientLearner(GradientLearner):
             return {"loss": loss.detach(), **report, "fed": []}
 
         extra: dict[str, Any] = {} if inner_lr is None else {"lr": inner_lr}
-        extra |= minibatches(groups, self.steps, self.batch)
-        key = ("train", differentiate, self.steps, self.differentiation, self.step_weights)
-        return self._outcome(self._run(f, state, groups, extra, key, pieces=differentiate), lambda mean: mean)
+        extra |= self._train_batches(groups)
+        given = "given" if "weights" in state else self.step_weights
+        key = ("train", differentiate, self.steps, self.differentiation, given)
+        pieces = differentiate and self.pieced
+        return self._outcome(self._run(f, state, groups, extra, key, pieces=pieces), lambda mean: mean)
+
+    def _train_batches(self, groups: list[Tasks]) -> dict[str, list[Tensor]]:
+        """Return what each task's inner loop needs in training besides the support."""
+        return minibatches(groups, self.steps, self.batch)
 
     def _check_that_all_can_learn(self) -> None:
         """Refuse parameters of an inner loss that a first-order meta-gradient can't reach."""
@@ -152,7 +161,8 @@ def _check_weights(weights: tuple[float, ...], steps: int, differentiation: Diff
             f"step_weights needs one finite weight >= 0 for each of the {steps} inner steps, the last above 0; "
             f"got {weights}"
         )
-    if differentiation.name != "exact":
+    if differentiation.name not in ("exact", "first_order"):
         raise ConfigError(
-            f"step_weights are summed by the exact meta-gradient; leave them out for {differentiation.name!r}"
+            "step_weights are summed by the exact and the first-order meta-gradient; leave them out for "
+            f"{differentiation.name!r}"
         )

@@ -18,7 +18,7 @@ from fastadapt.methods.maml import MAML
 from fastadapt.methods.nearest import NearestNeighbour
 from fastadapt.methods.pretrain import Pretrain
 from fastadapt.methods.reptile import InnerState, Reptile
-from fastadapt.rules import SGD, Adam, Clip, Momentum, Rule
+from fastadapt.rules import SGD, Adam, Clip, Momentum, Rate, Rule
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class _InnerSteps(Execution):
     steps: int = default_of(MAML, "steps")
     """Inner steps in training."""
 
-    def _rule(self) -> Rule:
-        lr = self.inner_lr
+    def _rule(self, rates: Rate | None = None) -> Rule:
+        lr = self.inner_lr if rates is None else rates
         rules: dict[str, Rule] = {"sgd": SGD(lr), "momentum": Momentum(lr, self.momentum), "adam": Adam(lr, beta1=0.0)}
         rule = rules[self.inner_rule]
         return rule if self.inner_clip is None else Clip(rule, self.inner_clip)
@@ -75,18 +75,18 @@ class MAMLMethod(_InnerSteps):
 
     def build(self, model: nn.Module, loss: Loss) -> Learner:
         """Return the learner around `model`."""
-        return self.learner(
-            model,
-            loss,
-            rule=self.rule(model),
-            steps=self.steps,
-            test_steps=self.test_steps,
-            meta_gradient=self.meta_gradient,
-            adapt=self.adapt[0] if len(self.adapt) == 1 else self.adapt,
-            norm=self.norm,
-            inner_loss=self._inner_loss(loss),
-            route=self.execution(),
-        )
+        return self.learner(model, loss, rule=self.rule(model), **self._settings(loss))
+
+    def _settings(self, loss: Loss) -> dict[str, Any]:
+        return {
+            "steps": self.steps,
+            "test_steps": self.test_steps,
+            "meta_gradient": self.meta_gradient,
+            "adapt": self.adapt[0] if len(self.adapt) == 1 else self.adapt,
+            "norm": self.norm,
+            "inner_loss": self._inner_loss(loss),
+            "route": self.execution(),
+        }
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from fastadapt.data.tables.table_settings import TableData
 from fastadapt.errors import ConfigError
 from fastadapt.evaluation import Protocol
 from fastadapt.learner import Learner
+from fastadapt.methods.family_settings import MAMLPlusPlusMethod, MetaSGDMethod, ProtoMAMLMethod
 from fastadapt.methods.metric_settings import (
     AdaptiveSubspacesMethod,
     MatchingNetMethod,
@@ -65,6 +66,9 @@ class RunConfig:
         MetaLSTMMethod
         | MetaCurvatureMethod
         | CAVIAMethod
+        | MetaSGDMethod
+        | MAMLPlusPlusMethod
+        | ProtoMAMLMethod
         | MAMLMethod
         | FOMLMethod
         | ReptileMethod
@@ -114,18 +118,21 @@ class RunConfig:
         if wider not in (None, self.data.ways) and not self.embeds:
             raise ConfigError(
                 f"data.train_ways={wider} needs a network that serves any number of classes, and that of {name} has "
-                f"{self.data.ways} outputs; leave it out, or choose a metric method such as ProtoNetMethod"
+                f"{self.data.ways} outputs; leave it out, or choose a metric method such as ProtoNetMethod, or "
+                "ProtoMAMLMethod"
             )
 
     @property
     def embeds(self) -> bool:
         """Whether the network has no head, so that tasks may have any number of classes."""
-        return isinstance(self.method, MetricMethod)
+        return isinstance(self.method, MetricMethod | ProtoMAMLMethod)
 
     @property
     def most_ways(self) -> int | None:
         """With how many classes the trained network can be used; None for any number, and for regression."""
-        return self.method.most_ways(self.data) if isinstance(self.method, MetricMethod) else self.data.ways
+        if isinstance(self.method, MetricMethod):
+            return self.method.most_ways(self.data)
+        return None if self.embeds else self.data.ways
 
     @property
     def network(self) -> dict[str, Any]:

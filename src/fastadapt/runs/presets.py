@@ -7,6 +7,7 @@ from fastadapt.evaluation import Protocol
 from fastadapt.methods.settings import FineTuneMethod, MAMLMethod, NearestMethod, PretrainMethod, ReptileMethod
 from fastadapt.nets.settings import Conv4Net, MLPNet
 from fastadapt.runs.config import RunConfig
+from fastadapt.runs.presets_family import family_presets
 from fastadapt.runs.presets_images import mini_imagenet_presets
 from fastadapt.runs.presets_metric import metric_presets
 from fastadapt.runs.presets_rules import rule_presets
@@ -178,10 +179,10 @@ def _omniglot() -> dict[str, tuple[str, RunConfig]]:
     return presets
 
 
+_MAML = {**_sinusoid(), **_omniglot(), **mini_imagenet_presets()}
 PRESETS: dict[str, tuple[str, RunConfig]] = {
-    **_sinusoid(),
-    **_omniglot(),
-    **mini_imagenet_presets(),
+    **_MAML,
+    **family_presets(_MAML),
     **metric_presets(),
     **sequence_presets(),
     **set_presets(),

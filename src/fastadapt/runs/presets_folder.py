@@ -21,24 +21,15 @@ from fastadapt.methods.set_settings import MemoryModuleMethod, NeuralStatisticia
 from fastadapt.methods.settings import MAMLMethod, ReptileMethod
 from fastadapt.nets.settings import Conv4Net, RelationEncoderNet, StatisticianEncoderNet
 from fastadapt.runs.config import RunConfig
+from fastadapt.runs.presets_family import FOLDER, folder_family
 from fastadapt.runs.presets_rules import RULES
 from fastadapt.training.settings import Training
 
 FolderMethod = Literal[
-    "maml",
-    "reptile",
-    "protonet",
-    "matching",
-    "siamese",
-    "relation",
-    "dsn",
-    "snail",
-    "mann",
-    "statistician",
-    "memory",
-    "meta-lstm",
-    "meta-curvature",
-    "cavia",
+    *("maml", "reptile", "protonet", "matching", "siamese", "relation", "dsn"),
+    *("anil", "boil", "metasgd", "mamlpp", "protomaml"),
+    *("snail", "mann", "statistician", "memory"),
+    *("meta-lstm", "meta-curvature", "cavia"),
 ]
 
 _LARGE_MAPS = 64  # pixels, above which the relation module's convolutions have no padding
@@ -99,6 +90,8 @@ def folder_preset(method: FolderMethod, data: FolderData) -> RunConfig:
         return RULES[method](_maml(data, training, name, small, few))
     if method == "maml" or method == "reptile":
         return (_reptile if method == "reptile" else _maml)(data, training, name, small, few)
+    if method in FOLDER:
+        return folder_family(method, _maml(data, training, name, small, few), name)
     return _metric(method, data, training, name)
 
 

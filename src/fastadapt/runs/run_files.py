@@ -23,10 +23,11 @@ from fastadapt.data.images.omniglot_splits import ClassSplit
 from fastadapt.errors import CheckpointError, ConfigError
 from fastadapt.evaluation import Evaluation
 from fastadapt.learner import Learner
+from fastadapt.methods.ensemble import Ensemble
 from fastadapt.methods.settings import MAMLMethod
 from fastadapt.runs.config import RunConfig, differences
 from fastadapt.runs.shipped import SHIPPED, shipped_models
-from fastadapt.training.checkpoint import best_checkpoint, latest_checkpoint, verify, write_manifest
+from fastadapt.training.checkpoint import best_checkpoint, best_checkpoints, latest_checkpoint, verify, write_manifest
 from fastadapt.training.saved_steps import saved_steps
 
 MODEL_FILES = ("learner.safetensors", "model.json")
@@ -260,6 +261,38 @@ def load_run(folder: Path | str, model: Learner | None = None) -> LoadedRun | Lo
         raise CheckpointError(f"{exported} can't be read: {str(error).splitlines()[0]}") from None
     name = exported.parent.resolve().name if exported.name == "model" else exported.resolve().name
     return LoadedRun(learner.eval(), config, name, int(facts["step"]))
+
+
+def load_ensemble(folder: Path | str, members: int) -> LoadedRun:
+    """Load the best validated checkpoints of a run as one learner that answers with their mean.
+
+    Args:
+        folder: the run, with its checkpoints.
+        members: how many of them, at least two.
+
+    Raises:
+        CheckpointError: if the run has not so many validated checkpoints.
+        ConfigError: for fewer than two.
+    """
+    folder = run_folder(folder)
+    config = read_config(folder)
+    if members < 2:
+        raise ConfigError(f"an ensemble has at least 2 members, got {members}")
+    checkpoints = best_checkpoints(folder / "checkpoints", members)
+    learners = []
+    for checkpoint in checkpoints:
+        learner = config.build()
+        try:
+            learner.load_state_dict(checkpoint.learner)
+        except RuntimeError as error:
+            first = str(error).splitlines()[0]
+            raise CheckpointError(
+                f"the checkpoint of step {checkpoint.step} in {folder} does not fit: {first}"
+            ) from None
+        learners.append(learner.eval())
+    steps = ", ".join(f"{step:,}" for step in sorted(checkpoint.step for checkpoint in checkpoints))
+    name = f"{folder.resolve().name}, the mean of its {members} best checkpoints (steps {steps})"
+    return LoadedRun(Ensemble(learners).eval(), config, name, checkpoints[0].step)
 
 
 def _hint(folder: Path) -> str:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fastadapt.methods.compared import Compared
+from fastadapt.nets.headed import Headed
 from fastadapt.predictor import Predictor
 from fastadapt.selection import head_names
 
@@ -27,6 +28,9 @@ def featuriser(predictor: Predictor) -> Predictor | None:
     twin = copy.deepcopy(predictor)
     if isinstance(twin.model, Compared):
         twin.model = twin.model.embedding
+        return twin
+    if isinstance(twin.model, Headed):
+        twin.model = twin.model.backbone
         return twin
     name = head_of(predictor.model)
     if name is None:

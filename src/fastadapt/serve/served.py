@@ -36,6 +36,9 @@ _PROBED = 4  # samples of each class from which the memory of one is estimated
 _ABOUT = {
     "maml": "gradient steps from an initialisation that was learned for exactly this",
     "foml": "gradient steps from an initialisation that was learned for exactly this",
+    "metasgd": "one gradient step at rates that were learned for each weight, from a start learned for exactly this",
+    "mamlplusplus": "gradient steps at rates that were learned for each step, from a start learned for exactly this",
+    "protomaml": "gradient steps from the class means of the samples, in features that were learned for exactly this",
     "reptile": "gradient steps from an initialisation near every task's solution",
     "pretrain": "gradient steps from a network that was trained on all tasks at once",
     "finetune": "gradient steps of a fresh head on a classifier of all training classes",
@@ -233,7 +236,7 @@ def _methods(run: LoadedRun, others: Sequence[LoadedRun]) -> tuple[Method, ...]:
     if not isinstance(run.learner, GradientLearner) or isinstance(run.learner, Transfer):
         return tuple(methods)
     methods.append(Method(FINE_TUNE, "Fine-tuning", _ABOUT[FINE_TUNE]))
-    if run.ways is not None and head_of(run.learner.model) is not None:
+    if run.ways is not None and not run.config.embeds and head_of(run.learner.model) is not None:
         methods.append(Method(NEAREST_MEAN, "Nearest class mean", _ABOUT[NEAREST_MEAN]))
     return tuple(methods)
 

@@ -196,8 +196,28 @@ def best_checkpoint(folder: Path) -> Checkpoint | None:
     A score on fewer tasks than was asked for, as minutes may allow no more, yields to one on all.
     """
     every = list(_valid(folder))
-    scored = [c for c in every if c.state.get("score") is not None]
-    return max(scored, key=lambda c: (_rank(c.state), c.step)) if scored else (every[0] if every else None)
+    best = _best_first(every)
+    return best[0] if best else (every[0] if every else None)
+
+
+def best_checkpoints(folder: Path, count: int) -> list[Checkpoint]:
+    """Return the `count` valid checkpoints with the best validation scores, the best first.
+
+    Raises:
+        CheckpointError: if there are not so many.
+    """
+    best = _best_first(list(_valid(folder)))[:count]
+    if len(best) < count:
+        raise CheckpointError(
+            f"{folder} has {len(best)} checkpoints that were validated, and {count} are asked for; train with "
+            f"--training.keep-best {count}, and validate at least so often"
+        )
+    return best
+
+
+def _best_first(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+    scored = [c for c in checkpoints if c.state.get("score") is not None]
+    return sorted(scored, key=lambda c: (_rank(c.state), c.step), reverse=True)
 
 
 def _rank(state: dict[str, Any]) -> tuple[float, float]:
@@ -206,8 +226,8 @@ def _rank(state: dict[str, Any]) -> tuple[float, float]:
     return (-math.inf, -math.inf) if score is None else (state.get("score_tasks") or math.inf, float(score))
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints and the best one; and what a killed run left half-written.
+def prune(folder: Path, keep: int, keep_best: int = 1) -> None:
+    """Remove all but the newest `keep` and the best `keep_best` checkpoints; and what a killed run left half-written.
 
     Checkpoints that are not valid do not count among the kept ones, so the newest valid one always stays.
     """
@@ -221,9 +241,10 @@ def prune(folder: Path, keep: int) -> None:
         except (CheckpointError, OSError, ValueError, KeyError):
             continue
         valid.append((rank, path))
-    best = max(valid, key=lambda pair: (pair[0], pair[1].name), default=None)
-    for rank, path in valid[max(keep, 1) :]:
-        if best is None or path != best[1] or rank[0] == -math.inf:
+    scored = [pair for pair in valid if pair[0][0] > -math.inf]
+    best = {path for _, path in sorted(scored, key=lambda pair: (pair[0], pair[1].name))[-max(keep_best, 1) :]}
+    for _, path in valid[max(keep, 1) :]:
+        if path not in best:
             shutil.rmtree(path, ignore_errors=True)
 
 

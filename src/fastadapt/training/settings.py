@@ -59,9 +59,11 @@ class Training:
     """For the step schedule: multiply the outer learning rate by `decay` after every so many steps."""
     decay: float = added(0.5)
     """For the step schedule: what the rate is multiplied by."""
+    keep_best: int = added(1)
+    """Best validated checkpoints to keep; an ensemble is made of several (fastadapt evaluate RUN --ensemble)."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "meta_batch", "checkpoint_every", "keep", "log_every", "max_nonfinite"):
+        for name in ("steps", "meta_batch", "checkpoint_every", "keep", "log_every", "max_nonfinite", "keep_best"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"training.{name} must be at least 1, got {getattr(self, name)}")
         for name in ("lr", "final_lr", "validate_every", "seed"):
@@ -103,7 +105,7 @@ class Training:
         What decides only how long, how often and how loudly may change between the lives of a run; so may the number
         of steps, unless the schedule depends on it.
         """
-        free = {"minutes", "log_every", "checkpoint_every", "keep", "validate_every", "max_nonfinite"}
+        free = {"minutes", "log_every", "checkpoint_every", "keep", "validate_every", "max_nonfinite", "keep_best"}
         free |= {"steps"} if self.schedule == saved.get("schedule") in ("constant", "step") else set()
         mine = dataclasses.asdict(self)
         saved = {**{f.name: f.default for f in dataclasses.fields(self) if f.metadata.get("added")}, **saved}

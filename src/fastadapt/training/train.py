@@ -150,7 +150,7 @@ def meta_train(
         if engine is not None:
             state["execution"] = engine.history()
         save_checkpoint(checkpoints, Checkpoint(step, learner.state_dict(), saved_state(optimizer), dict(state)))
-        prune(checkpoints, training.keep)
+        prune(checkpoints, training.keep, training.keep_best)
         saved = step
 
     def validate(log: RunLog, interrupts: Interrupts) -> None:
@@ -217,6 +217,7 @@ def meta_train(
             for group, base in zip(optimizer.param_groups, base_rates, strict=True):
                 set_rate(group, base * scale)
 
+            learner.at_step(step)
             logs = (step + 1) % training.log_every == 0 or step + 1 == training.steps
             if engine is not None:
                 engine.at_once = step == 0  # a first step to see soon; strategies are looked at in the second
