@@ -10,12 +10,21 @@ import types
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from fastadapt.data.embeddings.embeddings_settings import EmbeddingsData
 from fastadapt.data.images.folder_settings import FolderData
 from fastadapt.data.settings import MiniImageNetData, OmniglotData, SinusoidData
 from fastadapt.data.tables.table_settings import TableData
 from fastadapt.errors import ConfigError
 from fastadapt.evaluation import Protocol
 from fastadapt.learner import Learner
+from fastadapt.methods.head_settings import (
+    CentroidMethod,
+    CosineHeadMethod,
+    HeadMethod,
+    LinearProbeMethod,
+    NearestSampleMethod,
+    RidgeMethod,
+)
 from fastadapt.methods.metric_settings import (
     AdaptiveSubspacesMethod,
     MatchingNetMethod,
@@ -33,7 +42,15 @@ from fastadapt.methods.settings import (
     PretrainMethod,
     ReptileMethod,
 )
-from fastadapt.nets.settings import Conv4Net, MLPNet, RelationEncoderNet, ResNet12Net, ViTNet, build_net
+from fastadapt.nets.settings import (
+    Conv4Net,
+    FeaturesNet,
+    MLPNet,
+    RelationEncoderNet,
+    ResNet12Net,
+    ViTNet,
+    build_net,
+)
 from fastadapt.training.settings import Training
 
 _LONGEST = 60  # characters of a value in a message
@@ -43,9 +60,11 @@ _LONGEST = 60  # characters of a value in a message
 class RunConfig:
     """Everything a run depends on."""
 
-    data: SinusoidData | OmniglotData | MiniImageNetData | FolderData | TableData = field(default_factory=SinusoidData)
+    data: SinusoidData | OmniglotData | MiniImageNetData | FolderData | TableData | EmbeddingsData = field(
+        default_factory=SinusoidData
+    )
     """Where tasks come from."""
-    net: MLPNet | Conv4Net | ResNet12Net | ViTNet | RelationEncoderNet = field(default_factory=MLPNet)
+    net: MLPNet | Conv4Net | ResNet12Net | ViTNet | RelationEncoderNet | FeaturesNet = field(default_factory=MLPNet)
     """The network."""
     # FOMLMethod ahead of the class it extends: the command line takes the first that fits
     method: (
@@ -60,6 +79,11 @@ class RunConfig:
         | SiameseNetMethod
         | RelationNetMethod
         | AdaptiveSubspacesMethod
+        | CentroidMethod
+        | NearestSampleMethod
+        | RidgeMethod
+        | LinearProbeMethod
+        | CosineHeadMethod
     ) = field(default_factory=MAMLMethod)
     """How it learns to learn."""
     training: Training = field(default_factory=Training)
@@ -99,7 +123,7 @@ class RunConfig:
     @property
     def embeds(self) -> bool:
         """Whether the network has no head, so that tasks may have any number of classes."""
-        return isinstance(self.method, MetricMethod)
+        return isinstance(self.method, MetricMethod | HeadMethod)
 
     @property
     def network(self) -> dict[str, Any]:
@@ -109,7 +133,7 @@ class RunConfig:
     def build(self) -> Learner:
         """Return a fresh learner; seed torch before if its first weights should repeat."""
         model = build_net(self.network)
-        if isinstance(self.method, MetricMethod):
+        if isinstance(self.method, MetricMethod | HeadMethod):
             return self.method.build(model, self.data.loss, feature_shape(model, self.data.input))
         if isinstance(self.method, FineTuneMethod | NearestMethod):
             return self.method.build(model, self.data.loss, self.data.classes)
