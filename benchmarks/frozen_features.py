@@ -3,9 +3,9 @@
     python benchmarks/frozen_features.py --data DIR --onnx lite0.onnx --values signed --from "WHERE IT COMES FROM"
     python benchmarks/frozen_features.py --docs   # write the table of docs/frozen_features.md from the result
 
-The features are written by `fastadapt embed`, the pictures are files in folders as a user has them, and every method
-answers each query alone. On Omniglot the Conv4 is the model `drawing` that comes with fastadapt (MAML), on mini-ImageNet
-a ProtoNet that is trained here for `--minutes`. Differences are paired over tasks.
+The features are those that `fastadapt embed` writes, the pictures are files in folders as a user has them, and every
+method answers each query alone. On Omniglot the Conv4 is the model `drawing` that comes with fastadapt (MAML), on
+mini-ImageNet a ProtoNet that is trained here for `--minutes`. Differences are paired over tasks.
 """
 
 import argparse
@@ -128,7 +128,10 @@ def measured(name: str, args: argparse.Namespace, data: Path, work: Path) -> dic
     """Return the results on one data set."""
     folders = extract(data, name, work, args.classes, args.base, args.each)
     backbone = find_backbone(str(args.onnx), values=args.values)
-    made = {part: embed(look_at_pictures(folder), backbone, work / f"{name}-{part}.safetensors", Told()) for part, folder in folders.items()}  # fmt: skip
+    made = {
+        part: embed(look_at_pictures(folder), backbone, work / f"{name}-{part}.safetensors", Told())
+        for part, folder in folders.items()
+    }
     recipe = ImageRecipe(28, 1) if name == "omniglot" else ImageRecipe(84, 3)
     pictures = load_folder(folders["test"], recipe)
     plain = pictures.images.flatten(1).float() / 255  # the floor: pixels as features
@@ -137,7 +140,9 @@ def measured(name: str, args: argparse.Namespace, data: Path, work: Path) -> dic
     rows, count = [], args.tasks
     for shots in (1, 5):
         sizes = {"ways": WAYS, "shots": shots, "queries": min(QUERIES, args.each - 5)}
-        images = fa.ClassImages(pictures.images, pictures.labels, pictures.class_names, invert=name == "omniglot", **sizes)  # fmt: skip
+        images = fa.ClassImages(
+            pictures.images, pictures.labels, pictures.class_names, invert=name == "omniglot", **sizes
+        )
         test = made["test"]
         vectors = ClassVectors(test.features, test.labels, test.class_names, **sizes)
         pixels = ClassVectors(plain, pictures.labels, pictures.class_names, **sizes)
@@ -155,7 +160,11 @@ def measured(name: str, args: argparse.Namespace, data: Path, work: Path) -> dic
             (mean, half), (gain, gain_half) = fa_confidence(np.array(ours)), paired(ours, theirs)
             row = {"method": head, "shots": shots, "accuracy": mean, "ci95": half, "gain": gain, "gain_ci95": gain_half}
             rows.append({key: round(value, 5) if isinstance(value, float) else value for key, value in row.items()})
-            print(f"{SETS[name]}, {shots} shots, {head}: {100 * mean:.2f} ± {100 * half:.2f}, {100 * gain:+.2f} ± {100 * gain_half:.2f}", flush=True)  # fmt: skip
+            print(
+                f"{SETS[name]}, {shots} shots, {head}: {100 * mean:.2f} ± {100 * half:.2f}, {100 * gain:+.2f} ± "
+                f"{100 * gain_half:.2f}",
+                flush=True,
+            )
     return {
         "data": name,
         "rival": how,
@@ -177,7 +186,8 @@ def section() -> str:
     for part in content["sets"]:
         lines += [
             f"**{SETS[part['data']]}**, {WAYS} ways, {part['tasks']} tasks of {part['test classes']} test classes, "
-            f"{part['queries']} queries a class; the centre and ridge are of {part['training classes']} training classes. "
+            f"{part['queries']} queries a class; the centre and ridge are of {part['training classes']} "
+            "training classes. "
             f"{part['rival'][0].upper()}{part['rival'][1:]}.",
             "",
             "| method | 1 shot (%) | against Conv4, paired | 5 shots (%) | against Conv4, paired |",
@@ -223,8 +233,15 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
     shown = [f"--sets {' '.join(args.sets)}"] if len(args.sets) < len(SETS) else []
-    shown += [f"--{name} {getattr(args, name)}" for name in ("tasks", "classes", "base", "each", "minutes") if getattr(args, name) != parser.get_default(name)]  # fmt: skip
-    command = f"python benchmarks/frozen_features.py --data DIR --onnx {args.onnx.name} --values {args.values} {' '.join(shown)}".rstrip()  # fmt: skip
+    shown += [
+        f"--{name} {getattr(args, name)}"
+        for name in ("tasks", "classes", "base", "each", "minutes")
+        if getattr(args, name) != parser.get_default(name)
+    ]
+    command = (
+        f"python benchmarks/frozen_features.py --data DIR --onnx {args.onnx.name} --values {args.values} "
+        f"{' '.join(shown)}".rstrip()
+    )
     with tempfile.TemporaryDirectory() as temporary:
         work = args.work or Path(temporary)
         sets = [measured(name, args, args.data, work) for name in args.sets]

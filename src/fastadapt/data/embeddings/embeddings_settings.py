@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from fastadapt.arguments import argument, default_of
 from fastadapt.data.embeddings.embeddings import Embeddings
@@ -181,3 +183,34 @@ def check_same(wanted: Mapping[str, Any], made: Embeddings, name: str) -> None:
             f"{name} was computed by {now}, and the run is for {then}; compute the embeddings by the same backbone, as "
             "those of another mean something else"
         )
+
+
+def support_of(made: Embeddings, shots: int | None, name: str) -> tuple[tuple[Tensor, Tensor], list[str]]:
+    """Return a support set of all classes, class by class, and their names.
+
+    Args:
+        made: the embeddings.
+        shots: the first so many of each class; None takes all.
+        name: of their file, for a message.
+
+    Raises:
+        DataError: if there are fewer than 2 classes, or too few samples of one.
+
+    Example:
+        >>> import torch
+        >>> made = Embeddings(torch.eye(3), np.array([1, 0, 1]), ("cat", "dog"))
+        >>> support_of(made, None, "f.npz")[0][1]
+        tensor([0, 1, 1])
+    """
+    assert made.labels is not None
+    if len(made.class_names) < 2:
+        raise DataError(
+            f"{name} has the class {shown(made.class_names[0])!r} alone, and a head needs 2 or more; add some"
+        )
+    few = [f"class {shown(each)!r} of {name} has {count} of the {shots} samples asked for; add {shots - count}"
+           for each, count in made.counts.items() if shots is not None and count < shots]  # fmt: skip
+    if few:
+        raise complain(few, name)
+    rows = [np.flatnonzero(made.labels == number)[:shots] for number in range(len(made.class_names))]
+    y = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([len(some) for some in rows]))
+    return (made.features[torch.from_numpy(np.concatenate(rows))], y), list(made.class_names)
