@@ -49,6 +49,11 @@ class Pictures:
     where: str
     parts: dict[str, str] = field(default_factory=dict, repr=False)
 
+    def first(self, count: int) -> "Pictures":
+        """Return the first so many."""
+        lists = (column[:count] for column in (self.paths, self.classes, self.names, self.digests))
+        return Pictures(*lists, self.where, self.parts)
+
     def embeddings(self, features: np.ndarray, backbone: str) -> Embeddings:
         """Return the features with all that is known of the pictures."""
         words = sorted(set(self.classes))

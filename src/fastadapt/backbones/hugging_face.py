@@ -117,8 +117,7 @@ def hugging_face(folder: Path, taken: Taken | None = None) -> tuple[nn.Module, S
 
 def _loaded(folder: Path, taken: Taken) -> nn.Module:
     try:
-        with _quiet():
-            from transformers import AutoModel  # type: ignore[import-not-found]
+        from transformers import AutoModel  # type: ignore[import-not-found]
     except ImportError as error:
         raise MissingExtraError(
             "a folder of Hugging Face needs transformers: pip install 'fastadapt[huggingface]'"
@@ -145,14 +144,19 @@ def _loaded(folder: Path, taken: Taken) -> nn.Module:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what transformers says of itself to errors: of a missing pooler it is said here."""
+    """Keep what transformers says of itself to errors, and its bars away: of a missing tensor it is said here."""
+    from transformers.utils import logging as own  # type: ignore[import-not-found]
+
     logger = logging.getLogger("transformers")
-    before = logger.level
+    before, bar = logger.level, own.is_progress_bar_enabled()
     logger.setLevel(logging.ERROR)
+    own.disable_progress_bar()
     try:
         yield
     finally:
         logger.setLevel(before)
+        if bar:
+            own.enable_progress_bar()
 
 
 def _sight(folder: Path, config: Mapping[str, Any]) -> Sight:
