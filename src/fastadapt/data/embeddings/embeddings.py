@@ -147,14 +147,13 @@ def _tell(name: str, features: Tensor, labels: np.ndarray | None) -> None:
         logger.warning(
             "note: %s has %d of %d rows of zeros alone, which look like failed samples", name, empty, len(features)
         )
-    own = [row.tobytes() for row in features.numpy()]
     first: dict[bytes, int] = {}
     copies = across = 0
-    for number, row in enumerate(own):
-        owner = first.setdefault(row, number)
+    for number in features.any(1).nonzero().flatten().tolist():
+        owner = first.setdefault(features[number].numpy().tobytes(), number)
         copies += owner != number
         across += owner != number and labels is not None and labels[owner] != labels[number]
-    if copies > empty:
+    if copies:
         also = f", {across} of them in another class" if across else ""
         logger.warning(
             "note: %s has %d rows that are copies of others%s: a sample may be in support and query at once",
