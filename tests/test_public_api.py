@@ -34,6 +34,7 @@ HEAVY = (
 FROZEN_COMMANDS = [
     "train",
     "check",
+    "embed",
     "evaluate",
     "reproduce",
     "adapt",
@@ -46,7 +47,7 @@ FROZEN_COMMANDS = [
     "completion",
 ]
 # What a command is made of beside its own file; not a command.
-PARTS_OF_COMMANDS = {"train_table", "table_options", "check_table"}
+PARTS_OF_COMMANDS = {"train_table", "table_options", "check_table", "train_embeddings", "backbone_options"}
 FROZEN_PRESETS = [
     "anil-mini-imagenet-5w1s",
     "anil-mini-imagenet-5w5s",

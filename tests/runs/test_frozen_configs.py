@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from fastadapt.methods.family_settings import ProtoMAMLMethod
+from fastadapt.methods.head_settings import HeadMethod
 from fastadapt.methods.metric_settings import MetricMethod
 from fastadapt.published.registry import EXPERIMENTS
 from fastadapt.runs.config import RunConfig, _to_plain
@@ -42,7 +43,7 @@ def test_what_was_written_before_is_still_read() -> None:
     for kind, settings in frozen.items():
         part = next(name for name in ("Data", "Net", "Method") if kind.endswith(name)).lower()
         flat = {"flat_batch": 64} if kind in ("FineTuneMethod", "NearestMethod") else {}
-        classes = flat or issubclass(KINDS[kind], MetricMethod | ProtoMAMLMethod)
+        classes = flat or issubclass(KINDS[kind], MetricMethod | HeadMethod | ProtoMAMLMethod)
         data = {"data": {**frozen["OmniglotData"], **flat}} if classes else {}
         config = RunConfig.from_json(json.dumps({"kind": "RunConfig", **data, part: settings}))
         assert _to_plain(getattr(config, part)) == settings

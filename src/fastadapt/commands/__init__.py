@@ -3,6 +3,7 @@
 COMMANDS = {
     "train": "meta-train a preset or on your own images, or go on with a run",
     "check": "list what is wrong with a folder of images or a table, and what it is enough for",
+    "embed": "write the features that a backbone gives for a folder of images",
     "evaluate": "measure a run on new tasks, with intervals",
     "reproduce": "train published runs and compare with the papers' numbers",
     "adapt": "adapt a run to your own samples and save the predictor",

@@ -10,7 +10,9 @@ import torch
 import tyro
 from torch import Tensor
 
-from fastadapt.data.files import shown
+from fastadapt.data.embeddings.embeddings_settings import EmbeddingsData, support_of
+from fastadapt.data.embeddings.reading import read_embeddings
+from fastadapt.data.files import as_word, shown
 from fastadapt.data.images.folder import read_class_folders
 from fastadapt.data.images.images import Fit, ImageRecipe
 from fastadapt.data.tables.csv_rows import read_rows
@@ -22,6 +24,7 @@ from fastadapt.data.tables.table import read_support
 from fastadapt.data.tables.table_settings import TableData
 from fastadapt.errors import ConfigError, DataError, DivergenceError
 from fastadapt.layers.norm import Norm
+from fastadapt.methods.head_settings import CentroidMethod, NearestSampleMethod
 from fastadapt.predictor import Predictor
 from fastadapt.runs.predictor_file import check_target, save_predictor
 
@@ -46,8 +49,8 @@ class AdaptSettings:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The trained run, a folder."""
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
-    """Your samples: a folder with one sub-folder of images for each class, or a CSV with a header: points such as x,y,
-    or rows of a table as in the training."""
+    """Your samples: a folder with one sub-folder of images for each class, embeddings with a class for each, or a CSV
+    with a header: points such as x,y, or rows of a table as in the training."""
     out: Path
     """The folder to write the predictor to."""
     steps: int | None = None
@@ -101,15 +104,15 @@ def run(settings: AdaptSettings, load: "Callable[[Path], LoadedRun] | None" = No
         raise ConfigError(f"--shots must be at least 1, got {settings.shots}")
     check_target(settings.out, overwrite=settings.overwrite)  # before the work rather than after it
     trained = load(settings.run)
-    read = {"image": _images, "table": _table}.get(trained.input["kind"], _points)
+    read = {"image": _images, "table": _table, "features": _features}.get(trained.input["kind"], _points)
     samples = read(settings, trained)
-    if trained.input["kind"] == "image":
+    if trained.input["kind"] in ("image", "features"):
         trained = trained.narrowed(len(samples.details["labels"]))
     learner = trained.learner
     own = getattr(learner, "norm", None)
     norm: Norm | None = settings.norm or ("support+query" if own == "transductive" else own)
     steps = learner.test_steps if settings.steps is None else settings.steps
-    device = next(learner.parameters()).device
+    device = next((p.device for p in learner.parameters()), torch.device("cpu"))  # a head may have none
     support = (samples.support[0].to(device), samples.support[1].to(device))
     predictor = learner.adapt(support, steps=steps, norm=norm)
     if not all(bool(p.isfinite().all()) for p in predictor.parameters()):
@@ -145,6 +148,22 @@ def _images(settings: AdaptSettings, trained: "LoadedRun") -> _Samples:
     few = ", ".join(shown(label) for label in labels if each[label] < (trained.shots or 1))
     hints = (f"the run was trained for {trained.shots} images of each class; fewer are in {few}",) if few else ()
     return _Samples(support, {"input": asdict(recipe), "labels": labels, "support": each}, words, hints)
+
+
+def _features(settings: AdaptSettings, trained: "LoadedRun") -> _Samples:
+    if settings.data.is_dir():
+        told = f"{shown(settings.data)} is a folder, and {trained.name} takes embeddings: write them first with"
+        raise ConfigError(f"{told} fastadapt embed {as_word(settings.data)} --backbone ... --out FILE")
+    data = trained.config.data
+    assert isinstance(data, EmbeddingsData)
+    made = read_embeddings(settings.data, class_column=data.class_column)
+    data.check_same(made, shown(settings.data))
+    support, labels = support_of(made, settings.shots, shown(settings.data))
+    each = dict(zip(labels, torch.bincount(support[1]).tolist(), strict=True))
+    words = f"{len(labels)} classes ({', '.join(map(shown, labels))}) from {len(support[1])} embeddings"
+    unit = isinstance(trained.config.method, CentroidMethod | NearestSampleMethod) and trained.config.method.unit
+    hints = ("the probabilities of this head are nearly equal, as features have length 1: read which is first",) * unit
+    return _Samples(support, {"input": dict(trained.input), "labels": labels, "support": each}, words, hints)
 
 
 def _points(settings: AdaptSettings, trained: "LoadedRun") -> _Samples:

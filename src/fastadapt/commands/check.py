@@ -3,13 +3,19 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
+from fastadapt.arguments import argument
+from fastadapt.backbones.backbone import Backbone, find_backbone
+from fastadapt.backbones.hugging_face import Taken
+from fastadapt.backbones.sight import Values
 from fastadapt.commands import check_table
+from fastadapt.commands.backbone_options import pictures_of
+from fastadapt.compare.reach import Reached, advice_of, reached_by
 from fastadapt.data.files import shown
 from fastadapt.data.images.folder_images import Bad
 from fastadapt.data.images.folder_settings import FolderData
@@ -54,13 +60,29 @@ class CheckSettings:
     """Share of the classes to test on."""
     split_seed: int = FolderData.split_seed
     """Seed of the division of the classes."""
+    backbone: str | None = None
+    """Measure class means on its features too: net.onnx, a folder of Hugging Face, module.path:factory, conv4."""
+    values: Values | None = argument(find_backbone, "values")
+    backbone_size: int | None = argument(find_backbone, "size")
+    output: str | None = argument(find_backbone, "output")
+    take: Taken | None = argument(find_backbone, "taken")
+    measure: bool = True
+    """Measure what class means reach: of pixels, and of the backbone. It takes a minute at most."""
     json: bool = False
     """Print JSON."""
+
+    def found(self) -> Backbone | None:
+        """Return the backbone that is named."""
+        if self.backbone is None:
+            return None
+        size, taken = self.backbone_size, self.take
+        return find_backbone(self.backbone, values=self.values, size=size, output=self.output, taken=taken)
 
     @property
     def wishes(self) -> Wishes:
         """The same for training."""
-        named = {name: value for name, value in vars(self).items() if name not in ("folder", "channels", "json")}
+        wanted = {field.name for field in fields(Wishes)} - {"channels", "data"}
+        named = {name: value for name, value in vars(self).items() if name in wanted}
         channels: dict[str, Literal[1, 3] | None] = {"auto": None, "1": 1, "3": 3}
         return Wishes(self.folder, channels=channels[self.channels], **named)
 
@@ -70,11 +92,20 @@ def main(argv: Sequence[str]) -> int:
     if check_table.is_asked_for(argv):
         return check_table.main(argv)
     settings = tyro.cli(CheckSettings, args=list(argv), prog="fastadapt check")
+    backbone = settings.found()  # a mistake is told before the images are read
     looked = look_at(settings.wishes)
     verdict, problems = looked.judged(settings.wishes)
     advice = advise(settings.wishes, looked)
-    print((_as_json if settings.json else _as_text)(looked, verdict, problems, advice))
+    reached = _reached(looked, advice, backbone) if settings.measure and advice is not None else []
+    print((_as_json if settings.json else _as_text)(looked, verdict, problems, advice, reached))
     return 1 if problems else 0
+
+
+def _reached(looked: Looked, advice: Advice, backbone: Backbone | None) -> list[Reached]:
+    assert looked.survey is not None
+    pictures = pictures_of(looked.survey, looked.choice)
+    ways, shots = advice.verdict.ways, advice.wishes.shots
+    return reached_by(pictures, backbone, ways=ways, shots=shots) if ways else []
 
 
 def _notes(looked: Looked, survey: Survey, problems: list[Finding]) -> list[Finding]:
@@ -83,7 +114,9 @@ def _notes(looked: Looked, survey: Survey, problems: list[Finding]) -> list[Find
     return [*split, *survey.notes, *(finding for finding in survey.problems if finding not in problems)]
 
 
-def _as_json(looked: Looked, verdict: Verdict, problems: list[Finding], advice: Advice | None) -> str:
+def _as_json(
+    looked: Looked, verdict: Verdict, problems: list[Finding], advice: Advice | None, reached: list[Reached]
+) -> str:
     survey, split = looked.survey, verdict.split
     assert survey is not None
     facts: dict[str, Any] = {
@@ -97,6 +130,8 @@ def _as_json(looked: Looked, verdict: Verdict, problems: list[Finding], advice: 
         | ({"train": split.train, "val": split.val, "test": split.test} if split else {}),
         "trainable": advice.trainable if advice else None,
         "command": advice.command if advice else None,
+        "frozen features": [asdict(each) for each in reached],
+        "meta-training": _pays(reached, verdict) if reached else None,
         "problems": [_without_verdict(finding) for finding in problems],
         "notes": [_without_verdict(finding) for finding in _notes(looked, survey, problems)],
     }
@@ -107,7 +142,9 @@ def _without_verdict(finding: Finding) -> dict[str, str]:
     return {name: value for name, value in asdict(finding).items() if name != "refused"}
 
 
-def _as_text(looked: Looked, verdict: Verdict, problems: list[Finding], advice: Advice | None) -> str:
+def _as_text(
+    looked: Looked, verdict: Verdict, problems: list[Finding], advice: Advice | None, reached: list[Reached]
+) -> str:
     survey, counts = looked.survey, verdict.counts
     assert survey is not None
     colour, size = "colour" if survey.recipe.channels == 3 else "grey", survey.recipe.size
@@ -124,7 +161,15 @@ def _as_text(looked: Looked, verdict: Verdict, problems: list[Finding], advice: 
     notes = _notes(looked, survey, problems)
     if notes:
         lines += ["", "notes, which stop nothing:", *(f"  {line}" for line in summed_up(notes))]
+    if reached:
+        told = [f"  {each}" for each in reached]
+        lines += ["", "nothing trained, the nearest class mean is right in", *told, *_pays(reached, verdict)]
     return "\n".join([*lines, "", *_what_next(advice)])
+
+
+def _pays(reached: list[Reached], verdict: Verdict) -> list[str]:
+    trained = len(verdict.split.train) if verdict.split else len(verdict.counts)
+    return advice_of(reached, trained)
 
 
 def _classes(counts: dict[str, int]) -> list[str]:

@@ -36,7 +36,10 @@ class CheckTableSettings(TableOptions):
 
 def is_asked_for(argv: Sequence[str]) -> bool:
     """Return whether the words after `check` name a file rather than a folder, or speak of a table."""
-    return any(speaks_of_a_table(["--data", word]) or speaks_of_a_table([word]) for word in argv if word)
+    beside = {"--backbone", "--split"}  # what follows is a file too, and never the table
+    pairs = zip(["", *argv], argv, strict=False)
+    words = [word for before, word in pairs if word and before not in beside]
+    return any(speaks_of_a_table(["--data", word]) or speaks_of_a_table([word]) for word in words)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -12,6 +12,9 @@ import torch
 import tyro
 from torch import Tensor
 
+from fastadapt.data.embeddings.embeddings import Embeddings
+from fastadapt.data.embeddings.embeddings_settings import check_same
+from fastadapt.data.embeddings.reading import read_embeddings
 from fastadapt.data.files import complain, shown
 from fastadapt.data.images.images import Fit, ImageRecipe
 from fastadapt.data.tables.columns import Preparation
@@ -36,7 +39,7 @@ class PredictSettings:
     predictor: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PREDICTOR")]
     """The folder that adapt wrote."""
     files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE...")]
-    """Images, CSV files of inputs with a header such as x, or tables with the columns of the training."""
+    """Images, embeddings, CSV files of inputs with a header such as x, or tables with the columns of the training."""
     json: bool = False
     """Print one JSON array instead of a table."""
     fit: Fit | None = None
@@ -66,12 +69,14 @@ def run(settings: PredictSettings) -> int:
     predictor = load_predictor(settings.predictor)
     recipe = predictor.details.get("input")
     kind = recipe.get("kind") if isinstance(recipe, dict) else None
-    if kind not in ("image", "points", "table") or not isinstance(recipe, dict):
+    if kind not in ("image", "points", "table", "features") or not isinstance(recipe, dict):
         raise CheckpointError(
             f"{shown(settings.predictor)} does not say what its input is; load it in Python and call it with a tensor"
         )
     if kind == "image":
         _print_classes(classify(predictor, settings.files, settings.fit), settings)
+    elif kind == "features":
+        _print_rows(classify_embeddings(predictor, settings.files), settings)
     elif kind == "table":
         _print_rows(answer_rows(predictor, settings.files, settings.encoding, settings.decimal), settings)
     else:
@@ -144,6 +149,29 @@ def answer_rows(
             values = [{"value": value} for value in (preparation.mean + preparation.std * outputs[:, 0]).tolist()]
         entries = zip(rows.lines, values, notes, strict=True)
         answers.append(Answered([{"line": line, **value, "notes": note} for line, value, note in entries], told))
+    return answers
+
+
+def classify_embeddings(predictor: Predictor, files: Sequence[Path]) -> list[Answered]:
+    """Return for each embedding of each file its label, with the probability of every label.
+
+    Raises:
+        DataError: if a file can't be used, or is of another backbone; all that can't are named.
+    """
+    recipe = predictor.details["input"]
+
+    def read(path: Path) -> Embeddings:
+        made = read_embeddings(path, classes=False)
+        check_same(recipe, made, shown(path))
+        return made
+
+    answers = []
+    for path, made in zip(files, _read_all(files, read), strict=True):
+        outputs = _answers(predictor, made.features, [path] * len(made)).double()
+        names = made.names or [str(number + 1) for number in range(len(made))]
+        ranked = [_ranked(predictor.labels or [], row) for row in outputs.softmax(-1).tolist()]
+        rows = [{"line": name, **value, "notes": []} for name, value in zip(names, ranked, strict=True)]
+        answers.append(Answered(rows, []))
     return answers
 
 
@@ -223,7 +251,7 @@ def _print_rows(answers: list[Answered], settings: PredictSettings) -> None:
     for path, found in pairs:
         for row in found.rows:
             told = f"{row['value']:.6g}" if "value" in row else f"{shown(row['label'])} ({row['probability']:.3f})"
-            table.append((shown(path), str(row["line"]), told, "; ".join(row["notes"]))[: 3 + noted])
+            table.append((shown(path), shown(str(row["line"])), told, "; ".join(row["notes"]))[: 3 + noted])
     _print_table(("file", "line", "answer", "note")[: 3 + noted], table)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
-from fastadapt.commands import train_table
+from fastadapt.commands import train_embeddings, train_table
 from fastadapt.data.images.folder_settings import FolderData
 from fastadapt.data.settings import SinusoidData
 from fastadapt.errors import ConfigError, MissingExtraError
@@ -54,7 +54,10 @@ def main(argv: Sequence[str]) -> int:
     """Parse the command line and train."""
     if list(argv) in (["--help"], ["-h"]):
         print("fastadapt train --data FOLDER --ways N --shots K trains on your own images (--data FOLDER --help);")
-        print("fastadapt train --data CSV --task-column C --target T on a table.\n")
+        print("fastadapt train --data CSV --task-column C --target T on a table;")
+        print("fastadapt train --data EMBEDDINGS --head H fits a head to embeddings.\n")
+    elif train_embeddings.is_asked_for(argv):
+        return train_embeddings.main(argv)
     elif train_table.is_asked_for(argv):
         return train_table.main(argv)
     elif argv and argv[0].startswith("-"):

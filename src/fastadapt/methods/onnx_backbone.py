@@ -49,6 +49,16 @@ class OnnxBackbone(nn.Module):
         self.content: Tensor
         self.register_buffer("content", torch.tensor(list(content), dtype=torch.uint8))
 
+    @property
+    def sides(self) -> list[Any]:
+        """The shape of one sample; what is no number is open."""
+        return list(_opened(self.path)[0].get_inputs()[0].shape[1:])
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the file, in hexadecimal."""
+        return bytes(self.content.tolist()).hex()
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the output for samples `[n, ...]`, `[n, ...]`, on the device and of the type of `x`.
 

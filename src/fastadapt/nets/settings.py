@@ -10,6 +10,7 @@ from fastadapt.arguments import added, argument
 from fastadapt.errors import ConfigError
 from fastadapt.nets.context import WithContext
 from fastadapt.nets.conv4 import Affine, Conv4, Down, Pooled
+from fastadapt.nets.features import Features
 from fastadapt.nets.koch import KochNet
 from fastadapt.nets.mlp import MLP, Activation
 from fastadapt.nets.nearest import Nearest
@@ -143,6 +144,17 @@ def _check_embeds(name: str, method: str, head: bool) -> None:
         )
 
 
+@dataclass(frozen=True)
+class FeaturesNet:
+    """No network: the data are embeddings already."""
+
+    def describe(self, data: Any, head: bool = True) -> dict[str, Any]:
+        """Return name and arguments of what hands embeddings on; it has no head."""
+        if head or data.input["kind"] != "features":
+            raise ConfigError("FeaturesNet is for embeddings and a head on them, such as CentroidMethod; choose MLPNet")
+        return {"name": "Features", "arguments": {"inputs": data.input["inputs"]}}
+
+
 def _image(name: str, data: Any) -> dict[str, Any]:
     if data.input["kind"] != "image":
         raise ConfigError(f"{name} needs images; choose MLPNet for points")
@@ -174,6 +186,7 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "KochNet": KochNet,
     "StatisticianEncoder": StatisticianEncoder,
     "RareEventsEncoder": RareEventsEncoder,
+    "Features": Features,
     "Nearest": _nearest,
 }
 

@@ -10,6 +10,7 @@ import types
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from fastadapt.data.embeddings.embeddings_settings import EmbeddingsData
 from fastadapt.data.images.folder_settings import FolderData
 from fastadapt.data.settings import MiniImageNetData, OmniglotData, SinusoidData
 from fastadapt.data.tables.table_settings import TableData
@@ -17,6 +18,14 @@ from fastadapt.errors import ConfigError
 from fastadapt.evaluation import Protocol
 from fastadapt.learner import Learner
 from fastadapt.methods.family_settings import MAMLPlusPlusMethod, MetaSGDMethod, ProtoMAMLMethod
+from fastadapt.methods.head_settings import (
+    CentroidMethod,
+    CosineHeadMethod,
+    HeadMethod,
+    LinearProbeMethod,
+    NearestSampleMethod,
+    RidgeMethod,
+)
 from fastadapt.methods.metric_settings import (
     AdaptiveSubspacesMethod,
     MatchingNetMethod,
@@ -38,6 +47,7 @@ from fastadapt.methods.settings import (
 )
 from fastadapt.nets.settings import (
     Conv4Net,
+    FeaturesNet,
     MLPNet,
     RareEventsEncoderNet,
     RelationEncoderNet,
@@ -55,10 +65,19 @@ _LONGEST = 60  # characters of a value in a message
 class RunConfig:
     """Everything a run depends on."""
 
-    data: SinusoidData | OmniglotData | MiniImageNetData | FolderData | TableData = field(default_factory=SinusoidData)
+    data: SinusoidData | OmniglotData | MiniImageNetData | FolderData | TableData | EmbeddingsData = field(
+        default_factory=SinusoidData
+    )
     """Where tasks come from."""
     net: (
-        MLPNet | Conv4Net | ResNet12Net | ViTNet | RelationEncoderNet | StatisticianEncoderNet | RareEventsEncoderNet
+        MLPNet
+        | Conv4Net
+        | ResNet12Net
+        | ViTNet
+        | RelationEncoderNet
+        | StatisticianEncoderNet
+        | RareEventsEncoderNet
+        | FeaturesNet
     ) = field(default_factory=MLPNet)
     """The network."""
     # what extends another ahead of it: the command line takes the first that fits
@@ -84,6 +103,11 @@ class RunConfig:
         | MANNMethod
         | NeuralStatisticianMethod
         | MemoryModuleMethod
+        | CentroidMethod
+        | NearestSampleMethod
+        | RidgeMethod
+        | LinearProbeMethod
+        | CosineHeadMethod
     ) = field(default_factory=MAMLMethod)
     """How it learns to learn."""
     training: Training = field(default_factory=Training)
@@ -125,7 +149,7 @@ class RunConfig:
     @property
     def embeds(self) -> bool:
         """Whether the network has no head, so that tasks may have any number of classes."""
-        return isinstance(self.method, MetricMethod | ProtoMAMLMethod)
+        return isinstance(self.method, MetricMethod | HeadMethod | ProtoMAMLMethod)
 
     @property
     def most_ways(self) -> int | None:
@@ -142,7 +166,7 @@ class RunConfig:
     def build(self) -> Learner:
         """Return a fresh learner; seed torch before if its first weights should repeat."""
         model = build_net(self.network)
-        if isinstance(self.method, MetricMethod):
+        if isinstance(self.method, MetricMethod | HeadMethod):
             return self.method.learner(model, self.data.loss, self.data)
         if isinstance(self.method, FineTuneMethod | NearestMethod):
             return self.method.build(model, self.data.loss, self.data.classes)

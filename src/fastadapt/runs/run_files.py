@@ -16,8 +16,10 @@ from typing import Any, overload
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from fastadapt.atomic import write_folder, write_text
+from fastadapt.data.embeddings.embeddings_settings import EmbeddingsData
 from fastadapt.data.images.folder_settings import FolderData
 from fastadapt.data.images.omniglot_splits import ClassSplit
 from fastadapt.errors import CheckpointError, ConfigError
@@ -139,13 +141,31 @@ def export_model(folder: Path, config: RunConfig, which: str | None = None) -> P
     checkpoint = find(folder / "checkpoints")
     if checkpoint is None:
         raise CheckpointError(f"{folder} has no checkpoint to export; train first")
-    facts: dict[str, Any] = {"step": checkpoint.step, "score": checkpoint.state.get("score")}
+    return export_learner(folder, config, checkpoint.learner, checkpoint.step, checkpoint.state.get("score"))
+
+
+def export_learner(
+    folder: Path, config: RunConfig, weights: dict[str, Tensor], step: int, score: float | None = None
+) -> Path:
+    """Write `folder/model/` from weights, and return it.
+
+    Args:
+        folder: of the run.
+        config: of the run.
+        weights: the learner's `state_dict`.
+        step: outer steps that they had.
+        score: what validation said of them, higher is better.
+
+    Raises:
+        CheckpointError: if the folder can't be written.
+    """
+    facts: dict[str, Any] = {"step": step, "score": score}
     if isinstance(config.method, MAMLMethod):  # codes scale the inner loss differently: say what this is in theirs
         facts["inner lr for a mean loss"] = config.method.mean_loss_lr(config.data.ways, config.data.train_shots)
     facts["config"] = json.loads(config.to_json())
 
     def fill(temporary: Path) -> None:
-        save_file(checkpoint.learner, temporary / "learner.safetensors")
+        save_file(weights, temporary / "learner.safetensors")
         (temporary / "model.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
         write_manifest(temporary, MODEL_FILES)
 
@@ -163,8 +183,8 @@ def save_evaluation(folder: Path, step: int, result: Evaluation) -> None:
     write_text(folder / "evaluation.json", json.dumps(record, indent=2) + "\n")
 
 
-def save_split(folder: Path, data: FolderData) -> None:
-    """Write `folder/split.json`: the classes of each part, how they were divided, and a digest of the images.
+def save_split(folder: Path, data: FolderData | EmbeddingsData) -> None:
+    """Write `folder/split.json`: the classes of each part, how they were divided, and a digest of the data.
 
     Raises:
         CheckpointError: if it can't be written.

@@ -256,9 +256,19 @@ class ClassImages:
             raise ConfigError(f"std must be positive in every channel, got {self.std}")
 
     def _check_arrays(self) -> None:
-        shape, names = tuple(self.images.shape), self.class_names
+        shape = tuple(self.images.shape)
         if self.images.dtype != torch.uint8 or len(shape) not in (3, 4):
             raise DataError(f"images must be uint8 [M, H, W] or [M, H, W, C], got {self.images.dtype} {list(shape)}")
+        self._check_labels()
+        channels = shape[3] if len(shape) == 4 else 1
+        for name, value in (("mean", self.mean), ("std", self.std)):
+            if value is not None and len(value) not in (1, channels):
+                raise ConfigError(f"{name} needs 1 value or one for each of {channels} channels, got {value}")
+        if (self.rotation != "none" or self.rotated_classes) and shape[1] != shape[2]:
+            raise ConfigError(f"turning by 90 degrees needs square images, got {shape[1]}x{shape[2]}; don't turn them")
+
+    def _check_labels(self) -> None:
+        shape, names = tuple(self.images.shape), self.class_names
         if self.labels.shape != shape[:1] or self.labels.dtype.kind not in "iu":
             raise DataError(
                 f"labels must be one integer for each of the {shape[0]} images, got {self.labels.dtype} "
@@ -271,14 +281,8 @@ class ClassImages:
                 f"labels must be -1..{len(names) - 1} as there are {len(names)} class names, got "
                 f"{self.labels.min()}..{self.labels.max()}"
             )
-        channels = shape[3] if len(shape) == 4 else 1
         if self.names is not None and len(self.names) != shape[0]:
             raise DataError(f"names must be one for each of the {shape[0]} images, got {len(self.names)}")
-        for name, value in (("mean", self.mean), ("std", self.std)):
-            if value is not None and len(value) not in (1, channels):
-                raise ConfigError(f"{name} needs 1 value or one for each of {channels} channels, got {value}")
-        if (self.rotation != "none" or self.rotated_classes) and shape[1] != shape[2]:
-            raise ConfigError(f"turning by 90 degrees needs square images, got {shape[1]}x{shape[2]}; don't turn them")
 
     def _check_enough(self) -> None:
         if len(self) < self.ways:

@@ -1,0 +1,163 @@
+"""Embeddings in memory: features of samples, the class of each, and what they were computed by."""
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastadapt.data.files import shown
+from fastadapt.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Hold a row of features for each sample.
+
+    Args:
+        features: `[M, d]`, float32, finite.
+        labels: `[M]`, int64, the position in `class_names` of each sample's class; None where no classes are known.
+        class_names: one name for each class that has a sample, sorted.
+        names: `[M]`, what each sample is called, such as its file; None where nothing is known.
+        backbone: what they were computed by, in words that tell two backbones apart; "" where nothing is known.
+        parts: the part of the split of each class, where the folder of the samples has divided them.
+
+    Example:
+        >>> made = Embeddings(torch.eye(3), np.array([0, 1, 1]), ("cat", "dog"))
+        >>> len(made), made.counts
+        (3, {'cat': 1, 'dog': 2})
+    """
+
+    features: Tensor = field(repr=False)
+    labels: np.ndarray | None = field(repr=False)
+    class_names: tuple[str, ...] = field(repr=False)
+    names: tuple[str, ...] | None = field(default=None, repr=False)
+    backbone: str = ""
+    parts: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.features)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many samples each class has."""
+        assert self.labels is not None
+        found = np.bincount(self.labels, minlength=len(self.class_names))
+        return dict(zip(self.class_names, found.tolist(), strict=True))
+
+    @property
+    def digest(self) -> str:
+        """A digest of features and classes; equal digests, equal tasks."""
+        told = hashlib.sha256(self.features.numpy().tobytes())
+        told.update("\n".join(self.class_names).encode("utf-8", "surrogatepass"))
+        told.update(b"" if self.labels is None else self.labels.astype("<i8").tobytes())
+        return told.hexdigest()[:16]
+
+
+def made_of(
+    name: str,
+    features: np.ndarray,
+    classes: Sequence[Any] | np.ndarray | None,
+    names: Sequence[Any] | np.ndarray | None = None,
+    **facts: Any,
+) -> Embeddings:
+    """Return the embeddings of a file, after what it holds was found to be features, classes and names.
+
+    Args:
+        name: of the file, for the messages.
+        features: what should be `[M, d]`, numbers.
+        classes: what should be `[M]`, words or whole numbers; None where none are needed.
+        names: what should be `[M]`; None where there are none.
+        facts: `backbone` and `parts`, where they are known.
+
+    Raises:
+        DataError: for shapes that don't fit together, or values that are no finite numbers.
+
+    Example:
+        >>> made_of("f.npz", np.eye(2), ["dog", "cat"]).class_names
+        ('cat', 'dog')
+    """
+    kept = _features(name, np.asarray(features))
+    called = None if names is None else tuple(str(each) for each in _one_for_each(name, "names", names, len(kept)))
+    if classes is None:
+        _tell(name, kept, None)
+        return Embeddings(kept, None, (), called, **facts)
+    words = _words(name, _one_for_each(name, "classes", classes, len(kept)))
+    found = tuple(sorted(set(words)))
+    position = {word: number for number, word in enumerate(found)}
+    labels = np.array([position[word] for word in words], dtype=np.int64)
+    _tell(name, kept, labels)
+    return Embeddings(kept, labels, found, called, **facts)
+
+
+def _features(name: str, array: np.ndarray) -> Tensor:
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise DataError(
+            f"{name}: the features have shape {list(array.shape)}, and one row of numbers for each sample is needed, "
+            "[samples, numbers]; flatten or average the other axes"
+        )
+    if len(array) == 0:
+        raise DataError(f"{name} holds no sample; compute the embeddings again")
+    if array.dtype.kind not in "fiu":
+        raise DataError(f"{name}: the features are {array.dtype}, and real numbers are needed; convert them")
+    with np.errstate(over="ignore"):  # what does not fit into 32 bits is told below
+        kept = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    bad = (~kept.isfinite().all(1)).nonzero().flatten()
+    if len(bad):
+        rows = f"{len(bad)} of {len(kept)} rows" if len(bad) > 1 else f"1 of {len(kept)} rows"
+        raise DataError(
+            f"{name}: {rows} hold what is no finite number in 32 bits (NaN or infinite), the first is row "
+            f"{int(bad[0]) + 1}; leave such samples out, or compute them again"
+        )
+    return kept
+
+
+def _one_for_each(name: str, what: str, values: Sequence[Any] | np.ndarray, samples: int) -> np.ndarray:
+    array = np.asarray(values)
+    if array.ndim != 1 or len(array) != samples:
+        raise DataError(
+            f"{name}: the {what} have shape {list(array.shape)}, and there are {samples} rows of features; one for "
+            f"each row is needed, [{samples}]"
+        )
+    return array
+
+
+def _words(name: str, classes: np.ndarray) -> list[str]:
+    if classes.dtype.kind not in "iuUO" and not (classes.dtype.kind == "f" and bool(np.all(classes % 1 == 0))):
+        raise DataError(f"{name}: the classes are {classes.dtype}, and words or whole numbers are needed; convert them")
+    if classes.dtype.kind == "f":
+        classes = classes.astype(np.int64)
+    words = [str(each).strip() for each in classes.tolist()]
+    if "" in words:
+        raise DataError(f"{name}: row {words.index('') + 1} has no class; name one for each row, or leave the row out")
+    return words
+
+
+def _tell(name: str, features: Tensor, labels: np.ndarray | None) -> None:
+    """Say what may spoil tasks and stops nothing: rows of zeros, and copies."""
+    empty = int((~features.any(1)).sum())
+    if empty:
+        logger.warning(
+            "note: %s has %d of %d rows of zeros alone, which look like failed samples", name, empty, len(features)
+        )
+    first: dict[bytes, int] = {}
+    copies = across = 0
+    for number in features.any(1).nonzero().flatten().tolist():
+        owner = first.setdefault(features[number].numpy().tobytes(), number)
+        copies += owner != number
+        across += owner != number and labels is not None and labels[owner] != labels[number]
+    if copies:
+        also = f", {across} of them in another class" if across else ""
+        logger.warning(
+            "note: %s has %d rows that are copies of others%s: a sample may be in support and query at once",
+            shown(name),
+            copies,
+            also,
+        )

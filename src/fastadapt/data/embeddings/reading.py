@@ -1,0 +1,58 @@
+"""A file of embeddings: its format by its ending, its parts by their names, and nothing by a guess."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from fastadapt.data.embeddings.arrays import read_npz, read_safetensors
+from fastadapt.data.embeddings.embeddings import Embeddings
+from fastadapt.data.embeddings.frames import read_csv, read_parquet
+from fastadapt.data.embeddings.roles import Asked
+from fastadapt.data.files import read_file, shown
+from fastadapt.errors import DataError
+
+MOST_BYTES = 4_000_000_000
+READERS: dict[str, Callable[[Path, bytes, Asked], Embeddings]] = {
+    ".npz": read_npz,
+    ".safetensors": read_safetensors,
+    ".parquet": read_parquet,
+    ".csv": read_csv,
+    ".tsv": read_csv,
+}
+"""How a file is read, by its ending."""
+_OTHERS = {
+    ".npy": "one array without classes; save both with np.savez(path, features=..., labels=...)",
+    **dict.fromkeys(
+        (".pt", ".pth", ".pkl", ".pickle", ".bin"),
+        "a pickle, which may run code when it is read; save the arrays with np.savez(path, features=..., labels=...)",
+    ),
+}
+
+
+def read_embeddings(path: str | Path, *, class_column: str | None = None, classes: bool = True) -> Embeddings:
+    r"""Read embeddings that were computed before.
+
+    Args:
+        path: `.npz` or `.safetensors` with a two-dimensional array of features and one of classes; `.parquet` with a
+            column of lists, or `.csv` with a column for each number, and a column of classes.
+        class_column: the name of the array or column of classes, where it is none of class, label and the like.
+        classes: false reads a file that need not have any.
+
+    Raises:
+        DataError: if it can't be read, or leaves open what is what.
+        MissingExtraError: if a package that reads the format is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
+        ...     _ = file.write("label,a,b\ncat,0.5,1\ndog,2,3\n"), file.flush()
+        ...     read_embeddings(file.name).features.tolist()
+        [[0.5, 1.0], [2.0, 3.0]]
+    """
+    path = Path(path)
+    ending = path.suffix.lower()
+    if ending in _OTHERS:
+        raise DataError(f"{shown(path)} holds {_OTHERS[ending]}")
+    if ending not in READERS:
+        raise DataError(f"{shown(path)}: embeddings are read from {', '.join(READERS)}; save them as one of these")
+    content = read_file(path, limit=MOST_BYTES, kind="embeddings")
+    return READERS[ending](path, content, Asked(shown(path), class_column, classes))
