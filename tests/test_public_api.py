@@ -35,6 +35,7 @@ FROZEN_COMMANDS = [
     "train",
     "check",
     "evaluate",
+    "compare",
     "reproduce",
     "adapt",
     "predict",
