@@ -7,6 +7,7 @@ from typing import Any
 
 from fastadapt.compare.comparison import plus_minus
 from fastadapt.compare.standings import Standing, measured, standings
+from fastadapt.runs.within import minutes_of, steps_of
 
 
 def share_of(row: Mapping[str, Any]) -> str:
@@ -46,25 +47,34 @@ def cost_cells(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-COSTS = ("outer steps", "minutes", "adapt (ms)", "answer (ms)", "parameters", "adapted (kB)")
-"""Headings of what a method costs."""
+COSTS = ("outer steps (share)", "minutes", "adapt (ms)", "answer (ms)", "parameters", "adapted (kB)")
+"""Headings of what a method costs; the share is that of the outer steps of its preset."""
 
 
 def sentences(record: Mapping[str, Any]) -> list[str]:
-    """Return what the tables of a comparison are of, and what they do not say themselves."""
-    tests = record["tests"]
-    count = next(iter(tests.values()))["tasks"]
-    made = record.get("made", {})
+    """Return what the numbers of a comparison are of, and what they do not say themselves."""
+    count, made = next(iter(record["tests"].values()))["tasks"], record.get("made", {})
     threads = made.get("threads", "?")
     where = f"{threads} thread{'s' * (threads != 1)} of {made.get('hardware', 'a machine')}"
     return [
-        f"Each method trained on {record['on']} for {record['budget']}, validations included; the presets' own "
-        f"settings, seed {record['seed']}, {where}.",
-        f"The same {count:,} test tasks for all; ± is a 95 % interval over tasks, of differences task by task. "
-        "In brackets the share of the preset's outer steps.",
-        "Adapting and answering one query alone are medians over 20 tasks.",
+        f"Each method trained on {record['on']} for {budget_words(record['budget'])}, with the settings of its preset, "
+        f"seed {record['seed']}, on {where}.",
+        f"The same {count:,} test tasks for all; ± is a 95 % interval over tasks, of differences task by task. The best "
+        "turned out so on these tasks, which favours it a little.",
+        "Times to adapt to a task and to answer one query alone are medians over 20 tasks.",
         *_shared(record),
     ]
+
+
+def budget_words(budget: str) -> str:
+    """Return a budget in words.
+
+    Example:
+        >>> budget_words("25m"), budget_words("8000steps")
+        ('25 minutes with validations', '8,000 outer steps')
+    """
+    steps = steps_of(budget)
+    return f"{minutes_of(budget):g} minutes with validations" if steps is None else f"{steps:,} outer steps"
 
 
 def _shared(record: Mapping[str, Any]) -> list[str]:
