@@ -59,8 +59,8 @@ def sentences(record: Mapping[str, Any]) -> list[str]:
     return [
         f"Each method trained on {record['on']} for {budget_words(record['budget'])}, with the settings of its preset, "
         f"seed {record['seed']}, on {where}.",
-        f"The same {count:,} test tasks for all; ± is a 95 % interval over tasks, of differences task by task. The best "
-        "turned out so on these tasks, which favours it a little.",
+        f"The same {count:,} test tasks for all; ± is a 95 % interval over tasks, of differences task by task. "
+        "The best turned out so on these tasks, which favours it a little.",
         "Times to adapt to a task and to answer one query alone are medians over 20 tasks.",
         *_shared(record),
     ]
