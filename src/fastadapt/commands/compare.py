@@ -14,6 +14,7 @@ from fastadapt.compare.contest import Contest, Stopped, take_part
 from fastadapt.compare.contestants import TASKS, Contestant, contestants, folder_contestants
 from fastadapt.compare.test_sets import further_tests
 from fastadapt.compare.told import as_csv, markdown, summary
+from fastadapt.data.images.folder_images import Bad
 from fastadapt.errors import ConfigError, MissingExtraError
 from fastadapt.published.result_file import made
 from fastadapt.runs.folder_run import Wishes
@@ -49,6 +50,8 @@ class CompareSettings:
     """Of your own images: images of each class to adapt on."""
     queries: int | None = None
     """Of your own images: images of each class to be judged on; default 15, or what the smallest class has left."""
+    bad: Bad = "fail"
+    """What can't be used of a folder of images: refused or left out."""
     seed: int = 0
     """Seed of the weights and the training tasks; the test tasks never depend on it."""
     folder: Path | None = None
@@ -84,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
     on = chosen[0].config.protocol.name.removeprefix("compare-").removesuffix("-v1")
     tests = {
         on: (f"the test classes of {on}", data.source("test", loaded)),
-        **further_tests(settings.also, data, settings.data),
+        **further_tests(settings.also, data, settings.data, bad=settings.bad),
     }
     sources = {name: source for name, (_, source) in tests.items()}
     contest = Contest(folder, settings.budget, loaded, sources, device, settings.quiet)
@@ -119,7 +122,7 @@ def _entries(settings: CompareSettings) -> tuple[list[Contestant], Any, Any, Pat
         common = TASKS[settings.on]
         loaded = common.load(settings.data, settings.download)
         return chosen, common, loaded, settings.folder or PLACE / settings.on
-    wishes = Wishes(own, ways=settings.ways, shots=settings.shots, queries=settings.queries)
+    wishes = Wishes(own, ways=settings.ways, shots=settings.shots, queries=settings.queries, bad=settings.bad)
     folder = settings.folder or PLACE / wishes.name.removeprefix(f"{wishes.method}-")
     chosen, images = folder_contestants(settings.methods, wishes, folder, count=settings.tasks, seed=settings.seed)
     return chosen, chosen[0].config.data, images, folder
