@@ -36,6 +36,7 @@ FROZEN_COMMANDS = [
     "check",
     "embed",
     "evaluate",
+    "compare",
     "reproduce",
     "adapt",
     "predict",

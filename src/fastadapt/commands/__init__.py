@@ -5,6 +5,7 @@ COMMANDS = {
     "check": "list what is wrong with a folder of images or a table, and what it is enough for",
     "embed": "write the features that a backbone gives for a folder of images",
     "evaluate": "measure a run on new tasks, with intervals",
+    "compare": "train methods on the same tasks within the same budget, and draw how they stand",
     "reproduce": "train published runs and compare with the papers' numbers",
     "adapt": "adapt a run to your own samples and save the predictor",
     "predict": "answer for files with a saved predictor",

@@ -18,6 +18,8 @@ class ServeSettings:
 
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN...")]
     """Folders of trained runs; drawing is the model that comes with fastadapt."""
+    beside: tuple[str, ...] = ()
+    """Further runs on the tasks of the first, offered on the page as methods of it, to be compared side by side."""
     host: str = "127.0.0.1"
     """The address to listen at; 0.0.0.0 lets other machines in."""
     port: int = 8765
@@ -50,7 +52,7 @@ def run(settings: ServeSettings) -> int:
     from fastadapt.serve.served import load_served
 
     return serve(
-        [load_served(name) for name in settings.runs],
+        [load_served(name, () if number else settings.beside) for number, name in enumerate(settings.runs)],
         host=settings.host,
         port=settings.port,
         token=settings.token,

@@ -1,15 +1,17 @@
 """Models of drawings to be used by others: 3 to 10 classes of drawings, one sample each, every answer on its own.
 
-They are MAML and, to compare it with, Reptile on Omniglot with 10 ways. Queries are normalised by the statistics of the
-support set, in training too, so that an answer never depends on what else is asked. With fewer classes the head's
-further rows are left out; the inner loss is a sum over classes, so that a class pulls equally hard whatever the number
-of classes. Reptile's is a mean: Adam, its inner rule, moves alike for any scale of the loss.
+They are MAML and, to compare with, Reptile and prototypical networks on Omniglot with 10 ways. Queries are normalised
+by the statistics of the support set, in training too, so that an answer never depends on what else is asked. With fewer
+classes the head's further rows are left out; the inner loss is a sum over classes, so that a class pulls equally hard
+whatever the number of classes. Reptile's is a mean: Adam, its inner rule, moves alike for any scale of the loss.
+Prototypical networks have no head and no inner loop, and take the averages of training for batch norm.
 """
 
 from dataclasses import replace
 
 from fastadapt.data.settings import OmniglotData
 from fastadapt.evaluation import Protocol
+from fastadapt.methods.metric_settings import ProtoNetMethod
 from fastadapt.methods.settings import MAMLMethod, ReptileMethod
 from fastadapt.nets.settings import Conv4Net
 from fastadapt.published.experiment import Experiment, Measurement
@@ -59,6 +61,17 @@ _REPTILE = replace(
 )
 
 
+# as their preset has them: 60 classes at a time in training, and the rate halved every 2000 episodes
+_PROTONET = replace(
+    _CONFIG,
+    data=replace(_CONFIG.data, fewest_ways=None, train_ways=60, train_queries=5),  # type: ignore[call-arg]
+    net=Conv4Net(down="max", pooled="flatten", affine="both"),
+    method=ProtoNetMethod(),
+    training=replace(_CONFIG.training, meta_batch=1, schedule="step", decay_every=2000),
+    protocol=replace(_CONFIG.protocol, name="omniglot-10w1s-drawing-protonet-v1", steps=0, report=None),
+)
+
+
 def _of(config: RunConfig, ways: int, shots: int) -> Measurement:
     name = config.protocol.name.replace("10w1s", f"{ways}w{shots}s")
     protocol = replace(config.protocol, name=name)
@@ -81,6 +94,13 @@ EXPERIMENTS = (
         _REPTILE,
         tuple(_of(_REPTILE, *task) for task in _TASKS),
         "Nichol, Achiam, Schulman 2018 (arXiv:1803.02999); the settings are ours",
+    ),
+    Experiment(
+        "drawing-protonet",
+        "a model of drawings to compare with: prototypical networks, every query answered on its own",
+        _PROTONET,
+        tuple(_of(_PROTONET, *task) for task in _TASKS),
+        "Snell, Swersky, Zemel 2017 (arXiv:1703.05175); the settings are ours",
     ),
 )
 """The models of drawings."""

@@ -5,7 +5,7 @@ import fnmatch
 from collections.abc import Sequence
 
 from fastadapt.errors import ConfigError
-from fastadapt.published import drawing, gradients, mini_imagenet, omniglot, sinusoid
+from fastadapt.published import drawing, gradients, metric, mini_imagenet, omniglot, sinusoid
 from fastadapt.published.experiment import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -14,6 +14,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         *sinusoid.EXPERIMENTS,
         *omniglot.EXPERIMENTS,
         *mini_imagenet.EXPERIMENTS,
+        *metric.EXPERIMENTS,
         *gradients.EXPERIMENTS,
         *drawing.EXPERIMENTS,
     )

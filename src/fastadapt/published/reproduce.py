@@ -27,15 +27,14 @@ from fastadapt.methods.fine_tune import FineTune
 from fastadapt.methods.gradient import GradientLearner
 from fastadapt.methods.tuning import tune_transfer
 from fastadapt.nets.settings import build_net
-from fastadapt.published.budget import fitting_steps, minutes_of, scheduled, shortened, steps_of
 from fastadapt.published.experiment import Experiment, Measurement
 from fastadapt.report.waves import adapted_wave
 from fastadapt.rules import with_lr
 from fastadapt.runs.config import RunConfig, SinusoidData
-from fastadapt.runs.run_files import LoadedRun, export_model, load_run, read_config, settle
+from fastadapt.runs.run_files import LoadedRun, export_model, load_run, settle
+from fastadapt.runs.within import scheduled, within
 from fastadapt.tasks import TaskSource
 from fastadapt.training.log import read_metrics
-from fastadapt.training.saved_steps import newest_step, saved_steps
 from fastadapt.training.train import Stop, meta_train
 
 _FEW = (0, 1, 2, 5, 10, 20)
@@ -92,7 +91,7 @@ def reproduce(
     if experiment.averages is not None:
         return _averaged(experiment, config, loaded, device)
     run = folder / (f"seed-{seed}-{budget}" if budget is not None and scheduled(config) else f"seed-{seed}")
-    config = _within(budget, config, run, loaded, device)
+    config = within(budget, config, run, loaded, device)
     settle(run, config)
     torch.manual_seed(seed)
     learner = config.build().to(device)
@@ -144,30 +143,6 @@ def measured_on(experiment: Experiment, tasks: int | None) -> Experiment:
         replace(m, protocol=replace(m.protocol, tasks=min(tasks, m.protocol.tasks))) for m in experiment.measurements
     ]
     return replace(experiment, measurements=tuple(fewer))
-
-
-def _within(budget: str | None, config: RunConfig, run: Path, loaded: Any, device: torch.device) -> RunConfig:
-    """Return the configuration whose training keeps to the budget; a run that was begun keeps its number of steps."""
-    if budget is None:
-        return config
-    steps = steps_of(budget)
-    if steps is not None:
-        if steps >= config.training.steps:
-            return config
-        if (done := newest_step(run / "checkpoints")) > steps:
-            raise ConfigError(f"{run} has {done:,} outer steps already, ask for more than {steps:,} or another folder")
-        fewer = replace(config, training=replace(config.training, steps=steps))
-        return shortened(config, steps) if scheduled(config) else fewer
-    minutes = minutes_of(budget)
-    if not scheduled(config):
-        return replace(config, training=replace(config.training, minutes=minutes))
-    if saved_steps(run / "checkpoints"):
-        return shortened(config, read_config(run).training.steps)
-    torch.manual_seed(config.training.seed)
-    validation = config.data.source("val", loaded) if config.training.validate_every else None
-    steps = fitting_steps(config.build().to(device), config.data.source("train", loaded), config, minutes, validation)
-    logger.info("%s outer steps of %s fit into %s", f"{steps:,}", f"{config.training.steps:,}", budget)
-    return shortened(config, steps) if steps < config.training.steps else config
 
 
 def _measured(

@@ -83,7 +83,7 @@ class ServedModel:
         others: runs of other methods on the same kind of input, to compare with; each is offered as a method.
 
     Raises:
-        ConfigError: if one of the others takes another input or another number of classes, or its method is there.
+        ConfigError: if one of the others takes another input, or never as many classes, or its method is there.
     """
 
     def __init__(
@@ -99,6 +99,7 @@ class ServedModel:
             self.recipe = ImageRecipe(**{**run.input, "fit": "pad"})
         self.others = {_title(other).lower(): other for other in others}
         self.methods = _methods(run, others)
+        self.fewest_ways, self.most_ways = _ways_of_all((run, *others))
         self._lock = threading.Lock()
         self._runs: dict[tuple[str | None, int | None], LoadedRun] = {(None, run.ways): run}
         self._runs |= {(method, other.ways): other for method, other in self.others.items()}
@@ -116,7 +117,7 @@ class ServedModel:
         Raises:
             Problem: 422 if it was not made for so many.
         """
-        fewest, most = self.run.fewest_ways, self.run.most_ways
+        fewest, most = self.fewest_ways, self.most_ways
         if ways is not None and fewest is not None and not fewest <= ways <= (ways if most is None else most):
             code = "too_few_classes" if ways < fewest else "too_many_classes"
             some = (
@@ -203,7 +204,7 @@ class ServedModel:
     def describe(self, limits: Limits) -> dict[str, Any]:
         """Return what `GET /api/models` says of it."""
         run = self.run
-        ways = None if run.ways is None else {"fewest": run.fewest_ways, "most": run.most_ways or MOST_SHOWN}
+        ways = None if run.ways is None else {"fewest": self.fewest_ways, "most": self.most_ways or MOST_SHOWN}
         kind = type(run.config.data).__name__
         return {
             "name": self.name,
@@ -224,9 +225,14 @@ def _title(run: LoadedRun) -> str:
 
 
 def _methods(run: LoadedRun, others: Sequence[LoadedRun]) -> tuple[Method, ...]:
+    fewest, most = _ways_of_all((run, *others))
     for other in others:
-        if (other.input, other.ways, other.fewest_ways) != (run.input, run.ways, run.fewest_ways):
-            raise ConfigError(f"{other.name} can't be compared with {run.name}: it takes another kind of task")
+        if other.input != run.input:
+            raise ConfigError(f"{other.name} can't be compared with {run.name}: it takes another kind of input")
+        if run.ways is not None and not (fewest or 0) <= run.ways <= (run.ways if most is None else most):
+            raise ConfigError(
+                f"{other.name} can't be compared with {run.name}: they don't both take tasks of {run.ways} classes"
+            )
     titles = [_title(each) for each in (run, *others)]
     if len(set(titles)) < len(titles):
         raise ConfigError(f"{run.name} and what it is compared with use one method twice: {', '.join(titles)}")
@@ -241,19 +247,31 @@ def _methods(run: LoadedRun, others: Sequence[LoadedRun]) -> tuple[Method, ...]:
     return tuple(methods)
 
 
+def _ways_of_all(runs: Sequence[LoadedRun]) -> tuple[int | None, int | None]:
+    """Return the fewest and the most classes that all of the runs take; None for no limit, and for regression."""
+    fewest = [run.fewest_ways for run in runs if run.fewest_ways is not None]
+    most = [run.most_ways for run in runs if run.most_ways is not None]
+    return max(fewest, default=None), min(most, default=None)
+
+
 def _peak(learner: Learner, support: tuple[Tensor, Tensor], norm: Norm) -> float:
     with PeakBytes() as memory:
         learner.adapt(support, 1, norm)
     return memory.peak
 
 
-def load_served(run: str) -> ServedModel:
+def load_served(run: str, beside: Sequence[str] = ()) -> ServedModel:
     """Return a run, or the shipped model of that name, ready to be served, with the results that lie beside it.
 
     A shipped model brings those that are shipped to be compared with it: `drawing` brings `drawing-reptile`.
 
+    Args:
+        run: its folder, or the name of a shipped model.
+        beside: further runs on the same kind of task, each offered as a method of this one.
+
     Raises:
         CheckpointError: if there is no such run, or its input is neither images nor points.
+        ConfigError: if a run can't be offered beside it.
     """
     folder = run_folder(run)
     loaded = load_run(folder)
@@ -261,7 +279,8 @@ def load_served(run: str) -> ServedModel:
         raise CheckpointError(f"{run} takes {loaded.input}; only runs on images and on points can be served")
     others = [load_run(folder.with_name(name)) for name in shipped_models() if name.startswith(f"{folder.name}-")]
     is_shipped = folder.name in shipped_models() and folder == run_folder(folder.name)
-    return ServedModel(loaded, measured(folder, loaded), others if is_shipped else ())
+    named = [load_run(run_folder(each)) for each in beside]
+    return ServedModel(loaded, measured(folder, loaded), [*(others if is_shipped else ()), *named])
 
 
 def measured(folder: Path, run: LoadedRun) -> list[dict[str, Any]]:

@@ -1,9 +1,11 @@
-"""How many outer steps fit into a budget, and how a budget is written."""
+"""How a budget is written, how many outer steps fit into it, and a run that keeps to it."""
 
+import logging
 import re
 import statistics
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,10 +15,14 @@ from fastadapt.errors import ConfigError
 from fastadapt.evaluation import measure, with_headline
 from fastadapt.learner import Learner
 from fastadapt.runs.config import RunConfig
+from fastadapt.runs.run_files import read_config
 from fastadapt.tasks import SampleFunction, TaskSource, draw_batch
 from fastadapt.training.captured import captured_where_it_can_be
 from fastadapt.training.outer_step import outer_step
+from fastadapt.training.saved_steps import newest_step, saved_steps
 from fastadapt.training.settings import Training
+
+logger = logging.getLogger("fastadapt")
 
 _UNITS = {"s": 1 / 60, "m": 1.0, "h": 60.0}
 _WARM, _TIMED = 3, 8
@@ -60,7 +66,7 @@ def steps_of(text: str) -> int | None:
 
 def scheduled(config: RunConfig) -> bool:
     """Return whether the outer rate depends on the number of steps, so that a shorter run is another run."""
-    return config.training.schedule != "constant"
+    return config.training.schedule not in ("constant", "step")
 
 
 def fitting_steps(
@@ -144,3 +150,38 @@ def shortened(config: RunConfig, steps: int) -> RunConfig:
         every = 0
     training = replace(config.training, steps=steps, validate_every=min(every, max(1, steps // 4)) if every else 0)
     return replace(config, training=training)
+
+
+def within(budget: str | None, config: RunConfig, run: Path, loaded: Any, device: torch.device) -> RunConfig:
+    """Return the configuration whose training keeps to a budget; a run that was begun keeps its number of steps.
+
+    Args:
+        budget: time to train in all, as "20m", or outer steps, as "8000steps"; None trains as long as `config` says.
+        config: the run.
+        run: its folder, which may not exist yet.
+        loaded: what `config.data.load` returned.
+        device: where it trains.
+
+    Raises:
+        ConfigError: if the budget can't be read, or the run has more outer steps already.
+    """
+    if budget is None:
+        return config
+    steps = steps_of(budget)
+    if steps is not None:
+        if steps >= config.training.steps:
+            return config
+        if (done := newest_step(run / "checkpoints")) > steps:
+            raise ConfigError(f"{run} has {done:,} outer steps already, ask for more than {steps:,} or another folder")
+        fewer = replace(config, training=replace(config.training, steps=steps))
+        return shortened(config, steps) if scheduled(config) else fewer
+    minutes = minutes_of(budget)
+    if not scheduled(config):
+        return replace(config, training=replace(config.training, minutes=minutes))
+    if saved_steps(run / "checkpoints"):
+        return shortened(config, read_config(run).training.steps)
+    torch.manual_seed(config.training.seed)
+    validation = config.data.source("val", loaded) if config.training.validate_every else None
+    steps = fitting_steps(config.build().to(device), config.data.source("train", loaded), config, minutes, validation)
+    logger.info("%s outer steps of %s fit into %s", f"{steps:,}", f"{config.training.steps:,}", budget)
+    return shortened(config, steps) if steps < config.training.steps else config

@@ -8,9 +8,9 @@ import torch
 
 from fastadapt.data.sinusoid import Sinusoid
 from fastadapt.errors import ConfigError
-from fastadapt.published.budget import fitting_steps, minutes_of, scheduled, shortened, steps_of, validations
 from fastadapt.runs.config import RunConfig
 from fastadapt.runs.presets import PRESETS
+from fastadapt.runs.within import fitting_steps, minutes_of, scheduled, shortened, steps_of, validations
 from fastadapt.tasks import Task
 
 REPTILE = PRESETS["reptile-sinusoid"][1]
