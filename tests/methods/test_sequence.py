@@ -87,7 +87,7 @@ def test_the_gradient_is_that_of_finite_differences(build):
     learner, tasks = build(), [task() for _ in range(2)]
     learner(tasks).loss.backward()
     step = 1e-6
-    for p in learner.parameters():
+    for p in list(learner.parameters())[::3]:
         place = int(p.grad.abs().argmax())
         flat = p.data.view(-1)
         losses = []
@@ -136,7 +136,7 @@ def test_more_classes_than_labels_are_refused_and_fewer_are_answered_among_thems
     with pytest.raises(TaskError, match="build and train one with ways=4, or choose ProtoNet"):
         learner(task(ways=4))
     assert learner.adapt((torch.randn(4, 3), torch.arange(4) % 2))(torch.randn(5, 3)).shape == (5, 2)
-    with pytest.raises(TaskError, match="features of shape .3,. for a sample.*give features=3"):
+    with pytest.raises(TaskError, match=r"features of shape .3,. for a sample.*give features=3"):
         build(features=4).comparison.remember(torch.randn(2, 3), torch.arange(2), 2)
 
 

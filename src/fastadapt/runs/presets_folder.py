@@ -100,7 +100,7 @@ def _maml(data: FolderData, training: Training, name: str, small: bool, few: boo
 
 
 def _metric(method: str, data: FolderData, training: Training, name: str) -> RunConfig:
-    # The presets of Omniglot, with one episode an outer step (four of a sequence), and the rate halved as often as there.
+    # The presets of Omniglot, with one episode an outer step (four of a sequence), and the rate halved as often.
     classes = len(data.train_classes)
     if method in WIDER and classes > data.ways:
         data = replace(data, train_ways=min(classes, max(data.ways, MOST_TRAIN_WAYS)))
