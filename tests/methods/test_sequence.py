@@ -141,6 +141,15 @@ def test_more_classes_than_labels_are_refused_and_fewer_are_answered_among_thems
 
 
 @EVERY
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_samples_that_are_not_finite_are_refused(build, value):
+    x = torch.randn(4, 3)
+    x[1, 2] = value
+    with pytest.raises(TaskError, match=r"support x, row 1: .*what is remembered of the support set is not finite"):
+        build().adapt((x, torch.arange(4) % 2))
+
+
+@EVERY
 def test_a_query_that_is_marked_does_not_count(build):
     learner, support = build().eval(), task().support
     x, y = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
