@@ -33,6 +33,8 @@ from fastadapt import (
 )
 from fastadapt.methods import (
     FOML,
+    MANN,
+    SNAIL,
     AdaptiveSubspaces,
     FineTune,
     MatchingNet,
@@ -159,6 +161,9 @@ RUNS = {
     "subspaces": (lambda: AdaptiveSubspaces(embedding()), pictures),
     "statistician": (statistician, pictures),
     "memory": (lambda: MemoryModule(embedding(), features=4, keys=3), pictures),
+    "snail": (lambda: SNAIL(embedding(), ways=2, features=4, length=9, filters=4), pictures),
+    "mann": (lambda: MANN(embedding(), ways=2, features=4, hidden=6, slots=8, width=3, heads=2), pictures),
+    "lstm": (lambda: MANN(embedding(), ways=2, features=4, hidden=6, slots=None), pictures),
 }
 COMPILED = {  # a compiler takes a while
     "maml vmap on": (lambda: MAML(net(), rule=SGD(0.05), steps=2, route=Execution("vmap", compile="on")), waves),

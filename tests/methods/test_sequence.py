@@ -87,7 +87,7 @@ def test_the_gradient_is_that_of_finite_differences(build):
     learner, tasks = build(), [task() for _ in range(2)]
     learner(tasks).loss.backward()
     step = 1e-6
-    for p in learner.parameters():
+    for p in list(learner.parameters())[::3]:
         place = int(p.grad.abs().argmax())
         flat = p.data.view(-1)
         losses = []
@@ -138,6 +138,15 @@ def test_more_classes_than_labels_are_refused_and_fewer_are_answered_among_thems
     assert learner.adapt((torch.randn(4, 3), torch.arange(4) % 2))(torch.randn(5, 3)).shape == (5, 2)
     with pytest.raises(TaskError, match=r"features of shape .3,. for a sample.*give features=3"):
         build(features=4).comparison.remember(torch.randn(2, 3), torch.arange(2), 2)
+
+
+@EVERY
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_samples_that_are_not_finite_are_refused(build, value):
+    x = torch.randn(4, 3)
+    x[1, 2] = value
+    with pytest.raises(TaskError, match=r"support x, row 1: .*what is remembered of the support set is not finite"):
+        build().adapt((x, torch.arange(4) % 2))
 
 
 @EVERY

@@ -77,9 +77,8 @@ class MANN(SequenceLearner):
     While it trains, support set and query of a task are one sequence in random order, whose every step is judged; a
     published task has 5 classes of 10 samples. `adapt` shows the support set in the order in which it is given, and
     what is in the memory then answers each query by one further step, so that no answer depends on other queries.
-    Nothing is adapted by gradients. Traces and evaluation judge the queries in this way; the published results are of
-    another kind, accuracy by how often a class was seen before, which
-    `fastadapt.compare.by_instance.by_instance` measures.
+    Nothing is adapted by gradients. Traces and evaluation judge the queries in this way; the published results
+    are of another kind, accuracy by how often a class was seen before: `fastadapt.compare.by_instance.by_instance`.
 
     Labels are one-hot: a learner is built for `ways` classes, and takes tasks of fewer.
 

@@ -1,5 +1,6 @@
 """What methods share that read a support set as a sequence: labels beside the samples, and all tasks read at once."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -46,7 +47,9 @@ class SequenceComparison(Comparison):
     def remember(self, features: Tensor, y: Tensor, ways: int) -> Memory:
         """Return what is kept of a support set, and a number for each of its classes."""
         features = self.fitting(features, ways)
-        return {**self.read(features, one_hot(y, self.ways, features)), KNOWN: features.new_ones(ways)}
+        # gates make finite numbers of infinite ones: what is refused for it has to be seen here
+        known = features.new_full((ways,), 1.0 if bool(torch.isfinite(features).all()) else math.nan)
+        return {**self.read(features, one_hot(y, self.ways, features)), KNOWN: known}
 
     def forward(self, features: Tensor, memory: Memory) -> Tensor:
         """Return a score for each of the N labels, `[n, N]`."""
