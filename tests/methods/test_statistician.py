@@ -234,6 +234,33 @@ def test_training_goes_on_bit_for_bit_after_a_stop(tmp_path):
     assert int(weights[0]["steps"]) == 4
 
 
+@pytest.mark.long
+def test_it_learns_to_tell_classes_apart_from_what_their_samples_share_alone():
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float32)
+    sizes = {"hidden": 24, "context": 4}
+    learner = NeuralStatistician(
+        nn.Sequential(nn.Linear(6, 24), nn.ELU()), generator=Generator((24,), (6,), latent=2, **sizes), features=(24,),
+        **sizes, likelihood="normal", halved_every=20,
+    )  # fmt: skip
+    optimizer = torch.optim.Adam(learner.parameters(), 3e-3)
+
+    def task(ways, shots, queries):  # a class is a place of two numbers, the others tell samples of a class apart
+        places, y = 3 * torch.randn(ways, 2), torch.arange(ways * (shots + queries)) % ways
+        x = torch.cat((places[y] + 0.1 * torch.randn(len(y), 2), 2 * torch.randn(len(y), 4)), 1)
+        return Task((x[: ways * shots], y[: ways * shots]), (x[ways * shots :], y[ways * shots :]))
+
+    tests = [task(5, 1, 5) for _ in range(40)]
+    before = float(learner.eval().trace(tests).metrics["accuracy"].mean())
+    learner.train()
+    for _ in range(150):
+        optimizer.zero_grad()
+        learner(task(16, 4, 1)).loss.backward()
+        optimizer.step()
+    after = float(learner.trace(tests).metrics["accuracy"].mean())
+    assert after > 0.6 and after > before + 0.15, (before, after)
+
+
 @pytest.mark.parametrize("size", [28, 30, 32, 84])
 def test_an_image_of_any_size_is_generated(size):
     torch.set_default_dtype(torch.float32)
