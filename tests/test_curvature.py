@@ -100,7 +100,10 @@ def network():
     return nn.Sequential(*convolutions, nn.Tanh(), nn.Flatten(), nn.Linear(32, 2))
 
 
-@pytest.mark.parametrize("rule", [SGD(0.1), Momentum(0.1), Clip(Adam(0.01, beta1=0.9), 1.0)], ids=str)
+OTHERS = [pytest.param(rule, marks=pytest.mark.long) for rule in (Momentum(0.1), Clip(Adam(0.01, beta1=0.9), 1.0))]
+
+
+@pytest.mark.parametrize("rule", [SGD(0.1), *OTHERS], ids=["sgd", "momentum", "clipped adam"])
 def test_with_the_identity_it_is_maml(rule):
     model, batch, found = network(), images(), []
     for each in (rule, MetaCurvature(rule, curvature(model))):
@@ -114,7 +117,7 @@ def test_with_the_identity_it_is_maml(rule):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-15)
 
 
-@pytest.mark.parametrize("route", ["vmap", "loop"])
+@pytest.mark.parametrize("route", [pytest.param("vmap", marks=pytest.mark.long), "loop"])
 def test_matrices_and_rates_have_their_gradient(route):
     model, batch = network(), images()
     matrices, rates = random_matrices(curvature(model)), learned_rates(model, 0.2, per="tensor")

@@ -144,7 +144,8 @@ def curved(grad: Tensor, matrices: tuple[Tensor, ...]) -> Tensor:
         return matrices[0] * grad
     block = _modes(grad)
     for mode, matrix in enumerate(matrices):
-        block = torch.tensordot(matrix, block, dims=([1], [mode])).movedim(0, mode)
+        front = block.movedim(mode, 0)
+        block = (matrix @ front.flatten(1)).view(front.shape).movedim(0, mode)
     return block.reshape(grad.shape)
 
 

@@ -22,9 +22,9 @@ def _lstm_mini(name: str) -> RunConfig:
     # Ravi, Larochelle 2017 and the public code: 32 filters, 12 steps on all 5 images for 1 shot and 8 on all 25 for 5,
     # one task an outer step, 15 queries, 75,000 and 50,000 of them, Adam 1e-3, the meta-gradient's norm within 0.25.
     # The code divides gradients of a mean loss by the images once more, and tells the LSTM of the gates before their
-    # sigmoid. In a test its batch norms use running moments that the support set has filled during the steps, those
-    # of the newest weights most (0.9 or 0.95 of the old are kept or taken as Torch counts); here they are the support
-    # set's at the last weights. It also tests each model on the other number of shots.
+    # sigmoid. In a test its batch norms use running moments that the support set has filled during the steps (momentum
+    # 0.9 and 0.95, as Torch counts); here they are the support set's at the last weights. It also tests each model on
+    # the other number of shots.
     shots = _SHOTS[name]
     steps = 12 if shots == 1 else 8
     return RunConfig(
