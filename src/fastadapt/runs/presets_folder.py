@@ -22,10 +22,8 @@ from fastadapt.runs.config import RunConfig
 from fastadapt.runs.presets_family import FOLDER, folder_family
 from fastadapt.training.settings import Training
 
-FolderMethod = Literal[
-    *("maml", "reptile", "protonet", "matching", "siamese", "relation", "dsn"),
-    *("anil", "boil", "metasgd", "mamlpp", "protomaml"),
-]
+FamilyMethod = Literal["anil", "boil", "metasgd", "mamlpp", "protomaml"]
+FolderMethod = Literal["maml", "reptile", "protonet", "matching", "siamese", "relation", "dsn", FamilyMethod]
 
 _LARGE_MAPS = 64  # pixels, above which the relation module's convolutions have no padding
 _LARGEST_FLAT = 84  # pixels, above which the last map is averaged, as it would have thousands of numbers
