@@ -18,7 +18,8 @@ def when(name, kind):
     """Return the marks of a method on a kind of task: all run by default on classes, MAML on all kinds."""
     if name == "maml":
         return []
-    twin = LEARNERS[name].setting or name == "imaml"  # a setting of a method that runs, or long itself
+    # a setting of a method that runs, or long itself
+    twin = LEARNERS[name].setting or name in ("imaml", "mamlpp", "protomaml")
     if kind == "classification":
         return [pytest.mark.long] if twin else []
     return [pytest.mark.slow if twin or kind != "ragged" else pytest.mark.long]

@@ -53,7 +53,7 @@ def test_nil_is_the_vote_of_the_support_samples_by_cosine(build):
 
 
 def test_nil_takes_over_the_running_averages_before_any_step():
-    learner, batch = MAML(Net(), CrossEntropy(), rule=SGD(0.1), norm="per_step", steps=2), tasks()
+    learner, batch = MAML(Net(), CrossEntropy(), rule=SGD(0.1), norm="per_step", steps=2, route="loop"), tasks()
     learner(batch)
     test = nil(learner)
     assert test.norm == "running"
@@ -115,7 +115,7 @@ def test_meta_sgd_with_equal_rates_is_maml_with_one_step():
     net, batch, found = Net(), tasks(), []
     for rule in (SGD(0.1), SGD(learned_rates(net, 0.1))):
         net.zero_grad()
-        MAML(net, CrossEntropy(), rule=rule)(batch).loss.backward()
+        MAML(net, CrossEntropy(), rule=rule, route="loop")(batch).loss.backward()
         found.append(grads_of(net))
     assert difference(*found) < 1e-12
 
@@ -129,7 +129,7 @@ def test_rates_are_drawn_between_two():
 
 
 def test_an_ensemble_answers_with_the_mean_of_its_members():
-    members, batch = [MAML(Net(), CrossEntropy(), rule=SGD(0.3), steps=2) for _ in range(3)], tasks()
+    members, batch = [MAML(Net(), CrossEntropy(), rule=SGD(0.3), steps=2, route="loop") for _ in range(3)], tasks()
     several = Ensemble(members)
     trace, each = several.trace(batch), [member.trace(batch) for member in members]
     for i, task in enumerate(batch):
@@ -139,7 +139,7 @@ def test_an_ensemble_answers_with_the_mean_of_its_members():
         torch.testing.assert_close(trace.losses[i].tolist(), losses)
         torch.testing.assert_close(several.adapt(task.support)(task.query[0]).detach(), mean[-1])
     assert trace.metrics["accuracy"].shape == (2, 3)
-    waves = Ensemble([MAML(MLP(1, (4,), 1).float()) for _ in range(2)])
+    waves = Ensemble([MAML(MLP(1, (4,), 1).float(), route="loop") for _ in range(2)])
     result = evaluate(waves, Sinusoid(), Protocol(tasks=3, steps=1))
     assert result.metric == "mse" and len(result.mean) == 2
 

@@ -16,6 +16,7 @@ from fastadapt.rates import Stepwise, learned_rates
 
 pytestmark = pytest.mark.usefixtures("double")
 OFF = {"multi_step_epochs": 0, "step_affine": False, "norm": "transductive"}
+LOOP = {**OFF, "route": "loop"}
 
 
 class Net(nn.Module):
@@ -66,7 +67,7 @@ def test_the_weights_sum_to_one_and_move_to_the_last_step(steps, epochs):
         assert all(b <= a for a, b in zip(before[:-1], after[:-1], strict=True)) and after[-1] >= before[-1]
 
 
-@pytest.mark.parametrize("route", ["loop", "vmap"])
+@pytest.mark.parametrize("route", ["loop", pytest.param("vmap", marks=pytest.mark.long)])
 def test_with_all_switches_off_it_is_maml(route):
     net, batch = Net(), tasks()
     settings = {"rule": SGD(0.1), "steps": 3, "route": route}
@@ -77,17 +78,17 @@ def test_with_all_switches_off_it_is_maml(route):
 def test_equal_rates_for_all_steps_are_one_rate():
     net, batch = Net(), tasks()
     stepwise = Stepwise(SGD(learned_rates(net, 0.1, per="tensor", steps=3)))
-    learner = MAMLPlusPlus(net, CrossEntropy(), rule=stepwise, steps=3, **OFF)
-    same(gradients(learner, batch), gradients(MAML(net, CrossEntropy(), rule=SGD(0.1), steps=3), batch))
+    learner = MAMLPlusPlus(net, CrossEntropy(), rule=stepwise, steps=3, **LOOP)
+    same(gradients(learner, batch), gradients(MAML(net, CrossEntropy(), rule=SGD(0.1), steps=3, route="loop"), batch))
 
 
 @pytest.mark.parametrize("order", ["exact", "first_order"])
 def test_when_the_loss_is_annealed_the_last_step_counts_alone(order):
     net, batch = Net(), tasks()
-    learner = MAMLPlusPlus(net, CrossEntropy(), rule=SGD(0.1), steps=3, epoch=2, **{**OFF, "multi_step_epochs": 4})
+    learner = MAMLPlusPlus(net, CrossEntropy(), rule=SGD(0.1), steps=3, epoch=2, **{**LOOP, "multi_step_epochs": 4})
     learner.differentiation = MAML(net, meta_gradient=order).differentiation
     learner.in_the_end = learner.differentiation
-    plain = {"rule": SGD(0.1), "steps": 3, "meta_gradient": order}
+    plain = {"rule": SGD(0.1), "steps": 3, "meta_gradient": order, "route": "loop"}
     learner.at_step(3)
     same(gradients(learner, batch),
          gradients(MAML(net, CrossEntropy(), step_weights=multi_step_weights(3, 1, 4), **plain), batch))  # fmt: skip
@@ -97,8 +98,8 @@ def test_when_the_loss_is_annealed_the_last_step_counts_alone(order):
 
 def test_the_first_epochs_take_inner_gradients_as_constants():
     net, batch = Net(), tasks()
-    learner = MAMLPlusPlus(net, CrossEntropy(), rule=SGD(0.1), steps=2, first_order_epochs=2, epoch=3, **OFF)
-    plain = {"rule": SGD(0.1), "steps": 2}
+    learner = MAMLPlusPlus(net, CrossEntropy(), rule=SGD(0.1), steps=2, first_order_epochs=2, epoch=3, **LOOP)
+    plain = {"rule": SGD(0.1), "steps": 2, "route": "loop"}
     for step, order in ((0, "first_order"), (5, "first_order"), (6, "exact")):
         learner.at_step(step)
         same(gradients(learner, batch), gradients(MAML(net, CrossEntropy(), meta_gradient=order, **plain), batch))
@@ -170,7 +171,7 @@ def test_scale_and_shift_are_those_of_the_step():
 def test_rows_of_rates_go_with_any_rule():
     net, batch = Net(), tasks()
     rows = {name: torch.tensor([0.1, 0.1, 0.1]) for name, _ in net.named_parameters()}
-    settings = {"steps": 3, "route": "vmap"}
+    settings = {"steps": 3, "route": "loop"}
     same(gradients(MAML(net, CrossEntropy(), rule=Stepwise(Momentum(rows)), **settings), batch),
          gradients(MAML(net, CrossEntropy(), rule=Momentum(0.1), **settings), batch))  # fmt: skip
     wrong = {**rows, "head.bias": torch.zeros(3, 5)}
@@ -185,10 +186,11 @@ def source(rng):
 
 def annealed(**more):
     torch.manual_seed(3)
-    settings = {"multi_step_epochs": 2, "first_order_epochs": 1, "epoch": 2, **more}
+    settings = {"multi_step_epochs": 2, "first_order_epochs": 1, "epoch": 2, "route": "loop", **more}
     return MAMLPlusPlus(Net().double(), CrossEntropy(), steps=2, **settings)
 
 
+@pytest.mark.long
 def test_a_training_that_is_resumed_anneals_as_one_that_never_stopped(tmp_path):
     training = Training(steps=6, meta_batch=2, lr=0.01, checkpoint_every=3, schedule="cosine", final_lr=1e-5)
     whole = annealed()

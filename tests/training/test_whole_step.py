@@ -6,6 +6,7 @@ from torch import nn
 
 from fastadapt import MAML, MLP, SGD, CrossEntropy, Momentum, Reptile, Tasks, Training
 from fastadapt.errors import TaskError
+from fastadapt.methods import MAMLPlusPlus
 from fastadapt.training.captured import CapturedStep
 from fastadapt.training.outer_step import outer_step
 from replaying import Replaying
@@ -154,6 +155,18 @@ def test_learned_rates_move():
     pair.step(6)
     assert pair.whole
     assert float(pair.learners[1].rule.lr.detach()) != 0.1
+
+
+@pytest.mark.long
+def test_what_is_annealed_moves_while_one_graph_serves():
+    settings = {"steps": 2, "multi_step_epochs": 9, "first_order_epochs": 1, "epoch": 4, "route": "vmap"}
+    pair, served = Pair(lambda: MAMLPlusPlus(net(), CrossEntropy(), **settings)), []
+    for step in range(14):
+        pair.change(lambda learner, step=step: learner.at_step(step))
+        pair.step()
+        served.append(pair.recorders[0].log.count("record") if pair.recorders else 0)
+    assert pair.whole
+    assert served[-1] == served[-4]  # the weights changed with the epoch at step 12, and nothing was recorded anew
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ class Ensemble(Learner):
 
         s(x) = (1/M) sum_m s_m(x),      s_m the outputs of member m after its own adaptation
 
-    MAML++ is published so: the five checkpoints with the best validation answer together, which alone adds about two
-    per cent on mini-ImageNet. Never compare such a number with one of a single model; `fastadapt evaluate RUN
-    --ensemble 5` gives its protocol a name of its own. It is not trained.
+    MAML++ is published so: the five checkpoints with the best validation answer together, which by an issue of its
+    public code alone adds about two per cent on mini-ImageNet. Never compare such a number with one of a single model;
+    `fastadapt evaluate RUN --ensemble 5` gives its protocol a name of its own. It is not trained.
 
     Args:
         members: learners of one kind on one kind of task, at least two; they are kept as they are.

@@ -55,7 +55,7 @@ def nil(learner: Learner) -> NIL:
     body = copy.deepcopy(learner.model) if has_no_head else headless(learner.model)
     norm = "running" if learner.norm == "per_step" else learner.norm  # before any step, whose averages are row 0
     loss: Any = copy.deepcopy(learner.loss)
-    test = NIL(body, loss, votes="sum", norm=norm)
+    test: Any = NIL(body, loss, votes="sum", norm=norm)
     if test.running is not None and learner.running is not None:
         _copy_moments(learner.running, test.running)
     return test.eval()

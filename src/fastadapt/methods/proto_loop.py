@@ -97,8 +97,8 @@ class ProtoLoop(InnerLoop):
         loss, fed = super().support_loss(fixed, constants, theta, batch)
         return loss, _of_the_body(fed)
 
-    def _judged(self, *args: Any) -> tuple[Tensor, dict[str, Any]]:
-        loss, report = super()._judged(*args)
+    def _judged(self, *args: Any, **kwargs: Any) -> tuple[Tensor, dict[str, Any]]:
+        loss, report = super()._judged(*args, **kwargs)
         return loss, {**report, "fed": _of_the_body(report["fed"])}
 
     def _inside(self, name: str) -> str:

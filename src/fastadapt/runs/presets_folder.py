@@ -25,12 +25,10 @@ from fastadapt.runs.presets_family import FOLDER, folder_family
 from fastadapt.runs.presets_rules import RULES
 from fastadapt.training.settings import Training
 
-FolderMethod = Literal[
-    *("maml", "reptile", "protonet", "matching", "siamese", "relation", "dsn"),
-    *("anil", "boil", "metasgd", "mamlpp", "protomaml"),
-    *("snail", "mann", "statistician", "memory"),
-    *("meta-lstm", "meta-curvature", "cavia"),
-]
+SteppingMethod = Literal["maml", "reptile", "anil", "boil", "metasgd", "mamlpp", "protomaml"]
+RuleMethod = Literal["meta-lstm", "meta-curvature", "cavia"]
+MetricName = Literal["protonet", "matching", "siamese", "relation", "dsn", "statistician", "memory"]
+FolderMethod = Literal[SteppingMethod, RuleMethod, MetricName, "snail", "mann"]
 
 _LARGE_MAPS = 64  # pixels, above which the relation module's convolutions have no padding
 _LARGEST_FLAT = 84  # pixels, above which the last map is averaged, as it would have thousands of numbers
