@@ -80,7 +80,7 @@ def test_what_is_of_another_backbone_or_other_pictures_is_begun_anew(some, tmp_p
     with pytest.raises(Stop):
         embed(pictures, backbone, tmp_path / "h.npz", stopping(64))
     seen.clear()
-    embed(pictures.first(100), backbone, tmp_path / "h.npz", lambda done, of: seen.append(done))
+    embed(pictures.only(range(100)), backbone, tmp_path / "h.npz", lambda done, of: seen.append(done))
     assert seen[0] == 0
 
 
@@ -95,9 +95,9 @@ def test_what_can_not_be_written_or_computed_is_told(some, tmp_path):
         embed(pictures, backbone, tmp_path / "net.onnx" / "f.npz")
     infinite = module.Backbone(torch.nn.Threshold(-1.0, 0.0), backbone.sight, "t")
     broken = module.Backbone(torch.nn.Sequential(Log(), torch.nn.Flatten()), backbone.sight, "b")
-    embed(pictures.first(3), infinite, tmp_path / "fine.npz")
+    embed(pictures.only(range(3)), infinite, tmp_path / "fine.npz")
     with pytest.raises(DataError, match=r"class0/0.png are not finite; leave it out"):
-        embed(pictures.first(3), broken, tmp_path / "f.npz")
+        embed(pictures.only(range(3)), broken, tmp_path / "f.npz")
 
 
 class Log(torch.nn.Module):

@@ -11,7 +11,6 @@ from fastadapt.learner import Learner
 from fastadapt.losses import Loss
 from fastadapt.methods.centroid import NearestCentroid
 from fastadapt.methods.cosine_head import CosineHead
-from fastadapt.methods.frozen import FrozenLearner
 from fastadapt.methods.least_squares import RidgeHead
 from fastadapt.methods.linear_probe import LinearProbe
 from fastadapt.methods.nearest_sample import NearestSample
@@ -34,7 +33,7 @@ class HeadMethod:
         zeros = torch.zeros(torch.Size(features).numel()) if self.centred else None
         return self._head(model, loss, zeros)
 
-    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> FrozenLearner:
+    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> Learner:
         raise NotImplementedError
 
 
@@ -44,7 +43,7 @@ class CentroidMethod(HeadMethod):
 
     unit: bool = argument(NearestCentroid, "unit")
 
-    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> FrozenLearner:
+    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> Learner:
         return NearestCentroid(model, loss, centre=centre, unit=self.unit)
 
 
@@ -54,7 +53,7 @@ class NearestSampleMethod(HeadMethod):
 
     unit: bool = argument(NearestSample, "unit")
 
-    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> FrozenLearner:
+    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> Learner:
         return NearestSample(model, loss, centre=centre, unit=self.unit)
 
 
@@ -66,7 +65,7 @@ class RidgeMethod(HeadMethod):
     strength: float = argument(RidgeHead, "strength")
     scale: float = argument(RidgeHead, "scale", 10.0)  # so that the first steps of its training have a slope
 
-    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> FrozenLearner:
+    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> Learner:
         sizes = {"strength": self.strength, "scale": self.scale}
         return RidgeHead(model, loss, **sizes, centre=centre, unit=self.unit)
 
@@ -78,7 +77,7 @@ class LinearProbeMethod(HeadMethod):
     unit: bool = argument(LinearProbe, "unit", True)  # as Tian et al. take it
     inverse_strength: float = argument(LinearProbe, "inverse_strength")
 
-    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> FrozenLearner:
+    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> Learner:
         return LinearProbe(model, loss, inverse_strength=self.inverse_strength, centre=centre, unit=self.unit)
 
 
@@ -90,7 +89,7 @@ class CosineHeadMethod(HeadMethod):
     updates: int = argument(CosineHead, "updates")
     lr: float = argument(CosineHead, "lr")
 
-    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> FrozenLearner:
+    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> Learner:
         sizes: dict[str, Any] = {"scale": self.scale, "updates": self.updates, "lr": self.lr}
         return CosineHead(model, loss, **sizes, centre=centre)
 
