@@ -117,7 +117,9 @@ def test_from_a_folder_to_answers(here: Path, capsys: pytest.CaptureFixture[str]
     assert main(["train", "--data", "f.safetensors", "--head", "centroid", *sizes]) == 0
     assert read_config(Path("runs/centroid-f")).data.queries == 4
     assert main(["adapt", "runs/centroid-f", "photos", "--out", "mine"]) == 2
-    assert "takes embeddings: write them first with fastadapt embed photos" in capsys.readouterr().err
+    assert "write those of its pictures with fastadapt embed photos" in capsys.readouterr().err
+    assert main(["adapt", "runs/centroid-f", "f.safetensors", "--steps", "3", "--out", "mine"]) == 2
+    assert "leave --steps out" in capsys.readouterr().err
     assert main(["adapt", "runs/centroid-f", "f.safetensors", "--out", "mine"]) == 0
     capsys.readouterr()
     assert main(["predict", "mine", "f.safetensors"]) == 0
