@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 def write(path: Path, shape: tuple = ("n", 3, 8, 8), axes: tuple[int, ...] = (2, 3), seed: int = 0) -> Path:
     """Write the mean over `axes` times fixed weights, `[n, 3] -> [n, 5]`, as "features"."""
-    weight = np.random.default_rng(seed).normal(size=(3, 5)).astype(np.float32)
+    weight = np.random.default_rng(seed).normal(size=(4 if 4 in shape else 3, 5)).astype(np.float32)
     nodes = [
         helper.make_node("ReduceMean", ["x"], ["mean"], axes=list(axes), keepdims=0),
         helper.make_node("MatMul", ["mean", "w"], ["features"]),

@@ -64,7 +64,6 @@ def test_channels_may_be_the_last_axis_and_sizes_open(tmp_path):
         (("n", 3, 8, 8), {"values": "unit", "size": 16}, "takes pictures of 8x8 pixels, and square ones of --size 16"),
         (("n", 3, 8, 6), {"values": "unit"}, "takes pictures of 8x6 pixels"),
         (("n", 4, 8, 8), {"values": "unit"}, "1 or 3 channels as their first or last axis"),
-        (("n", 3), {"values": "unit"}, "1 or 3 channels as their first or last axis"),
         (("n", 3, 8, 8), {"values": "unit", "output": "logits"}, "has no output 'logits', only features"),
     ],
 )
@@ -158,7 +157,7 @@ def test_baselines_say_that_nobody_trained_them():
 
 
 def test_folders_that_are_none_of_hugging_face(tmp_path):
-    with pytest.raises(ConfigError, match="it has no config.json"):
+    with pytest.raises(ConfigError, match="it has no config"):
         find_backbone(str(tmp_path))
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
     with pytest.raises(DataError, match="no weights in safetensors"):
@@ -166,7 +165,7 @@ def test_folders_that_are_none_of_hugging_face(tmp_path):
     with pytest.raises(ConfigError, match="says size and values itself"):
         find_backbone(str(tmp_path), size=224)
     (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(DataError, match="no preprocessor_config.json"):
+    with pytest.raises(DataError, match="no preprocessor_config"):
         find_backbone(str(tmp_path))
     (tmp_path / "preprocessor_config.json").write_text('{"size": 224, "do_pad": true, "resample": 2}')
     with pytest.raises(ConfigError, match="asks for do_pad, which is not done here"):
@@ -178,7 +177,7 @@ def test_folders_that_are_none_of_hugging_face(tmp_path):
     with pytest.raises(ConfigError, match="type 'vit_mae', of which it is not known here"):
         find_backbone(str(tmp_path))
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(DataError, match="config.json is damaged"):
+    with pytest.raises(DataError, match=r"config\.json is damaged"):
         find_backbone(str(tmp_path))
 
 
@@ -188,7 +187,7 @@ def test_transformers_are_asked_for_where_they_are_missing(tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "transformers", None)
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
     (tmp_path / "model.safetensors").write_bytes(b"")
-    facts = '{"size": 8, "resample": 2, "image_mean": [0.5], "image_std": [0.5], "image_processor_type": "ViTImageProcessor"}'
+    facts = '{"size": 8, "resample": 2, "image_mean": [0.5], "image_std": [0.5], "feature_extractor_type": "ViT"}'
     (tmp_path / "preprocessor_config.json").write_text(facts)
     with pytest.raises(MissingExtraError, match=r"pip install 'fastadapt\[huggingface\]'"):
         find_backbone(str(tmp_path))

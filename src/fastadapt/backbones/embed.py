@@ -49,10 +49,10 @@ class Pictures:
     where: str
     parts: dict[str, str] = field(default_factory=dict, repr=False)
 
-    def first(self, count: int) -> "Pictures":
-        """Return the first so many."""
-        lists = (column[:count] for column in (self.paths, self.classes, self.names, self.digests))
-        return Pictures(*lists, self.where, self.parts)
+    def only(self, numbers: "list[int] | range") -> "Pictures":
+        """Return some of them."""
+        classes, names, digests = ([column[i] for i in numbers] for column in (self.classes, self.names, self.digests))
+        return Pictures([self.paths[i] for i in numbers], classes, names, digests, self.where, self.parts)
 
     def embeddings(self, features: np.ndarray, backbone: str) -> Embeddings:
         """Return the features with all that is known of the pictures."""

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -102,8 +102,9 @@ def hugging_face(folder: Path, taken: Taken | None = None) -> tuple[nn.Module, S
             "with save_pretrained(folder, safe_serialization=True)"
         )
     kind = str(config.get("model_type"))
-    chosen = taken or next((name for name, kinds in TAKEN.items() if kind in kinds), None)
-    if chosen is None or chosen not in get_args(Taken):
+    known: list[Taken] = [name for name, kinds in TAKEN.items() if kind in kinds]
+    chosen = taken or (known[0] if known else None)
+    if chosen is None:
         raise ConfigError(
             f"{shown(folder)} holds a model of type {kind!r}, of which it is not known here what its features are; say "
             f"it with --take {', '.join(TAKEN)}"

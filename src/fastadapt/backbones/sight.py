@@ -125,7 +125,7 @@ class Sight:
             longer = int(self.resize * long / short)
             shape = (self.resize, longer) if picture.width <= picture.height else (longer, self.resize)
         else:
-            shape = self.resize[::-1]
+            shape = (self.resize[1], self.resize[0])
         resized = picture.resize(shape, kind)
         left, top = (resized.width - self.width) // 2, (resized.height - self.height) // 2
         return resized.crop((left, top, left + self.width, top + self.height))

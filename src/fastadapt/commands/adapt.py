@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fastadapt.data.embeddings.embeddings_settings import EmbeddingsData, support_of
 from fastadapt.data.embeddings.reading import read_embeddings
-from fastadapt.data.files import as_word, shown
+from fastadapt.data.files import shown
 from fastadapt.data.images.folder import read_class_folders
 from fastadapt.data.images.images import Fit, ImageRecipe
 from fastadapt.data.tables.csv_rows import read_rows
@@ -24,7 +24,7 @@ from fastadapt.data.tables.table import read_support
 from fastadapt.data.tables.table_settings import TableData
 from fastadapt.errors import ConfigError, DataError, DivergenceError
 from fastadapt.layers.norm import Norm
-from fastadapt.methods.head_settings import CentroidMethod, NearestSampleMethod
+from fastadapt.methods.head_settings import CentroidMethod, HeadMethod, NearestSampleMethod
 from fastadapt.predictor import Predictor
 from fastadapt.runs.predictor_file import check_target, save_predictor
 
@@ -151,9 +151,8 @@ def _images(settings: AdaptSettings, trained: "LoadedRun") -> _Samples:
 
 
 def _features(settings: AdaptSettings, trained: "LoadedRun") -> _Samples:
-    if settings.data.is_dir():
-        told = f"{shown(settings.data)} is a folder, and {trained.name} takes embeddings: write them first with"
-        raise ConfigError(f"{told} fastadapt embed {as_word(settings.data)} --backbone ... --out FILE")
+    if isinstance(trained.config.method, HeadMethod) and settings.steps:
+        raise ConfigError(f"{trained.name} is a head that is fitted without inner steps; leave --steps out")
     data = trained.config.data
     assert isinstance(data, EmbeddingsData)
     made = read_embeddings(settings.data, class_column=data.class_column)

@@ -22,7 +22,15 @@ from fastadapt.runs.shipped import shipped_models
 
 FILE = Path(__file__).with_name("completion.json")
 """The options of each command."""
-FORMS = {"train": ([], ["maml-sinusoid"], ["--data", "FOLDER"], ["--data", "TABLE", "--target", "COLUMN"])}
+FORMS = {
+    "train": (
+        [],
+        ["maml-sinusoid"],
+        ["--data", "FOLDER"],
+        ["--data", "TABLE", "--target", "COLUMN"],
+        ["--data", "F.npz"],
+    )
+}
 """The words after which a command has options of their own."""
 
 BASH = """_fastadapt() {{

@@ -72,10 +72,7 @@ def some_of(pictures: Pictures, each: int, classes: int = CLASSES) -> Pictures:
     names = sorted(name for name, numbers in found.items() if len(numbers) >= each)
     places = np.linspace(0, max(len(names) - 1, 0), min(classes, len(names))).round().astype(int)
     kept = [number for place in places for number in found[names[place]][:each]]
-    lists = (
-        [column[i] for i in kept] for column in (pictures.paths, pictures.classes, pictures.names, pictures.digests)
-    )
-    return Pictures(*lists, pictures.where)
+    return pictures.only(kept)
 
 
 @torch.no_grad()
@@ -126,7 +123,7 @@ def reached_by(pictures: Pictures, backbone: Backbone | None, *, ways: int, shot
     wanted = {"ways": ways, "shots": shots, "queries": queries}
     found = [] if backbone is None else [reach(some, backbone, **wanted)]
     until = len(some.paths) if not found else found[0].classes * (shots + queries)  # the same classes for both
-    floor = reach(some.first(until), find_backbone("pixels"), **wanted)
+    floor = reach(some.only(range(until)), find_backbone("pixels"), **wanted)
     return [floor, *found]
 
 

@@ -11,7 +11,6 @@ from fastadapt.learner import Learner
 from fastadapt.losses import Loss
 from fastadapt.methods.centroid import NearestCentroid
 from fastadapt.methods.cosine_head import CosineHead
-from fastadapt.methods.frozen import FrozenLearner
 from fastadapt.methods.least_squares import RidgeHead
 from fastadapt.methods.linear_probe import LinearProbe
 from fastadapt.methods.metric_settings import feature_shape, flat
@@ -35,7 +34,7 @@ class HeadMethod:
         zeros = torch.zeros(flat(feature_shape(model, data.input))) if self.centred else None
         return self._head(model, loss, zeros)
 
-    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> FrozenLearner:
+    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> Learner:
         raise NotImplementedError
 
 
@@ -45,7 +44,7 @@ class CentroidMethod(HeadMethod):
 
     unit: bool = argument(NearestCentroid, "unit")
 
-    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> FrozenLearner:
+    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> Learner:
         return NearestCentroid(model, loss, centre=centre, unit=self.unit)
 
 
@@ -55,7 +54,7 @@ class NearestSampleMethod(HeadMethod):
 
     unit: bool = argument(NearestSample, "unit")
 
-    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> FrozenLearner:
+    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> Learner:
         return NearestSample(model, loss, centre=centre, unit=self.unit)
 
 
@@ -67,7 +66,7 @@ class RidgeMethod(HeadMethod):
     strength: float = argument(RidgeHead, "strength")
     scale: float = argument(RidgeHead, "scale", 10.0)  # so that the first steps of its training have a slope
 
-    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> FrozenLearner:
+    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> Learner:
         sizes = {"strength": self.strength, "scale": self.scale}
         return RidgeHead(model, loss, **sizes, centre=centre, unit=self.unit)
 
@@ -79,7 +78,7 @@ class LinearProbeMethod(HeadMethod):
     unit: bool = argument(LinearProbe, "unit", True)  # as Tian et al. take it
     inverse_strength: float = argument(LinearProbe, "inverse_strength")
 
-    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> FrozenLearner:
+    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> Learner:
         return LinearProbe(model, loss, inverse_strength=self.inverse_strength, centre=centre, unit=self.unit)
 
 
@@ -91,7 +90,7 @@ class CosineHeadMethod(HeadMethod):
     updates: int = argument(CosineHead, "updates")
     lr: float = argument(CosineHead, "lr")
 
-    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> FrozenLearner:
+    def _head(self, model: nn.Module, loss: Loss, centre: Tensor | None) -> Learner:
         sizes: dict[str, Any] = {"scale": self.scale, "updates": self.updates, "lr": self.lr}
         return CosineHead(model, loss, **sizes, centre=centre)
 

@@ -205,7 +205,7 @@ def support_of(made: Embeddings, shots: int | None, name: str) -> tuple[tuple[Te
     assert made.labels is not None
     if len(made.class_names) < 2:
         raise DataError(
-            f"{name} has the class {shown(made.class_names[0])!r} alone, and a head needs 2 or more; add some"
+            f"{name} has the class {shown(''.join(made.class_names))!r} alone, and a head needs 2 or more; add some"
         )
     few = [f"class {shown(each)!r} of {name} has {count} of the {shots} samples asked for; add {shots - count}"
            for each, count in made.counts.items() if shots is not None and count < shots]  # fmt: skip

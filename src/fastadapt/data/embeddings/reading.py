@@ -7,7 +7,7 @@ from fastadapt.data.embeddings.arrays import read_npz, read_safetensors
 from fastadapt.data.embeddings.embeddings import Embeddings
 from fastadapt.data.embeddings.frames import read_csv, read_parquet
 from fastadapt.data.embeddings.roles import Asked
-from fastadapt.data.files import read_file, shown
+from fastadapt.data.files import as_word, read_file, shown
 from fastadapt.errors import DataError
 
 MOST_BYTES = 4_000_000_000
@@ -50,6 +50,9 @@ def read_embeddings(path: str | Path, *, class_column: str | None = None, classe
     """
     path = Path(path)
     ending = path.suffix.lower()
+    if path.is_dir():
+        mend = f"write those of its pictures with fastadapt embed {as_word(path)} --backbone ... --out FILE"
+        raise DataError(f"{shown(path)} is a folder, and embeddings are a file; {mend}")
     if ending in _OTHERS:
         raise DataError(f"{shown(path)} holds {_OTHERS[ending]}")
     if ending not in READERS:
