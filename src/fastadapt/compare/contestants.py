@@ -137,7 +137,7 @@ def folder_contestants(
         DataError: if the folder can't be used as asked.
     """
     every: tuple[FolderMethod, ...] = get_args(FolderMethod)
-    chosen: dict[FolderMethod, None] = {}
+    chosen: dict[Any, None] = {}  # ordered, each once
     for word in names:
         fitting = [name for name in every if fnmatch.fnmatch(name, word)]
         if not fitting:

@@ -97,7 +97,7 @@ def failures(record: Mapping[str, Any]) -> list[str]:
 def markdown(record: Mapping[str, Any]) -> str:
     """Return a comparison as Markdown: a table for each set of test tasks, and what it is of."""
     lines = [f"# Methods compared on {record['on']}", "", *sentences(record)]
-    for test in record["tests"]:
+    for test in (name for name in record["tests"] if measured(record, name)):
         lines += ["", f"## Tested on {record['tests'][test]['words']}", "", *table(record, test)]
     if failed := failures(record):
         lines += ["", *(f"- {sentence}" for sentence in failed)]

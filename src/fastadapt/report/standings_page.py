@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastadapt.atomic import write_text
+from fastadapt.compare.standings import measured
 from fastadapt.compare.told import failures, sentences, table
 
 _STYLE = """
@@ -40,8 +41,9 @@ def write_page(record: Mapping[str, Any], path: Path | str, picture: Path | None
         image = base64.b64encode(picture.read_bytes()).decode("ascii")
         parts.append(f'<img src="data:image/png;base64,{image}" alt="{title}: accuracies and costs, as in the tables">')
     for test, facts in record["tests"].items():
-        parts.append(f"<h2>Tested on {html.escape(facts['words'])}</h2>")
-        parts.append(_table(table(record, test)))
+        if measured(record, test):
+            parts.append(f"<h2>Tested on {html.escape(facts['words'])}</h2>")
+            parts.append(_table(table(record, test)))
     parts += [f'<p class="failed">{html.escape(sentence)}</p>' for sentence in failures(record)]
     body = "\n".join(parts)
     write_text(
