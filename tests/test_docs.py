@@ -83,6 +83,7 @@ def test_the_first_program_of_the_readme_is_short_and_learns(empty_folder):
     assert float((names["predict"](x).detach() - truth).square().mean()) < 0.3
 
 
+@pytest.mark.long
 def test_the_documented_change_to_maml_is_one_line_of_one_file(empty_folder, monkeypatch):
     text = (ROOT / "docs" / "write_a_method.md").read_text(encoding="utf-8")
     [before], [after] = (re.findall(rf"^\{sign} {{8}}(\S.*)$", text, re.MULTILINE) for sign in "-+")

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import resource, torch
 from fastadapt.heap import hold
@@ -24,5 +26,6 @@ def faults(held):
     )
 
 
+@pytest.mark.long
 def test_large_tensors_take_the_memory_of_those_before_them():
     assert faults(held=True) < faults(held=False) / 10

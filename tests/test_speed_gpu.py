@@ -34,6 +34,7 @@ def modules(monkeypatch):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.long
 def test_without_a_gpu_it_says_so_in_one_sentence_and_fails(tmp_path):
     done = run("--out", tmp_path)
     assert done.returncode != 0
@@ -60,6 +61,7 @@ def check(path, parts):
     return content
 
 
+@pytest.mark.long
 def test_the_path_runs_at_tiny_sizes(tmp_path):
     done = run("--device", "cpu", "--smoke", "--out", tmp_path, "--parts", "sinusoid-k1")
     assert done.returncode == 0, done.stderr

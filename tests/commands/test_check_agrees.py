@@ -153,6 +153,7 @@ def agree(seed: int, capsys: pytest.CaptureFixture[str], *, train: bool) -> bool
 
 
 @pytest.mark.parametrize("seed", range(20))
+@pytest.mark.long
 def test_check_and_train_agree(seed: int, capsys: pytest.CaptureFixture[str]) -> None:
     agree(seed, capsys, train=seed < 2)
 

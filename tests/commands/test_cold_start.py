@@ -31,6 +31,7 @@ def test_it_does_not_import_torch(words: list[str], tmp_path: Path) -> None:
         assert "step 7  mse 0.5000 ± 0.1000" in done.stdout
 
 
+@pytest.mark.long
 def test_the_package_alone_does_not_import_torch_and_gives_its_names_when_asked() -> None:
     code = "import sys, fastadapt as fa; print('torch' in sys.modules, 'MAML' in dir(fa), fa.MAML.__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

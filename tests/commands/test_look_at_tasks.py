@@ -69,6 +69,7 @@ def test_every_task_of_images_can_be_looked_at(here, capsys):
     assert max(scores) <= min(t["accuracy"] for t in record["tasks"] if t["task"] not in record["worst_tasks"])
 
 
+@pytest.mark.long
 def test_the_report_draws_them(here, capsys):
     assert main(["report", "runs/maml-photos-3w1s"]) == 0
     assert "worst.png" in capsys.readouterr().out
@@ -145,6 +146,7 @@ def test_any_bytes_can_be_asked_about(tmp_path):
     assert same_table(put(tmp_path / "t.csv", b"caf\xe9,1\r\n"), hashlib.sha256(b"caf\xe9,1\n").hexdigest())
 
 
+@pytest.mark.long
 def test_a_run_goes_on_with_such_a_table(here):
     before = (here / "runs" / "maml-y" / "config.json").read_text()
     (here / "y.csv").write_bytes(FORMS["carriage returns"]((here / "y.csv").read_text()))

@@ -78,7 +78,7 @@ def test_other_methods_run_on_the_same_kind_of_task_only():
     assert model.digest("reptile") != model.digest("maml")
     with pytest.raises(ConfigError, match="one method twice"):
         ServedModel(own, others=[own])
-    with pytest.raises(ConfigError, match="another kind of task"):
+    with pytest.raises(ConfigError, match="another kind of input"):
         ServedModel(own, others=[waves().run])
 
 

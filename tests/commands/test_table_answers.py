@@ -58,6 +58,7 @@ def ask(run, capsys, text, *words, encoding="utf-8"):
     return json.loads(said.out)[0] if code == 0 else said.err
 
 
+@pytest.mark.long
 def test_what_was_made_of_it_is_recorded(run):
     config = load_run(run / "run").config
     preparation = config.data.preparation

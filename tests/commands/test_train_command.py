@@ -106,6 +106,7 @@ def test_a_foreign_folder_is_not_written_to(here: Path, capsys: pytest.CaptureFi
     assert [p.name for p in (here / "photos").iterdir()] == ["cat.png"]
 
 
+@pytest.mark.long
 def test_ctrl_c_checkpoints_and_the_same_command_goes_on(here: Path) -> None:
     words = [sys.executable, "-m", "fastadapt.cli", "train", "maml-sinusoid", "--method.compile", "off"]
     words += ["--training.log-every", "20"]
@@ -171,6 +172,7 @@ def test_a_refused_setting_does_not_stand_in_the_way_of_the_right_one(
     assert main(["train", "maml-sinusoid", *SMALL]) == 0
 
 
+@pytest.mark.long
 def test_a_run_whose_result_is_not_finite_is_listed_as_such(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "maml-sinusoid", *SMALL, "--method.inner-lr", "1e30", "--training.max-nonfinite", "99"]) == 0
     capsys.readouterr()

@@ -100,6 +100,7 @@ def test_the_same_command_goes_on_and_new_classes_do_not_move_the_old(
     assert (run / "split.json").read_text() == before
 
 
+@pytest.mark.long
 def test_another_split_is_another_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_folder(here / "photos", classes=9)
     assert train(steps=2) == 0
@@ -109,6 +110,7 @@ def test_another_split_is_another_run(here: Path, capsys: pytest.CaptureFixture[
     assert "data.split_seed: 1 -> 7" in err and len(err) < 1000
 
 
+@pytest.mark.long
 def test_reptile_colour_and_bad_files_left_out(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spoil(make_folder(here / "photos", classes=9, side=40, mode="RGB"))
     words = ["--method", "reptile", "--size", "36", "--bad", "skip", "--data.rotation", "per_class"]
@@ -227,6 +229,7 @@ def test_help_tells_all_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert "fastadapt train --data FOLDER" in out and "maml-omniglot-5w1s" in out
 
 
+@pytest.mark.long
 def test_a_home_that_can_not_be_written_is_no_obstacle(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

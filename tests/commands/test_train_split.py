@@ -92,6 +92,7 @@ def test_classes_on_two_sides_become_one_and_a_run_finds_them_again(
     assert main(["evaluate", str(run), "--json"]) == 0
 
 
+@pytest.mark.long
 def test_parts_that_the_user_did_not_make_come_from_the_classes_that_train(
     here: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -85,6 +85,7 @@ def test_from_a_table_to_answers(here, capsys):
     assert "report/comparison.md" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_labels_and_reptile(here, capsys):
     path = classification(here / "c.csv")
     assert train(path, "--method", "reptile", "--shots", "6", "--baselines", "none", target="label") == 0

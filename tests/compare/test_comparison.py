@@ -92,6 +92,7 @@ def test_labels_are_compared_by_accuracy(tmp_path):
     assert "explained variance" not in text
 
 
+@pytest.mark.long
 def test_how_to_adapt_is_the_best_pair_on_the_validation_tasks(tmp_path):
     prepared = prepare_table(regression(tmp_path / "t.csv"), task="group", target="y", shots=(3, 5))
     data, table, learner = prepared.data, prepared.loaded, learner_of(prepared)

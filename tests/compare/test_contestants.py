@@ -30,7 +30,7 @@ def test_every_preset_on_these_tasks_can_take_part_and_is_tested_alike(tasks):
 
 
 def test_a_preset_by_its_whole_name_takes_part_and_each_once():
-    found = contestants(["protonet", "proto*", "maml-omniglot-noconv-5w1s"], "omniglot-5w1s", count=5)
+    found = contestants(["protonet", "protonet*", "maml-omniglot-noconv-5w1s"], "omniglot-5w1s", count=5)
     assert [c.name for c in found] == ["protonet", "protonet-vit", "maml-omniglot-noconv-5w1s"]
 
 

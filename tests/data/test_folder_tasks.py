@@ -111,6 +111,7 @@ def plain_tree(root: Path) -> Path:
     return root
 
 
+@pytest.mark.long
 def test_a_tree_of_omniglot_gives_the_tasks_of_omniglot(tmp_path):
     root = plain_tree(tmp_path / "omniglot")
     theirs = load_omniglot(root, complete=False)

@@ -347,6 +347,7 @@ def test_bad_settings(settings, sentence):
         ImageRecipe(**settings)
 
 
+@pytest.mark.long
 def test_importing_the_package_imports_no_pillow():
     heavy = "('PIL', 'rich', 'tyro')"
     code = f"import sys, fastadapt, fastadapt.data.images.folder; print([m for m in {heavy} if m in sys.modules])"

@@ -118,6 +118,7 @@ def whole_files() -> Files:
     return {name: {f"{i:08d}.png": pixel for i in range(600)} for name in mini_imagenet_split().val}
 
 
+@pytest.mark.long
 def test_a_whole_part_passes(tmp_path, whole_files, caplog):
     write_zip(tmp_path, "val", whole_files)
     data = load_mini_imagenet(tmp_path, part="val")

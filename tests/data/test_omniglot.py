@@ -285,6 +285,7 @@ def test_settings_are_checked():
         load_omniglot(size=0)
 
 
+@pytest.mark.long
 def test_the_import_leaves_the_image_library_alone():
     code = "import sys, fastadapt.data; sys.exit('PIL' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -301,6 +302,7 @@ def test_real_counts(real):
     assert (np.bincount(real.labels) == 20).all()
 
 
+@pytest.mark.long
 def test_real_ink(real):
     values = real.images.double() / 255
     assert float(values.mean()) == pytest.approx(0.916, abs=0.003)
@@ -308,6 +310,7 @@ def test_real_ink(real):
 
 
 @pytest.mark.parametrize("size, resize, mean, std", [(105, "lanczos", 0.919, 0.273), (28, "nearest", 0.919, 0.272)])
+@pytest.mark.long
 def test_real_ink_of_other_recipes(real, tmp_path, size, resize, mean, std):
     sources = omniglot._find(None)
     assert sources is not None

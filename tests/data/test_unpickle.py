@@ -256,6 +256,7 @@ def test_a_name_can_not_break_the_message(tmp_path):
     refused(tmp_path, b"cev\x1b[31mil\nsys\x07tem\n.", r"asks for ev\\x1b\[31mil\.sys\\x07tem")
 
 
+@pytest.mark.long
 def test_reading_imports_nothing(tmp_path):
     path = write(tmp_path, python2_pickle({"data": ARRAYS[0]}))
     code = f"""

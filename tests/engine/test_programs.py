@@ -72,6 +72,7 @@ def test_recorded_programs_give_the_eager_numbers(name, net, route):
     assert difference(got_grads, want_grads) < 2e-4
 
 
+@pytest.mark.long
 def test_native_code_gives_the_eager_numbers():
     model, batch = MLP(3, (8,), 2, norm=True, init_std=None), classification()
     _, want = gradient(LEARNERS["maml"](model, "loop"), batch)

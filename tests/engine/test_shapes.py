@@ -104,6 +104,7 @@ def test_what_vmap_can_t_run_is_tried_once_and_not_for_every_shape(monkeypatch):
     assert looks == [3]
 
 
+@pytest.mark.long
 def test_a_training_of_many_shapes_that_was_stopped_goes_on_with_the_same_bits(tmp_path):
     def sample(rng):
         return waves([int(rng.integers(3, 9))], seed=int(rng.integers(1_000_000)))[0]

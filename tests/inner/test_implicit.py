@@ -87,6 +87,7 @@ def test_a_network_agrees_with_the_dense_formula(route, adapt):
         assert torch.allclose(p.grad.flatten(), want[n].flatten(), rtol=1e-6, atol=1e-9), n
 
 
+@pytest.mark.long
 def test_a_parameter_in_a_closure_gets_the_implicit_gradient():
     weight = nn.Parameter(torch.tensor(0.7))
 

@@ -143,6 +143,7 @@ def test_a_graph_that_leaves_adapt_is_right_when_it_runs_the_module_again(steps,
 
 
 @pytest.mark.parametrize("rounds", [50, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.long
 def test_four_threads_get_what_one_gets(rounds):
     net, batch = Net(run_again=True), tasks()
     learner = MAML(net, rule=SGD(0.2), steps=2, route="loop")

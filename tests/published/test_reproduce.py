@@ -104,6 +104,7 @@ def test_the_same_command_again_trains_nothing_and_gives_the_same_numbers(tmp_pa
     assert before["seconds of training"] == after["seconds of training"]
 
 
+@pytest.mark.long
 def test_a_constant_rate_stops_at_the_budget_and_goes_on_with_a_larger_one(tmp_path, experiments) -> None:
     run(tmp_path, "tiny-maml", "--budget", "0.001s")
     cut = read_result(tmp_path / "out" / "tiny-maml.json")["runs"][0]
@@ -116,6 +117,7 @@ def test_a_constant_rate_stops_at_the_budget_and_goes_on_with_a_larger_one(tmp_p
     assert gone_on["measurements"] == json.loads(json.dumps(straight.record["measurements"]))
 
 
+@pytest.mark.long
 def test_a_falling_rate_is_squeezed_into_the_budget_and_a_resume_keeps_its_steps(tmp_path) -> None:
     run(tmp_path, "tiny-reptile", "--budget", "1s")
     once = read_result(tmp_path / "out" / "tiny-reptile.json")["runs"][0]

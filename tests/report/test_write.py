@@ -89,6 +89,7 @@ def test_accuracies_are_in_percent():
     assert "12.34 ± 1.00" in evaluation_table(shares)
 
 
+@pytest.mark.long
 def test_the_report_of_a_sinusoid_run(tmp_path):
     run = _run()
     source = run.config.data.source("test")
@@ -115,6 +116,7 @@ def test_the_report_of_a_run_without_steps_or_records(tmp_path, told):
     assert len(write_report(tmp_path, run, [], result, source)) == (4 if told else 5)
 
 
+@pytest.mark.long
 def test_the_report_of_an_image_run(tmp_path):
     data, net = OmniglotData(ways=5), Conv4Net(width=4)
     run = _run(data=data, net=net, method=MAMLMethod(inner_lr=0.1, test_steps=3))

@@ -22,6 +22,7 @@ def test_a_preset_survives_json(name: str) -> None:
 
 
 @EVERY
+@pytest.mark.long
 def test_a_preset_builds_a_learner_that_trains(name: str) -> None:
     config = PRESETS[name][1]
     small = replace(config, net=replace(config.net, width=4)) if hasattr(config.net, "width") else config

@@ -63,6 +63,7 @@ def test_round_trip_is_bit_equal(tmp_path, norm):
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
+@pytest.mark.long
 def test_a_fresh_process_loads_it_in_three_lines(tmp_path):
     predictor = adapted()
     save_predictor(predictor, tmp_path / "a")
@@ -250,6 +251,7 @@ def test_a_save_that_fails_anywhere_changes_nothing(tmp_path, existing, error):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.long
 def test_killed_while_replacing(tmp_path):
     versions = [adapted(), adapted(scale=0.5)]
     answers = [answer(predictor) for predictor in versions]

@@ -53,6 +53,7 @@ def test_the_steps_that_fit_follow_from_the_time_of_one() -> None:
     assert steps == int(float(f"{steps:.2g}"))
 
 
+@pytest.mark.long
 def test_validations_count_as_well() -> None:
     torch.manual_seed(0)
     # five validations of 100 tasks, 20 ms each and some more to adapt: 10 s of the 30 and more

@@ -149,6 +149,7 @@ def test_an_image_of_too_many_scans_is_refused_before_it_is_decoded(client):
     assert "scans, the most allowed are 100" in answer.json()["error"]["message"]
 
 
+@pytest.mark.long
 def test_of_a_long_animation_only_the_first_frame_is_decoded(client):
     frames = [Image.new("L", (1000, 1000), shade) for shade in range(0, 250, 2)]
     content = io.BytesIO()

@@ -75,6 +75,7 @@ def test_any_task(client, body):
 
 @CALM
 @given(body=ADAPT | JSON, model=st.sampled_from(["drawing", "waves"]))
+@pytest.mark.long
 def test_any_adaptation_and_prediction(client, body, model):
     rows = {"x": [[0.0], [1.0]], "y": [[1.0], [0.0]]}
     task = create(client) if model == "drawing" else create(client, "waves", rows=rows)

@@ -35,6 +35,7 @@ def digest(trained: nn.Module) -> str:
 
 
 @pytest.mark.parametrize("kind", ["maml", "reptile"])
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(kind: str) -> None:
     found = []
     for seed in (0, 0, 0, 1):
@@ -46,6 +47,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(kind: str)
 
 @pytest.mark.parametrize("kind", ["maml", "reptile"])
 @pytest.mark.parametrize("cut", [1, 5, 6])
+@pytest.mark.long
 def test_a_run_in_two_lives_equals_one_in_one(tmp_path: Path, kind: str, cut: int) -> None:
     whole = learner(kind=kind)
     settings = replace(SETTINGS, schedule="linear")
