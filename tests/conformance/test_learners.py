@@ -19,7 +19,14 @@ def when(name, kind):
     if name == "maml":
         return []
     # a setting of a method that runs, or long itself
-    twin = LEARNERS[name].setting or name in ("imaml", "mamlpp", "protomaml")
+    twin = LEARNERS[name].setting or name in (
+        "imaml",
+        "mamlpp",
+        "protomaml",
+        "fine_tune",
+        "fine_tune_transductive",
+        "nearest_support",
+    )
     if kind == "classification":
         return [pytest.mark.long] if twin else []
     return [pytest.mark.slow if twin or kind != "ragged" else pytest.mark.long]

@@ -213,7 +213,9 @@ def golden():
     return json.loads(FILE.read_text())
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.long] if n.startswith("conv ") else []) for n in RUNS]
+)
 def test_the_losses_are_as_they_were(name, golden):
     held_to(name, golden, bits=golden["probe"] == probe())
 
