@@ -151,7 +151,9 @@ def test_the_presets_have_the_published_settings():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("method", ["anil", "boil", "metasgd", "mamlpp", "protomaml"])
+@pytest.mark.parametrize(
+    "method", ["metasgd", "protomaml", *(pytest.param(m, marks=pytest.mark.slow) for m in ("anil", "boil", "mamlpp"))]
+)
 def test_own_images_train_by_any_of_them(method, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     make_folder(tmp_path / "photos", classes=9, images=6)

@@ -133,7 +133,7 @@ def test_presets_say_how_many_steps_they_report(name):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("method", list(RUNS))
+@pytest.mark.parametrize("method", [pytest.param(m, marks=[] if m == "cavia" else [pytest.mark.slow]) for m in RUNS])
 def test_own_images_train_by_them(method, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     make_folder(tmp_path / "photos", classes=9, images=6)

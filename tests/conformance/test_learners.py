@@ -18,6 +18,8 @@ def when(name, kind):
     """Return the marks of a method on a kind of task: all run by default on classes, MAML on all kinds."""
     if name == "maml":
         return []
+    if name in ("maml_segments", "maml_minibatch", "meta_lstm_exact", "mamlpp_first_order", "protomaml_first_order"):
+        return [pytest.mark.slow]
     # a setting of a method that runs, or long itself
     twin = LEARNERS[name].setting or name in (
         "imaml",

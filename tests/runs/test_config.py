@@ -21,7 +21,13 @@ def test_a_preset_survives_json(name: str) -> None:
     assert RunConfig.from_json(config.to_json()) == config
 
 
-@EVERY
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name.startswith(("snail-mini", "protomaml", "mamlpp")) else [])
+        for name in PRESETS
+    ],
+)
 @pytest.mark.long
 def test_a_preset_builds_a_learner_that_trains(name: str) -> None:
     config = PRESETS[name][1]
