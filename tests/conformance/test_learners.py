@@ -14,24 +14,20 @@ from fastadapt.errors import ConfigError
 pytestmark = pytest.mark.usefixtures("double")
 
 
+LONG = ("imaml", "mamlpp", "protomaml", "fine_tune", "fine_tune_transductive", "nearest_support")
+SLOW = ("maml_segments", "maml_minibatch", "meta_lstm_exact", "mamlpp_first_order", "protomaml_first_order")
+
+
 def when(name, kind):
-    """Return the marks of a method on a kind of task: all run by default on classes, MAML on all kinds."""
+    """Return the marks of a method on a kind of task: most run by default on classes, MAML on all kinds."""
     if name == "maml":
         return []
-    if name in ("maml_segments", "maml_minibatch", "meta_lstm_exact", "mamlpp_first_order", "protomaml_first_order"):
+    again = LEARNERS[name].setting or name in LONG  # a setting of a method that runs, or long itself
+    if name in SLOW or kind not in ("classification", "ragged"):
         return [pytest.mark.slow]
-    # a setting of a method that runs, or long itself
-    twin = LEARNERS[name].setting or name in (
-        "imaml",
-        "mamlpp",
-        "protomaml",
-        "fine_tune",
-        "fine_tune_transductive",
-        "nearest_support",
-    )
-    if kind == "classification":
-        return [pytest.mark.long] if twin else []
-    return [pytest.mark.slow if twin or kind != "ragged" else pytest.mark.long]
+    if kind == "ragged":
+        return [pytest.mark.slow if again else pytest.mark.long]
+    return [pytest.mark.long] if again else []
 
 
 CASES = [
