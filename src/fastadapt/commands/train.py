@@ -62,17 +62,19 @@ def main(argv: Sequence[str]) -> int:
         return train_table.main(argv)
     elif argv and argv[0].startswith("-"):
         return train_folder(argv)
-    presets = {
-        name: (text, TrainSettings(config=config, run=Path("runs") / name)) for name, (text, config) in PRESETS.items()
-    }
-    if argv and not argv[0].startswith("-") and argv[0] not in presets:
+    if argv and not argv[0].startswith("-") and argv[0] not in PRESETS:
         import difflib
 
-        near = difflib.get_close_matches(argv[0], presets, n=3)
+        near = difflib.get_close_matches(argv[0], PRESETS, n=3)
         raise ConfigError(
             f"there is no preset {argv[0]!r}; "
             + (f"near are {', '.join(near)}" if near else "fastadapt list shows them")
         )
+    # of the preset alone where it is named: a mistyped option is looked for among the options of all others otherwise
+    named = {argv[0]: PRESETS[argv[0]]} if argv and argv[0] in PRESETS else PRESETS
+    presets = {
+        name: (text, TrainSettings(config=config, run=Path("runs") / name)) for name, (text, config) in named.items()
+    }
     settings = tyro.extras.overridable_config_cli(presets, args=list(argv), prog="fastadapt train")
     config = honestly_named(settings.config, PRESETS[argv[0]][1])
     return run(dataclasses.replace(settings, config=config))
