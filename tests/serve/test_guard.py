@@ -1,6 +1,7 @@
 """Tokens, hosts, other sites, and the headers that every answer carries."""
 
 import socket
+import threading
 import time
 
 import pytest
@@ -42,6 +43,70 @@ def test_other_origins_are_not_let_in(model):
         )
         assert answer.status_code == 403 and answer.json()["error"]["code"] == "cross_site"
         assert client.get("/", headers={"sec-fetch-site": "cross-site"}).status_code != 403
+
+
+ELSEWHERE = {
+    "another site's form, from an old browser": {"origin": "http://evil.example"},
+    "the same host, another port": {"origin": "http://testserver:3000"},
+    "a subdomain": {"origin": "http://evil.testserver", "sec-fetch-site": "same-site"},
+    "no origin, but another one of the site": {"sec-fetch-site": "same-site"},
+    "a sandboxed frame or a file": {"origin": "null"},
+    "a name that only begins alike": {"origin": "http://testserver.evil.example"},
+}
+
+
+@pytest.mark.parametrize("headers", ELSEWHERE.values(), ids=ELSEWHERE)
+@pytest.mark.parametrize("method, path", [("POST", "/api/tasks"), ("DELETE", "/api/tasks/abc")])
+def test_pages_of_other_origins_can_not_make_the_machine_work(model, headers, method, path):
+    with TestClient(create_app([model], limits=SMALL)) as client:
+        answer = client.request(method, path, content=b"x", headers={"content-type": "text/plain", **headers})
+        assert answer.status_code == 403 and answer.json()["error"]["code"] == "cross_site"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"origin": "http://testserver"}, {"origin": "http://testserver", "sec-fetch-site": "same-origin"}],
+    ids=["a program", "the page in an old browser", "the page"],
+)
+def test_the_page_and_programs_pass(model, headers):
+    with TestClient(create_app([model], limits=SMALL)) as client:
+        assert client.post("/api/tasks", json={}, headers=headers).status_code == 422
+
+
+def test_a_request_with_two_lengths_ends_its_connection(model):
+    with listening(create_app([model], limits=SMALL)) as address:
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), 10) as smuggling:
+            head = (
+                "POST /api/tasks HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
+            )
+            smuggling.sendall(f"{head}0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            smuggling.settimeout(10)
+            answer = b""
+            while part := smuggling.recv(4000):
+                answer += part
+        assert answer.startswith(b"HTTP/1.1 400") and answer.count(b"HTTP/1.1") == 1
+
+
+def test_a_server_is_ready_once_its_models_were_tried(model, monkeypatch):
+    tried, hold = [], threading.Event()
+
+    def slowly(*arguments):
+        hold.wait(30)
+        tried.append(arguments[1])
+        return iter(())
+
+    monkeypatch.setattr(adaptation, "steps_of", slowly)
+    with TestClient(create_app([model], limits=SMALL, warm=True)) as client:
+        waiting = client.get("/readyz")
+        assert waiting.status_code == 503 and waiting.headers["retry-after"] == "1"
+        assert client.get("/healthz").status_code == 200  # alive all the same
+        hold.set()
+        end = time.monotonic() + 30
+        while client.get("/readyz").status_code != 200 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert client.get("/readyz").json() == {"status": "ready"}
+        assert tried == [method.name for method in model.methods]
 
 
 def test_a_token_is_asked_for_where_there_is_one(model):

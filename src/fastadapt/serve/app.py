@@ -46,6 +46,7 @@ def create_app(
     token: str | None = None,
     hosts: Sequence[str] | None = None,
     web: Path = WEB,
+    warm: bool = False,
 ) -> FastAPI:
     """Return the service as an ASGI application.
 
@@ -55,6 +56,8 @@ def create_app(
         token: what a client has to send; None lets everybody in.
         hosts: names under which it may be asked, without port; None takes every one.
         web: folder of the page.
+        warm: adapt each model once to a made-up task before `/readyz` says that the server is ready: the first
+            request after that takes no longer than the others.
 
     Raises:
         ConfigError: if there is nothing to serve, or two models have the same name.
@@ -64,11 +67,16 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        sweeping = asyncio.create_task(_sweep(service))
+        tasks = [asyncio.create_task(_sweep(service))]
+        if warm:
+            tasks.append(asyncio.create_task(service.warm()))
+        else:
+            service.warmed.set()
         yield
-        sweeping.cancel()
-        with suppress(asyncio.CancelledError):
-            await sweeping
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         await asyncio.to_thread(service.close)
 
     # the interactive documentation of FastAPI comes from another site, which the content policy forbids
@@ -117,6 +125,13 @@ def _add_pages(app: FastAPI, service: Service, web: Path) -> None:
     async def health() -> dict[str, str]:
         """Say that the server answers."""
         return {"status": "ok"}
+
+    @app.get("/readyz", responses={503: {"description": "The first adaptations are being tried."}})
+    async def ready() -> Response:
+        """Say whether requests are answered at their usual speed."""
+        if service.warmed.is_set():
+            return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "warming"}, 503, {"Retry-After": "1"})
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> PlainTextResponse:

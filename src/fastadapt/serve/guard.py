@@ -28,13 +28,16 @@ HEADERS = {
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
 }
 _GUARDED = ("/api/", "/metrics")
+_READING = ("GET", "HEAD", "OPTIONS")
 
 
 class Guard:
     """Let through what may pass.
 
-    There are no CORS headers, so pages of other origins can't read answers; requests that a browser says come from
-    another site are refused, and so are unknown host names (a page that renames its own server to this machine).
+    There are no CORS headers, so pages of other origins can't read answers; what they could still do is make this
+    machine work, so requests that a browser says come from another site are refused, and those that change something
+    from any other origin. So are unknown host names (a page that renames its own server to this machine). Programs
+    that are no browser send neither `Origin` nor `Sec-Fetch-Site`, and pass.
 
     Args:
         app: what comes next.
@@ -88,7 +91,7 @@ class Guard:
                 )
             await send(message)
 
-        problem = self._problem(Headers(scope=scope), path, private)
+        problem = self._problem(Headers(scope=scope), scope["method"], path, private)
         if problem is not None:
             await _reply(problem, answer)
             return
@@ -119,12 +122,16 @@ class Guard:
 
         return within
 
-    def _problem(self, headers: Headers, path: str, private: bool) -> Problem | None:
+    def _problem(self, headers: Headers, method: str, path: str, private: bool) -> Problem | None:
         if not path.isprintable():  # a route would take "/" and a line feed for "/"
             return Problem(404, "not_found", "there is nothing at this address")
         if self.hosts is not None and _host(headers.get("host", "")) not in self.hosts:
             return Problem(400, "unknown_host", "this server is not known under that name; use the address it printed")
-        if private and headers.get("sec-fetch-site") == "cross-site":
+        if "transfer-encoding" in headers and "content-length" in headers:
+            # two lengths of one body: a proxy in front may believe the other one, and take the rest for a request
+            told = "a request has Content-Length or Transfer-Encoding, not both; send one of them"
+            return Problem(400, "two_lengths", told, headers={"Connection": "close"})
+        if private and _from_elsewhere(headers, method):
             return Problem(403, "cross_site", "requests from pages of other sites are refused; use the page itself")
         if private and self.token is not None:
             # headers are bytes, which Starlette shows as Latin-1; compared in constant time, so that the beginning of
@@ -141,6 +148,21 @@ class Guard:
         if not announced.isdecimal() or len(announced) > 18 or int(announced) > self.body_bytes:
             return Problem(413, "body_too_large", f"the body is larger than {self.body_bytes / 1e6:g} MB; send less")
         return None
+
+
+def _from_elsewhere(headers: Headers, method: str) -> bool:
+    """Whether a browser says that a page of another site asks, or of another origin for what changes something."""
+    site = headers.get("sec-fetch-site")
+    if site == "cross-site":
+        return True
+    if method in _READING:
+        return False
+    origin = headers.get("origin")  # "null" is a page that has none: a sandboxed frame, a file
+    return site == "same-site" or (origin is not None and origin.lower().partition("://")[2] != _asked_at(headers))
+
+
+def _asked_at(headers: Headers) -> str:
+    return headers.get("host", "").lower()
 
 
 def _host(value: str) -> str:

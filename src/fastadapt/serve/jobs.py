@@ -27,6 +27,7 @@ from fastadapt.serve.problems import Problem, internal
 
 logger = logging.getLogger("fastadapt.serve")
 T = TypeVar("T")
+_AGAIN = 2  # seconds after which what was too slow may be tried again
 Emit = Callable[[dict[str, Any]], None]
 
 
@@ -79,9 +80,11 @@ class Job:
             raise cancelled()
         if self.elapsed > self.seconds:
             raise Problem(
-                413,
+                503,
                 "too_slow",
-                f"it took more than {self.seconds:g} seconds; send fewer samples, or ask for fewer steps",
+                f"it took more than {self.seconds:g} seconds; try again if the server was busy, or send fewer samples "
+                "or ask for fewer steps",
+                headers={"Retry-After": str(_AGAIN)},
             )
 
 
@@ -108,9 +111,9 @@ class Workers:
         # each thread has a setting of its own
         self._pool = ThreadPoolExecutor(limits.workers, "fastadapt", initializer=torch.set_num_threads, initargs=(1,))
 
-    def job(self) -> Job:
-        """Return a job with the server's time limit."""
-        return Job(self.limits.seconds)
+    def job(self, seconds: float | None = None) -> Job:
+        """Return a job with a time limit; None is the server's."""
+        return Job(self.limits.seconds if seconds is None else seconds)
 
     def submit(self, job: Job, work: Callable[[Job], T], admitted: Callable[[], None] = lambda: None) -> "Future[T]":
         """Queue work, without waiting for it; `admitted` is called if there is a place, before the work can begin.
@@ -161,9 +164,9 @@ class Workers:
                 self._jobs.discard(job)
                 self._usual += 0.2 * (time.monotonic() - began - self._usual)
 
-    async def run(self, work: Callable[[Job], T]) -> T:
-        """Run work and wait for its result."""
-        job = self.job()
+    async def run(self, work: Callable[[Job], T], seconds: float | None = None) -> T:
+        """Run work and wait for its result; `seconds` is as in `job`."""
+        job = self.job(seconds)
         future = self.submit(job, work)
         awaited = asyncio.wrap_future(future)
         # whoever leaves no longer hears how it ended, and asyncio would log that

@@ -24,12 +24,12 @@ _SENTENCES = {
     404: "There is no such task, or it has expired.",
     408: "The body did not arrive in time.",
     409: "The task was not adapted by that method, or the adaptation was cancelled.",
-    413: "Too large, or too slow.",
+    413: "Too large.",
     415: "Another media type than JSON or a form with files.",
     422: "The body is not what is described here.",
     429: "The queue is full; see Retry-After.",
     501: "What the export needs is not installed.",
-    503: "The server is shutting down.",
+    503: "The server is shutting down, or it took too long; see Retry-After.",
 }
 _FORM = {
     "type": "object",

@@ -1,5 +1,6 @@
 """The server as a process: its socket, its address, its end."""
 
+import asyncio
 import errno
 import ipaddress
 import os
@@ -25,16 +26,21 @@ _CLIENTS = 256  # connections at once
 
 
 class _Server(uvicorn.Server):
-    """Say when it is ready."""
+    """Say when it is ready: from then on no request waits for what is built on first use."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, warmed: asyncio.Event, ready: Callable[[], None]) -> None:
         super().__init__(config)
+        self._warmed = warmed
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if self.started:
-            self._ready()
+            self._announced = asyncio.create_task(self._announce())
+
+    async def _announce(self) -> None:
+        await self._warmed.wait()
+        self._ready()
 
 
 def serve(
@@ -63,7 +69,7 @@ def serve(
     limits = Limits() if workers is None else Limits(workers=workers)
     sweep_exports()
     torch.set_num_threads(1)  # one thread for each adaptation: the same bits on every machine load
-    app = create_app(models, limits=limits, token=token, hosts=hosts_of(host))
+    app = create_app(models, limits=limits, token=token, hosts=hosts_of(host), warm=True)
     listening = listen(host, port)
     address = f"http://{_in_url(host)}:{listening.getsockname()[1]}"
     config = uvicorn.Config(
@@ -86,7 +92,7 @@ def serve(
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
     with listening:
-        _Server(config, ready).run(sockets=[listening])
+        _Server(config, app.state.service.warmed, ready).run(sockets=[listening])
     return 0
 
 

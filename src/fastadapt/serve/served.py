@@ -186,13 +186,14 @@ class ServedModel:
             known = self._bytes.get(ways)
         if known is None:
             learner = self.learner(self.own_method, ways)
-            few, more = (_peak(learner, self._random_task(ways, n), self.norm) for n in (1, _PROBED))
+            few, more = (_peak(learner, self.example(ways, n), self.norm) for n in (1, _PROBED))
             known = max(0.0, (more - few) / ((_PROBED - 1) * (ways or 1)))
             with self._lock:
                 self._bytes[ways] = known
         return known * samples
 
-    def _random_task(self, ways: int | None, shots: int) -> tuple[Tensor, Tensor]:
+    def example(self, ways: int | None, shots: int) -> tuple[Tensor, Tensor]:
+        """Return a made-up support set `(x, y)` of so many classes and samples of each, or of points."""
         if self.recipe is None or ways is None:
             shape = self.run.input
             return torch.zeros(max(2, shots), shape["inputs"]), torch.zeros(max(2, shots), shape["outputs"])

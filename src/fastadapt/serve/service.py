@@ -1,5 +1,6 @@
 """What the service does, apart from HTTP: create tasks, adapt, predict, export."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from fastadapt.serve.store import Adapted, Store, StoredTask
 logger = logging.getLogger("fastadapt.serve")
 
 _ONNX_SECONDS = 120.0
+_FIRST_SECONDS = 60.0  # for a model's first adaptation of all
 _SPARE = 0.5  # of a job's time: what is left of it may go to held-out samples
 
 
@@ -51,6 +53,7 @@ class Service:
         self.workers = Workers(limits)
         # an ONNX export takes seconds in a process of its own: one at a time, and nothing else waits for it
         self.exporter = Workers(replace(limits, workers=1, queue=min(8, limits.queue), seconds=_ONNX_SECONDS))
+        self.warmed = asyncio.Event()
 
     def describe(self) -> dict[str, Any]:
         """Return what `GET /api/models` says."""
@@ -90,6 +93,15 @@ class Service:
                 "jobs_running": self.workers.busy,
             }
         )
+
+    async def warm(self) -> None:
+        """Adapt each model once to a made-up task: what is imported and built on first use delays no client's."""
+        for model in self.models.values():
+            try:
+                await self.workers.run(partial(_tried, model), _FIRST_SECONDS)
+            except Problem as problem:  # it is told to whoever asks for the same
+                logger.warning("%s could not be tried: %s", model.name, problem.message)
+        self.warmed.set()
 
     def close(self) -> None:
         """Stop everything that runs."""
@@ -290,3 +302,13 @@ class Service:
             return torch.zeros(0, model.recipe.channels, model.recipe.size, model.recipe.size)
         files = [(samples.from_base64(text, f"queries[{i}]"), f"queries[{i}]") for i, text in enumerate(images)]
         return samples.decoded(model.recipe, files, job.check)
+
+
+def _tried(model: ServedModel, job: Job) -> None:
+    """Adapt to a made-up task by each method, for one step, and answer a query."""
+    ways = None if model.run.ways is None else model.fewest_ways or model.run.ways
+    support = model.example(ways, 1)
+    model.bytes_for(ways, len(support[0]))
+    for method in model.methods:
+        for _ in adaptation.steps_of(model, method.name, support, 1, None, support[0][:1], job.check):
+            pass
