@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,20 +10,26 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture
-def script():
-    place = ROOT / "benchmarks" / "compare_methods.py"
-    spec = importlib.util.spec_from_file_location("compare_methods", place)
+def loaded(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where its dataclasses look for themselves
     spec.loader.exec_module(module)
     return module
 
 
-def test_the_table_is_what_the_result_files_say(script):
+@pytest.fixture
+def script():
+    return loaded("compare_methods")
+
+
+@pytest.mark.parametrize("name", ["compare_methods", "budgeted"])
+def test_the_tables_are_what_the_result_files_say(name):
+    script = loaded(name)
     text = (ROOT / "docs" / "choose.md").read_text(encoding="utf-8")
     found = text[text.index(script.BEGIN) : text.index(script.END) + len(script.END)]
-    assert found == script.section(), "run python benchmarks/compare_methods.py"
+    assert found == script.section(), f"run python benchmarks/{name}.py"
 
 
 def row(name, values, seconds):
