@@ -39,7 +39,11 @@ class Run:
 
 RUNS: dict[str, Run] = {
     "protonet": Run("protonet-omniglot-5w1s", 20),
-    "matching": Run("matching-omniglot-5w1s", 16),
+    "matching": Run(
+        "matching-omniglot-5w1s",
+        16,
+        ("--method.scale", "10", "--data.train-ways", "20", "--data.train-queries", "5"),
+    ),
     "siamese": Run("siamese-omniglot-5w1s", 16),
     "relation": Run("relation-omniglot-5w1s", 20),
     "dsn": Run("dsn-omniglot-5w5s", 20),

@@ -45,7 +45,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         CheckpointError: if it can't be written; an earlier file at `path` is unchanged.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # processes may write one file at the same time
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8") as file:

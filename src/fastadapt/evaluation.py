@@ -24,6 +24,7 @@ from fastadapt.errors import ConfigError
 from fastadapt.judging.not_finite import faults_of_data, listed
 from fastadapt.layers.norm import Norm, batch_norm_layers
 from fastadapt.learner import Learner
+from fastadapt.ranks import Ranks
 from fastadapt.results.answers import Seen, counted, together
 from fastadapt.results.by_class import ByClass, Tally
 from fastadapt.results.evaluation_json import json_values
@@ -197,6 +198,7 @@ def evaluate(
     after: Sequence[int] | None = None,
     seen: Seen | None = None,
     enough: Callable[[int], bool] | None = None,
+    ranks: Ranks | None = None,
 ) -> Evaluation:
     """Adapt to each of many tasks and judge the queries after 0, 1, ..., k inner steps.
 
@@ -210,6 +212,8 @@ def evaluate(
         seen: `seen(numbers, tasks, trace)`, called as the tasks come, to keep what was answered.
         enough: `enough(done)`, asked before each `meta_batch`, whether the tasks that are done are to be all; the
             result is then under a protocol of another name, see `of_fewer`.
+        ranks: the processes that share the work, all of which have to call this, such as `Ranks.found()`: each gets the
+            numbers that one alone would. `seen` is shown the tasks of its own process.
 
     Returns:
         The evaluation; `print` it for one line.
@@ -231,9 +235,13 @@ def evaluate(
     after = None if after is None else with_headline(after, protocol, learner)
     tally = Tally()
     looks = [counted(tally, protocol.report, after), *([] if seen is None else [seen])]
-    table = measure(learner, source, protocol, meta_batch, after=after, seen=together(looks), enough=enough)
+    table = measure(
+        learner, source, protocol, meta_batch, after=after, seen=together(looks), enough=enough, ranks=ranks
+    )
     assert table is not None  # nothing asked it to stop
     result = summarise(table, of_fewer(protocol, len(table["loss"])), learner, after)
+    if ranks is not None:
+        tally = Tally.of_all(ranks.gathered(tally))
     return replace(result, by_class=tally.result()) if result.metric == "accuracy" and tally.unequal else result
 
 
@@ -285,10 +293,12 @@ def measure(
     after: Sequence[int] | None = None,
     seen: Seen | None = None,
     enough: Callable[[int], bool] | None = None,
+    ranks: Ranks | None = None,
 ) -> dict[str, np.ndarray] | None:
     """Return per-task columns `{"loss": [n, k+1], metric: [n, k+1]}`, or None if `stop()` said so in between.
 
-    `seen` is shown the numbers of some tasks, the tasks and their trace, as they come; `enough` ends it with those.
+    `seen` is shown the numbers of some tasks, the tasks and their trace, as they come; `enough` ends it with those. Of
+    several `ranks` each measures every so many-th `meta_batch`, and gets the columns of all: the same numbers as one.
 
     Raises:
         ConfigError: if `meta_batch` is below 1, or `after` is no selection of the protocol's steps.
@@ -302,14 +312,20 @@ def measure(
         raise ConfigError(f"meta_batch must be at least 1 task at a time, got {meta_batch}")
     device = next((p.device for p in learner.parameters()), torch.device("cpu"))
     source = resident(source, device)
-    columns: dict[str, list[Tensor]] = {}
+    ranks = ranks if ranks is not None else Ranks()
+    found: dict[int, dict[str, Tensor]] = {}
+    parts = range(0, protocol.tasks, meta_batch)
     told = False
     cuda = [device] if device.type == "cuda" else []
-    for first in range(0, protocol.tasks, meta_batch):
-        if stop():
+    for at in range(0, len(parts), ranks.world):  # so many parts at a time as there are processes
+        halted, full = ranks.most(stop(), ranks.first and enough is not None and enough(parts[at]) and at > 0)
+        if halted:
             return None
-        if enough is not None and enough(first) and first:
+        if full:
             break
+        if at + ranks.rank >= len(parts):
+            continue
+        first = parts[at + ranks.rank]
         indices = range(first, min(first + meta_batch, protocol.tasks))
         tasks = draw_batch(source, seed=protocol.seed, split=protocol.split, indices=indices)
         with torch.random.fork_rng(devices=cuda):
@@ -319,9 +335,10 @@ def measure(
             seen(indices, tasks, trace)
         if not told and not bool(torch.isfinite(trace.losses).all()):
             told = _tell(tasks, indices, protocol)
-        for name, value in {"loss": trace.losses, **trace.metrics}.items():
-            columns.setdefault(name, []).append(value.double().cpu())
-    return {name: torch.cat(rows).numpy() for name, rows in columns.items()}
+        found[first] = {name: value.double().cpu() for name, value in {"loss": trace.losses, **trace.metrics}.items()}
+    rows = {first: row for one in ranks.gathered(found) for first, row in one.items()}
+    whole = [rows[first] for first in sorted(rows)]
+    return {name: torch.cat([row[name] for row in whole]).numpy() for name in whole[0]}
 
 
 def _tell(tasks: list[Tasks], numbers: Sequence[int], protocol: Protocol) -> bool:

@@ -14,6 +14,7 @@ from fastadapt.data.images.folder_settings import FolderData
 from fastadapt.data.settings import SinusoidData
 from fastadapt.errors import ConfigError, MissingExtraError
 from fastadapt.evaluation import evaluate, with_changes
+from fastadapt.ranks import Ranks
 from fastadapt.report.style import seconds_to_draw
 from fastadapt.runs.cheaper import cheaper
 from fastadapt.runs.config import RunConfig
@@ -25,6 +26,7 @@ from fastadapt.training import clock
 from fastadapt.training.budget import Budget
 from fastadapt.training.device import choose_device
 from fastadapt.training.interrupts import EXIT_CODES
+from fastadapt.training.launch import join, launch, launched, leave
 from fastadapt.training.train import meta_train
 
 
@@ -48,6 +50,8 @@ class TrainSettings:
     """Show nothing while it trains."""
     tensorboard: bool = False
     """Also write TensorBoard events."""
+    processes: int | None = None
+    """How many processes on this machine share each meta-batch; None is one, or those that torchrun started."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -77,6 +81,8 @@ def main(argv: Sequence[str]) -> int:
     }
     settings = tyro.extras.overridable_config_cli(presets, args=list(argv), prog="fastadapt train")
     config = honestly_named(settings.config, PRESETS[argv[0]][1])
+    if settings.processes is not None and not launched():
+        return launch(settings.processes, ["train", *argv])
     return run(dataclasses.replace(settings, config=config))
 
 
@@ -84,6 +90,8 @@ def train_folder(argv: Sequence[str]) -> int:
     """Train on a folder of the user's own images."""
     wishes, rest = parse_wishes(argv)
     settings = _folder_settings(rest, first_guess(wishes))  # a mistake is told before the images are read
+    if settings.processes is not None and not launched():
+        return launch(settings.processes, ["train", *argv])
     wishes, looked = settled(wishes, settings.run)
     place = settings.run or Path("runs") / wishes.name
     config, images = resolve(wishes, place, looked)
@@ -140,8 +148,15 @@ def run(settings: TrainSettings, loaded_data: Any = None) -> int:
         settings: what the user asked for.
         loaded_data: what `settings.config.data.load` returned, if it was asked already.
     """
+    ranks, device = join(choose_device(settings.device))
+    with ranks.together():
+        code = _run(settings, loaded_data, ranks, device)
+    leave()
+    return code
+
+
+def _run(settings: TrainSettings, loaded_data: Any, ranks: Ranks, device: torch.device) -> int:
     config, folder = settings.config, Path(settings.run or "runs/custom")
-    device = choose_device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     if loaded_data is None:
@@ -151,9 +166,10 @@ def run(settings: TrainSettings, loaded_data: Any = None) -> int:
     test_tasks = config.data.source("test", loaded_data)
     torch.manual_seed(config.training.seed)
     learner = config.build().to(device)  # before anything is written: what can't be built leaves no trace
-    settle(folder, config)
-    if isinstance(config.data, FolderData):
-        save_split(folder, config.data)
+    if ranks.first:
+        settle(folder, config)
+        if isinstance(config.data, FolderData):
+            save_split(folder, config.data)
     budget = budget_of(config, test_tasks)
     trained = meta_train(
         learner,
@@ -166,14 +182,20 @@ def run(settings: TrainSettings, loaded_data: Any = None) -> int:
         tensorboard=settings.tensorboard,
         budget=budget,
     )
-    export_model(folder, config)
+    if ranks.first:
+        export_model(folder, config)
     if trained.stopped in EXIT_CODES:
-        print(f"{folder} stopped at step {trained.step}; the same command goes on from there")
+        if ranks.first:
+            print(f"{folder} stopped at step {trained.step}; the same command goes on from there")
         return EXIT_CODES[trained.stopped]
 
+    ranks.said(None)  # the model is written
     loaded = load_run(folder)
-    at_once = budget.at_once(config.protocol)
-    result = evaluate(loaded.learner.to(device), test_tasks, config.protocol, meta_batch=at_once, enough=budget.enough)
+    at_once = ranks.said(budget.at_once(config.protocol))
+    tested = loaded.learner.to(device)
+    result = evaluate(tested, test_tasks, config.protocol, meta_batch=at_once, enough=budget.enough, ranks=ranks)
+    if not ranks.first:
+        return 0
     if result.protocol.tasks < config.protocol.tasks:
         print(f"tested on {result.protocol.tasks:,} of {config.protocol.tasks:,} tasks: the minutes allow no more")
     save_evaluation(folder, loaded.step, result)

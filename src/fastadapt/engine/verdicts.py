@@ -19,6 +19,7 @@ from fastadapt.cache import cache_folder
 from fastadapt.engine.census import Census
 from fastadapt.engine.check import disagreement
 from fastadapt.engine.strategy import Strategy, TaskFunction
+from fastadapt.errors import CheckpointError
 from fastadapt.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ def keep(name: str, difference: float, allowed: float) -> None:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         write_text(place, json.dumps({"difference": difference, "allowed": allowed}) + "\n")
-    except OSError as error:
+    except (OSError, CheckpointError) as error:
         logger.debug("a verdict could not be kept: %s", error)
 
 

@@ -8,6 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,8 +54,16 @@ class Tally:
     """
 
     names: Sequence[Any] | None = None
-    _right: dict[Any, Any] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
-    _asked: dict[Any, Any] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
+    _right: dict[Any, Any] = field(default_factory=lambda: defaultdict(partial(defaultdict, int)))
+    _asked: dict[Any, Any] = field(default_factory=lambda: defaultdict(partial(defaultdict, int)))
+
+    @classmethod
+    def of_all(cls, tallies: Sequence["Tally"]) -> "Tally":
+        """Return what several counted, each of tasks of its own, as one that saw them in their order."""
+        whole = cls(tallies[0].names)
+        for task, tally in sorted(((task, one) for one in tallies for task in one._asked), key=lambda pair: pair[0]):
+            whole._asked[task], whole._right[task] = tally._asked[task], tally._right[task]
+        return whole
 
     def add(self, task: Any, truth: np.ndarray, answer: np.ndarray) -> None:
         """Count the queries of a task, which may come in several parts: its classes, and what was answered."""

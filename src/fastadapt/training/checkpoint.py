@@ -248,7 +248,8 @@ def prune(folder: Path, keep: int, keep_best: int = 1) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Return what bit-exactness depends on besides the seed: the build, the device and the threads."""
+def environment(device: torch.device, processes: int = 1) -> dict[str, Any]:
+    """Return what bit-exactness depends on besides the seed: the build, the device, the threads, several processes."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {"torch": torch.__version__, "device": name, "threads": torch.get_num_threads()}
+    many = {"processes": processes} if processes > 1 else {}
+    return {"torch": torch.__version__, "device": name, "threads": torch.get_num_threads(), **many}

@@ -28,6 +28,7 @@ from fastadapt.engine.waiting import shown_by
 from fastadapt.errors import CheckpointError, ConfigError
 from fastadapt.evaluation import Evaluation, Protocol, measure, summarise, with_headline
 from fastadapt.learner import Learner
+from fastadapt.ranks import Ranks, ends_together
 from fastadapt.tasks import SampleFunction, Tasks, TaskSource, draw_batch
 from fastadapt.training.ahead import Ahead, labels_fit
 from fastadapt.training.blame import divergence, skipped
@@ -40,6 +41,7 @@ from fastadapt.training.interrupts import Interrupts
 from fastadapt.training.log import RunLog
 from fastadapt.training.outer_step import Late, OuterStep, Stepped, outer_step
 from fastadapt.training.settings import Training
+from fastadapt.training.sharded import asked_to_stop, interleaved, together
 
 Stop = Literal["finished", "time limit", "SIGINT", "SIGTERM"]
 logger = logging.getLogger("fastadapt")
@@ -62,6 +64,7 @@ class Trained:
     records: list[dict[str, Any]]
 
 
+@ends_together
 def meta_train(
     learner: Learner,
     source: TaskSource | SampleFunction,
@@ -112,20 +115,25 @@ def meta_train(
         raise ConfigError("training.validate_every is set but there is no validation source; pass validation=...")
     protocol = protocol if protocol is not None else Protocol("validation-v1", tasks=100, split="val")
     optimizer = optimizer if optimizer is not None else training.build_optimizer(learner)
+    ranks = Ranks.found()
     base_rates = [float(group.setdefault("initial_lr", float(group["lr"]))) for group in optimizer.param_groups]
-    take = captured_where_it_can_be(outer_step, optimizer)
-    folder = None if folder is None else Path(folder)
+    if ranks.many:
+        take = together(outer_step, learner, ranks, training)
+    else:
+        take = captured_where_it_can_be(outer_step, optimizer)
+    folder = Path(folder) if folder is not None and ranks.first else None
     checkpoints = None if folder is None else folder / "checkpoints"
     device = next(p.device for p in learner.parameters())
     source = resident(source, device)
     validation = None if validation is None else resident(validation, device)
 
-    state: dict[str, Any] = {"skipped": 0, "seconds": 0.0, "environment": environment(device)}
+    state: dict[str, Any] = {"skipped": 0, "seconds": 0.0, "environment": environment(device, ranks.world)}
     state |= {"training": dataclasses.asdict(training), "learner": learner.signature()}
-    start = _resume(checkpoints, learner, optimizer, training, state)
+    start = _resume(checkpoints, learner, optimizer, training, state, ranks)
     time_left = budget if budget is not None else Budget(training.minutes)
     asked = protocol.tasks
     protocol = time_left.begin(learner, state["seconds"], protocol, validation if training.validate_every else None)
+    protocol = ranks.said(protocol)
     engine = _engine(learner)
     if engine is not None:
         # of the whole run and of what was asked for, so that a resume decides alike
@@ -160,7 +168,9 @@ def meta_train(
         save()  # first what would be lost: validating may take long
         # the log takes these two: judging the queries after every step would cost more than adapting
         after = with_headline([0], protocol, learner)
-        table = measure(learner, validation, protocol, stop=lambda: interrupts.received is not None, after=after)
+        table = measure(
+            learner, validation, protocol, stop=lambda: interrupts.received is not None, after=after, ranks=ranks
+        )
         if table is None:
             return
         result = summarise(table, protocol, learner, after)
@@ -172,9 +182,13 @@ def meta_train(
     def numbers_of(step: int) -> range:
         return range(step * training.meta_batch, (step + 1) * training.meta_batch)
 
+    def drawn_tasks(numbers: range) -> list[Tasks]:
+        return draw_batch(source, seed=training.seed, split="train", indices=numbers)
+
     def draw(step: int) -> list[Tasks]:
-        torch.manual_seed(_step_seed(training.seed, step))  # dropout and minibatches depend on the step alone
-        return draw_batch(source, seed=training.seed, split="train", indices=numbers_of(step))
+        # dropout and minibatches depend on the step alone, and differ between processes
+        torch.manual_seed(_step_seed(training.seed, step) + ranks.rank)
+        return drawn_tasks(ranks.part(numbers_of(step)))
 
     ahead = Ahead(draw, device, look=labels_fit(learner))
 
@@ -185,6 +199,8 @@ def meta_train(
             return
         state["skipped"] += 1
         in_a_row.append(number - 1)
+        if ranks.many:  # those of the other processes as well
+            tasks = [group.to(device) for group in drawn_tasks(numbers)]
         why = skipped(taken.outcome, tasks, numbers, training, log.records)
         log.write({"step": number, "skipped": state["skipped"], **why})
         if len(in_a_row) >= training.max_nonfinite:
@@ -197,6 +213,7 @@ def meta_train(
         return any(step % n == 0 for n in every) or step >= training.steps or training.max_nonfinite == 1
 
     learner.train()
+    quiet = quiet or not ranks.first
     with (
         RunLog(folder, training, start, state["seconds"], quiet=quiet, tensorboard=tensorboard) as log,
         Interrupts() as interrupts,
@@ -211,7 +228,7 @@ def meta_train(
             tasks = [group.to(device) for group in drawn] or ahead.take(step)
             if drawn:
                 beside = validation if training.validate_every else None
-                for note in first_look(source, drawn, numbers, training.seed, learner, beside):
+                for note in first_look(source, drawn, ranks.part(numbers), training.seed, learner, beside):
                     logger.warning("a note on the tasks: %s", note)
             scale = training.rate(step) / training.lr if training.lr else 1.0
             for group, base in zip(optimizer.param_groups, base_rates, strict=True):
@@ -221,7 +238,7 @@ def meta_train(
             logs = (step + 1) % training.log_every == 0 or step + 1 == training.steps
             if engine is not None:
                 engine.at_once = step == 0  # a first step to see soon; strategies are looked at in the second
-            before = _before(learner, tasks) if logs else {}
+            before = _before(learner, tasks, ranks) if logs else {}
             taken = take(learner, tasks, optimizer, training)
             if engine is not None:
                 engine.at_once = False
@@ -244,16 +261,17 @@ def meta_train(
             log.advance(step)
             time_left.stepped(step, training, log.say)
 
-            if training.validate_every and step % training.validate_every == 0 and time_left.validates():
+            if training.validate_every and step % training.validate_every == 0 and ranks.said(time_left.validates()):
                 validate(log, interrupts)
                 lap_time, lap_step = time.monotonic(), step
             elif step % training.checkpoint_every == 0:
                 save()
 
+            interrupts.received, over = asked_to_stop(ranks, interrupts.received, time_left.over)
             if interrupts.received is not None:
                 stopped = "SIGINT" if interrupts.received == "SIGINT" else "SIGTERM"
                 break
-            if step < training.steps and time_left.over:
+            if step < training.steps and over:
                 stopped = "time limit"
                 break
         while unjudged:
@@ -283,10 +301,11 @@ def _resume(
     optimizer: torch.optim.Optimizer,
     training: Training,
     state: dict[str, Any],
+    ranks: Ranks,
 ) -> int:
-    """Load the newest valid checkpoint, if any, and return its step."""
-    checkpoint = None if folder is None else latest_checkpoint(folder)
-    if checkpoint is None or folder is None:
+    """Load the newest valid checkpoint, if any, which the first process reads for all, and return its step."""
+    checkpoint = ranks.said(None if folder is None else latest_checkpoint(folder))
+    if checkpoint is None:
         return 0
     for key, value in state["environment"].items():
         was = checkpoint.state.get("environment", {}).get(key)
@@ -320,14 +339,15 @@ def _resume(
     return checkpoint.step
 
 
-def _before(learner: Learner, tasks: list[Tasks]) -> dict[str, float]:
+def _before(learner: Learner, tasks: list[Tasks], ranks: Ranks) -> dict[str, float]:
     """Return the metrics of a meta-batch before adaptation; nothing where there are no queries (Reptile)."""
     judged = [group for group in tasks if group.has_queries and not group.collects]
     if not judged:
         return {}
     with torch.random.fork_rng(devices=[]):
         metrics = learner.trace(judged, 0).metrics
-    return {f"{name} before": float(value[:, 0].mean()) for name, value in metrics.items()}
+    parts = ranks.gathered({name: value[:, 0] for name, value in metrics.items()})
+    return {f"{name} before": float(interleaved([part[name] for part in parts]).mean()) for name in metrics}
 
 
 def _after(taken: Stepped, optimizer: torch.optim.Optimizer) -> dict[str, float]:
