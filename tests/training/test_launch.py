@@ -61,6 +61,7 @@ def test_a_mistake_is_told_once_and_ends_all(tmp_path):
         capture_output=True,
         text=True,
         timeout=250,
+        check=False,
     )
     assert done.returncode == 2
     assert "training.meta_batch is 1 and there are 2 processes" in done.stderr
