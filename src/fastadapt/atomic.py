@@ -10,6 +10,8 @@ from pathlib import Path
 
 from fastadapt.errors import CheckpointError
 
+_OLD = ".fastadapt.old.tmp"
+
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
@@ -70,7 +72,7 @@ def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
     """
     # names that no one else uses: the target may stand in a folder of the user's
     temporary = target.with_name(f".{target.name}.fastadapt.tmp")
-    replaced = target.with_name(f".{target.name}.fastadapt.old.tmp")
+    replaced = target.with_name(f".{target.name}{_OLD}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
@@ -93,3 +95,11 @@ def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def put_back(leftover: Path) -> None:
+    """Let a folder that was about to be replaced when the process was killed stand where it stood, if nothing does."""
+    target = leftover.with_name(leftover.name.removeprefix(".").removesuffix(_OLD))
+    if leftover.name.endswith(_OLD) and not target.exists():
+        with suppress(OSError):
+            leftover.rename(target)

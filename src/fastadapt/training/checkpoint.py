@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fastadapt.atomic import sha256, write_folder
+from fastadapt.atomic import put_back, sha256, write_folder
 from fastadapt.errors import CheckpointError
 from fastadapt.training.saved_steps import saved_steps
 
@@ -231,8 +231,7 @@ def prune(folder: Path, keep: int, keep_best: int = 1) -> None:
 
     Checkpoints that are not valid do not count among the kept ones, so the newest valid one always stays.
     """
-    for leftover in folder.glob("*.tmp"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    sweep(folder)
     valid: list[tuple[tuple[float, float], Path]] = []
     for path in saved_steps(folder):
         try:
@@ -246,6 +245,13 @@ def prune(folder: Path, keep: int, keep_best: int = 1) -> None:
     for _, path in valid[max(keep, 1) :]:
         if path not in best:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed run left half-written; a checkpoint that was about to be replaced stands where it stood."""
+    for leftover in folder.glob("*.tmp"):
+        put_back(leftover)
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def environment(device: torch.device, processes: int = 1) -> dict[str, Any]:

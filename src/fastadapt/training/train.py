@@ -36,7 +36,7 @@ from fastadapt.training.budget import Budget
 from fastadapt.training.captured import captured_where_it_can_be, set_rate
 from fastadapt.training.captured import load as load_state
 from fastadapt.training.captured import saved as saved_state
-from fastadapt.training.checkpoint import Checkpoint, environment, latest_checkpoint, prune, save_checkpoint
+from fastadapt.training.checkpoint import Checkpoint, environment, latest_checkpoint, prune, save_checkpoint, sweep
 from fastadapt.training.interrupts import Interrupts
 from fastadapt.training.log import RunLog
 from fastadapt.training.outer_step import Late, OuterStep, Stepped, outer_step
@@ -304,6 +304,8 @@ def _resume(
     ranks: Ranks,
 ) -> int:
     """Load the newest valid checkpoint, if any, which the first process reads for all, and return its step."""
+    if folder is not None:
+        sweep(folder)
     checkpoint = ranks.said(None if folder is None else latest_checkpoint(folder))
     if checkpoint is None:
         return 0
