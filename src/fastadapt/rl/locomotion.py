@@ -163,16 +163,15 @@ class Runners:
         return self.observations, torch.from_numpy(rewards), torch.from_numpy(~self._alive)
 
 
-_BODIES: dict[str, tuple[Callable[[int], Creature], float, float]] = {
-    "half-cheetah-{}-v0": (RllabHalfCheetah, 2.0, 0.0),
-    "half-cheetah-{}-v5": (GymnasiumHalfCheetah, 2.0, 0.0),
-    "ant-{}-v0": (RllabAnt, 3.0, 1.0),
-    "ant-{}-v5": (GymnasiumAnt, 3.0, 1.0),
-}  # the body, the largest goal, what is added to the reward for a velocity
-_GOALS: tuple[Literal["velocity", "direction"], ...] = ("velocity", "direction")
+_BODIES: dict[str, tuple[Callable[[int], Creature], Goal, Goal]] = {
+    "half-cheetah-{}-v0": (RllabHalfCheetah, Goal("velocity", 2.0), Goal("direction", 2.0)),
+    "half-cheetah-{}-v5": (GymnasiumHalfCheetah, Goal("velocity", 2.0), Goal("direction", 2.0)),
+    "ant-{}-v0": (RllabAnt, Goal("velocity", 3.0, 1.0), Goal("direction", 3.0)),
+    "ant-{}-v5": (GymnasiumAnt, Goal("velocity", 3.0, 1.0), Goal("direction", 3.0)),
+}
 FAMILIES: dict[str, Callable[[], Locomotion]] = {
-    name.format(kind): partial(Locomotion, name.format(kind), body, Goal(kind, widest, bonus))
-    for name, (body, widest, bonus) in _BODIES.items()
-    for kind in _GOALS
+    form.format(goal.kind): partial(Locomotion, form.format(goal.kind), body, goal)
+    for form, (body, *goals) in _BODIES.items()
+    for goal in goals
 }
 """Versioned id -> what makes the family."""
