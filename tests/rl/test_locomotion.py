@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastadapt.errors import ConfigError, DataError, DivergenceError, MissingExtraError
+from fastadapt.errors import ConfigError, DataError, MissingExtraError
 from fastadapt.rl import bodies
 from fastadapt.rl.ant import contact_forces
 from fastadapt.rl.bodies import ANT, HALF_CHEETAH, Body, installed
@@ -253,10 +253,18 @@ def test_an_action_that_stops_half_way_is_not_sound():
     assert sound.tolist() == [True, False, False] and np.array_equal(states, [after[0], before[1], before[2]])
 
 
-def test_an_action_that_is_not_finite_is_a_sentence(families):
-    episodes = families["half-cheetah-velocity-v0"].start(goals(0.5, 1.5), [0, 1])
-    with pytest.raises(DivergenceError, match=r"step 0 of half-cheetah-velocity-v0 \(goal 1.5\) .* diverged"):
-        episodes.step(torch.tensor([[0.0] * 6, [0.0] * 5 + [float("nan")]]))
+@pytest.mark.parametrize("form", SIZES)
+def test_an_action_that_is_not_finite_ends_its_episode_alone(families, form):
+    """MuJoCo would take 0 in its place, and say nothing."""
+    family = families[form.format("velocity")]
+    episodes, undisturbed = (family.start(goals(0.5, 1.5, 1.0), [0, 1, 2]) for _ in range(2))
+    first, actions = episodes.observations, script(0, 3, family.action_size)
+    broken = actions.clone()
+    broken[1, 2] = float("nan")
+    found, expected = episodes.step(broken), undisturbed.step(actions)
+    assert all(torch.equal(one[[0, 2]], other[[0, 2]]) for one, other in zip(found, expected, strict=True))
+    assert (found[1][1].item(), found[2].tolist(), episodes.nonfinite) == (0.0, [False, True, False], 1)
+    assert torch.equal(found[0][1], first[1])
 
 
 def test_goals_of_another_form_are_refused(families):

@@ -38,7 +38,7 @@ class RllabAnt(Creature[Physics]):
         told = self.physics.sense(after, controls)
         forces = _clipped_forces(told)
         cost = _cost(controls, forces)
-        return Moved(after, _seen(after, told, forces), told[:, 3], cost, ~sound | _fallen(after), sound)
+        return Moved(after, _seen(after, told, forces), told[:, 3], cost, _fallen(after), sound)
 
 
 class GymnasiumAnt(Creature[AntV5Physics]):
@@ -64,7 +64,7 @@ class GymnasiumAnt(Creature[AntV5Physics]):
         after, sound, told = self.physics.advance(states, controls)
         forces = np.clip(told[:, 1:], -1.0, 1.0)
         seen = np.concatenate([after[:, 3:-1], forces], 1)
-        return Moved(after, seen, told[:, 0], _cost(controls, forces), ~sound | _fallen(after), sound)
+        return Moved(after, seen, told[:, 0], _cost(controls, forces), _fallen(after), sound)
 
 
 def contact_forces(told: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ class Moved(NamedTuple):
     cost: np.ndarray
     """`[n]`, what is taken from the reward, whatever the task."""
     ended: np.ndarray
-    """`[n]` bool."""
+    """`[n]` bool: by the rule of the body."""
     sound: np.ndarray
     """`[n]` bool: the physics was finite."""
 

@@ -28,7 +28,7 @@ class RllabHalfCheetah(Creature[Physics]):
         """Take one action."""
         after, sound = self.physics.advance(states, controls)
         told = self.physics.sense(after, controls)
-        return Moved(after, _seen(after, told), told[:, 3], _cost(controls), ~sound, sound)
+        return Moved(after, _seen(after, told), told[:, 3], _cost(controls), np.zeros_like(sound), sound)
 
 
 class GymnasiumHalfCheetah(Creature[Physics]):
@@ -53,7 +53,7 @@ class GymnasiumHalfCheetah(Creature[Physics]):
         """Take one action."""
         after, sound = self.physics.advance(states, controls)
         velocity = (after[:, 1] - states[:, 1]) / self.physics.body.seconds
-        return Moved(after, after[:, 2:].copy(), velocity, _cost(controls), ~sound, sound)
+        return Moved(after, after[:, 2:].copy(), velocity, _cost(controls), np.zeros_like(sound), sound)
 
 
 def _seen(states: np.ndarray, told: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastadapt.errors import ConfigError, DivergenceError
+from fastadapt.errors import ConfigError
 from fastadapt.rl.ant import GymnasiumAnt, RllabAnt
 from fastadapt.rl.creature import Creature
 from fastadapt.rl.half_cheetah import GymnasiumHalfCheetah, RllabHalfCheetah
@@ -120,7 +120,6 @@ class Runners:
     def __init__(self, family: Locomotion, tasks: Tensor, seeds: Sequence[int]) -> None:
         self._family = family
         self._goals = tasks.detach().double().numpy()[:, 0]
-        self._steps = 0
         self.states = family.body.start(list(seeds))
         """`[n, s]`, float64: time, positions, velocities; what a picture is drawn from."""
         self._seen = family.body.see(self.states)
@@ -134,31 +133,24 @@ class Runners:
     def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Take one action in every copy that has not ended; see `Episodes.step`.
 
-        Where the physics is not finite after it, the episode ends with the observation of before and a reward of 0, and
-        is counted in `nonfinite`.
-
-        Raises:
-            DivergenceError: if an action is not finite.
+        Where the action or the physics after it is not finite, the episode ends with the observation of before and a
+        reward of 0, and is counted in `nonfinite`.
         """
-        family, on = self._family, self._alive
-        controls = np.clip(actions.detach().double().numpy(), -1.0, 1.0)
-        if not np.isfinite(controls[on]).all():
-            first = np.flatnonzero(on & ~np.isfinite(controls).all(1))[0]
-            raise DivergenceError(
-                f"step {self._steps} of {family.name} (goal {self._goals[first]:.6g}) got an action that is not "
-                f"finite: {controls[first].tolist()}; the policy has diverged, take a smaller step size"
-            )
-        self._steps += 1
-        rewards = np.zeros(len(on))
-        if on.any():
-            moved = family.body.move(self.states[on], controls[on])
+        family, on = self._family, np.flatnonzero(self._alive)
+        asked = actions.detach().double().numpy()[on]
+        rewards = np.zeros(len(self._alive))
+        if len(on):
+            given = np.asarray(np.isfinite(asked).all(1))
+            controls = np.clip(np.where(given[:, None], asked, 0.0), -1.0, 1.0)
+            moved = family.body.move(self.states[on], controls)
+            sound = given & moved.sound
+            self.nonfinite += int((~sound).sum())
             earned = family.goal.reward(moved.velocity, self._goals[on]) - moved.cost
-            rewards[on] = np.where(moved.sound, earned, 0.0)
-            self.nonfinite += int((~moved.sound).sum())
-            states, seen, alive = self.states.copy(), self._seen.copy(), on.copy()
-            states[on] = moved.states
-            seen[on] = np.where(moved.sound[:, None], moved.observations, self._seen[on])
-            alive[on] = ~moved.ended
+            rewards[on] = np.where(sound, earned, 0.0)
+            states, seen, alive = self.states.copy(), self._seen.copy(), self._alive.copy()
+            states[on[sound]] = moved.states[sound]
+            seen[on[sound]] = moved.observations[sound]
+            alive[on] = sound & ~moved.ended
             self.states, self._seen, self._alive = states, seen, alive
         return self.observations, torch.from_numpy(rewards), torch.from_numpy(~self._alive)
 
