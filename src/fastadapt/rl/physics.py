@@ -40,7 +40,7 @@ class Physics:
         watched = body.model(sensed)
         watched.opt.integrator = mujoco.mjtIntegrator.mjINT_EULER  # the cheapest: its result is thrown away
         if sensed == "centre":  # which needs no forces
-            for name in ("CONSTRAINT", "CONTACT", "ACTUATION", "SPRING", "DAMPER", "EULERDAMP", "GRAVITY"):
+            for name in ("CONSTRAINT", "CONTACT", "ACTUATION", "EULERDAMP"):
                 watched.opt.disableflags |= int(getattr(mujoco.mjtDisableBit, f"mjDSBL_{name}"))
         self.watchers = Movers(watched, threads)
 
