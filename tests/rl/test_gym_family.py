@@ -1,4 +1,5 @@
 import importlib.util
+import pickle
 import sys
 from typing import ClassVar
 
@@ -389,3 +390,9 @@ def test_an_environment_of_the_package_with_choices():
     for _ in range(20):
         _, rewards, ended = episodes.step(torch.ones(2, dtype=torch.int64))
     assert ended.all() and not rewards.any()
+
+
+def test_a_copy_has_environments_of_its_own():
+    family = from_function(Push)
+    copied = pickle.loads(pickle.dumps(family))
+    assert copied._free[0] is not family._free[0] and (copied.name, copied.horizon) == ("Push", 6)

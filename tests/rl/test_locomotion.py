@@ -1,3 +1,4 @@
+import copy
 import importlib.util
 
 import numpy as np
@@ -268,6 +269,14 @@ def test_an_action_that_is_not_finite_ends_its_episode_alone(families, form):
     assert all(torch.equal(one[[0, 2]], other[[0, 2]]) for one, other in zip(found, expected, strict=True))
     assert (found[1][1].item(), found[2].tolist(), episodes.nonfinite) == (0.0, [False, True, False], 1)
     assert torch.equal(found[0][1], first[1])
+
+
+def test_a_copy_moves_the_same(families):
+    family = families["ant-velocity-v0"]
+    copied = copy.deepcopy(on(family, 2))
+    assert copied.name == family.name and copied.goal == family.goal and len(copied.body.physics.movers.rooms) == 2
+    found = (follow(one, goals(1.0, 2.0), [0, 1], range(2), steps=2) for one in (family, copied))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def test_goals_of_another_form_are_refused(families):

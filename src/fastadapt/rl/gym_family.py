@@ -109,6 +109,7 @@ class GymFamily:
             )
         self.name = name
         self._function = function
+        self._made_of = function, name, horizon
         self._of_task = not takes(function, 0)
         if self._of_task and not takes(function, 1):
             raise ConfigError(f"{name} takes several arguments; let it take the task alone, or nothing")
@@ -130,6 +131,10 @@ class GymFamily:
             raise ConfigError(f"an episode of {name} has at least 1 step, got {self.horizon}")
         self.release([env])
         self._try_twice(torch.from_numpy(self.form.row(first)))
+
+    def __reduce__(self) -> Any:
+        """Make a copy anew: its environments are its own."""
+        return GymFamily, self._made_of
 
     def draw_tasks(self, count: int, rng: np.random.Generator) -> Tensor:
         """Return tasks `[count, g]`, float64, the numbers of one in each row.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -81,9 +81,14 @@ class Locomotion:
             raise ConfigError(f"environments are moved on at least 1 thread; got {threads}")
         self.name = name
         self.goal = goal
+        self._made_of = name, body, goal, threads
         self.body = body(torch.get_num_threads() if threads is None else threads)
         self.observation_size = self.body.observation_size
         self.action_size = self.body.action_size
+
+    def __reduce__(self) -> Any:
+        """Make a copy anew: threads are not copied."""
+        return Locomotion, self._made_of
 
     def draw_tasks(self, count: int, rng: np.random.Generator) -> Tensor:
         """Return goals `[count, 1]`, float64, uniform: a velocity, or a number whose half says the direction."""
