@@ -67,7 +67,7 @@ class GymFamily:
 
     The function is one of
 
-    - `make(task) -> env`: an environment is made for each task;
+    - `make(task) -> env`, whose argument has no default: an environment is made for each task;
     - `make() -> env`, or a class, whose environments have `set_task(task)`, which is called before `reset`; they are
       used again and again.
 
@@ -187,7 +187,8 @@ class GymFamily:
         set_task = attribute(env, "set_task")
         if not callable(set_task):
             raise ConfigError(
-                f"{self.name} makes environments without set_task(task), and takes no task itself; give it one of them"
+                f"{self.name} makes environments without set_task(task), and takes no task itself, which would be an "
+                "argument without a default; give it one of them"
             )
         try:
             set_task(task)
@@ -234,8 +235,8 @@ def _horizon(env: Any, name: str) -> int:
         found = [getattr(at, "_max_episode_steps", None), getattr(at, "horizon", None)]
         found.append(getattr(getattr(at, "spec", None), "max_episode_steps", None))
         for steps in found:
-            if isinstance(steps, int) and not isinstance(steps, bool):
-                return steps
+            if isinstance(steps, (int, np.integer)) and not isinstance(steps, bool):
+                return int(steps)
         at = getattr(at, "env", None)
     raise ConfigError(
         f"{name} does not say how long an episode is; wrap it in gymnasium.wrappers.TimeLimit(env, "

@@ -94,7 +94,20 @@ class Movers:
 
     def run(self, states: np.ndarray, controls: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the states `[n, s]` after so many time steps, and what the sensors said in the last of them."""
+        count = len(states)
         held = np.repeat(controls[:, None], frames, 1)
+        after = np.empty((count, frames, states.shape[1]))
+        told = np.empty((count, frames, self.model.nsensordata))
         with self.turn, quiet():
-            after, told = self.pool.rollout(self.model, self.rooms, states, held)
+            # unchecked, it wants all of this as it is, and a third of the time is saved where few are moved
+            self.pool.rollout(
+                [self.model] * count,
+                self.rooms,
+                np.ascontiguousarray(states),
+                held,
+                nstep=frames,
+                state=after,
+                sensordata=told,
+                skip_checks=True,
+            )
         return after[:, -1], told[:, -1]
