@@ -14,9 +14,9 @@ class AntV5Physics:
     """Move copies of the ant, and return the contact forces that Gymnasium returns.
 
     Gymnasium reads contact forces and the place of the torso after the step from what MuJoCo has left behind, and that
-    is of the last of the four looks that a Runge-Kutta step takes, not of the state it arrives at. The clipped forces
-    differ by 0.1 on average in the worst of their 78 numbers. `mujoco.rollout` returns nothing of that look, so here
-    each copy is stepped by `mj_step`, which runs outside of Python's lock, on as many threads. What is returned equals
+    is of the last of the four looks that a Runge-Kutta step takes, not of the state it arrives at; the two differ where
+    a foot touches down or leaves. `mujoco.rollout` returns nothing of that look, so here each copy is stepped by
+    `mj_step`, which runs outside of Python's lock, on as many threads. What is returned equals
     Gymnasium's bit for bit, but that the solver starts from zero at each action; see `fastadapt.rl.physics`.
 
     A state has one number more, the place of the torso along x that was left behind.
