@@ -92,7 +92,7 @@ def main(argv: Sequence[str]) -> int:
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     print(f"fastadapt {__version__}, Python {platform.python_version()}, torch {torch.__version__}")
     print(f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads, GPUs: {', '.join(devices) or 'none'}")
-    for module, extra in (("matplotlib", "plot"), ("tensorboard", "tensorboard")):
+    for module, extra in (("matplotlib", "plot"), ("tensorboard", "tensorboard"), ("mujoco", "rl")):
         present = importlib.util.find_spec(module) is not None
         word, fact = ("ok  ", "installed") if present else ("note", f"absent; pip install fastadapt[{extra}]")
         print(f"{word} {module}: {fact}")

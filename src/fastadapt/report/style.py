@@ -148,13 +148,21 @@ def save_figure(drawn: Any, path: Path | str) -> Path:
     Raises:
         CheckpointError: if the file can't be written.
     """
-    path = Path(path)
     picture = io.BytesIO()
     drawn.savefig(picture, format="png", dpi=150, metadata={"Software": None})
+    return save_picture(picture.getvalue(), Path(path))
+
+
+def save_picture(content: bytes, path: Path) -> Path:
+    """Write a picture, whole or not at all.
+
+    Raises:
+        CheckpointError: if the file can't be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(picture.getvalue())
+        temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
         with suppress(OSError):
