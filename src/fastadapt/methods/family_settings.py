@@ -1,4 +1,4 @@
-"""Relatives of MAML as settings of a run: Meta-SGD, MAML++ and ProtoMAML."""
+"""Relatives of MAML as settings of a run: Meta-SGD, MAML++, iMAML and ProtoMAML."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,11 @@ from torch import nn
 from fastadapt.arguments import argument, default_of
 from fastadapt.errors import ConfigError
 from fastadapt.inner.differentiation import MetaGradient
+from fastadapt.inner.implicit import Implicit
 from fastadapt.layers.norm import Norm
 from fastadapt.learner import Learner
 from fastadapt.losses import Loss
+from fastadapt.methods.maml import MAML
 from fastadapt.methods.mamlpp import MAMLPlusPlus
 from fastadapt.methods.protomaml import ProtoMAML
 from fastadapt.methods.settings import MAMLMethod, _InnerSteps
@@ -70,6 +72,40 @@ class MAMLPlusPlusMethod(MAMLMethod):
             first_order_epochs=self.first_order_epochs,
             epoch=self.epoch,
             **self._settings(loss),
+        )
+
+
+@dataclass(frozen=True)
+class IMAMLMethod(_InnerSteps):
+    """iMAML: MAML with a pull towards the start, whose meta-gradient is that of where the inner loop ends."""
+
+    inner_lr: float = 0.1  # the public code's, with so many steps
+    """Inner step size alpha."""
+    steps: int = 16
+    """Inner steps in training; as many as come near the minimum."""
+    test_steps: int = 16
+    """Inner steps in evaluation and for a new task."""
+    strength: float = argument(Implicit, "strength")
+    cg_steps: int = argument(Implicit, "cg_steps")
+    damping: float = argument(Implicit, "damping")
+    adapt: tuple[str, ...] = ("*",)
+    """Which parameters adapt: patterns over names ("!" excludes), or head, or body."""
+    norm: Norm = default_of(MAML, "norm")
+    """Batch-norm mode."""
+
+    def build(self, model: nn.Module, loss: Loss) -> Learner:
+        """Return the learner around `model`."""
+        return MAML(
+            model,
+            loss,
+            rule=self._rule(),
+            steps=self.steps,
+            test_steps=self.test_steps,
+            meta_gradient=Implicit(self.strength, self.cg_steps, self.damping),
+            adapt=self.adapt[0] if len(self.adapt) == 1 else self.adapt,
+            norm=self.norm,
+            inner_loss=self._inner_loss(loss),
+            route=self.execution(),
         )
 
 

@@ -38,6 +38,7 @@ _ABOUT = {
     "foml": "gradient steps from an initialisation that was learned for exactly this",
     "metasgd": "one gradient step at rates that were learned for each weight, from a start learned for exactly this",
     "mamlplusplus": "gradient steps at rates that were learned for each step, from a start learned for exactly this",
+    "imaml": "gradient steps with a pull towards an initialisation that was learned for where they end",
     "protomaml": "gradient steps from the class means of the samples, in features that were learned for exactly this",
     "reptile": "gradient steps from an initialisation near every task's solution",
     "pretrain": "gradient steps from a network that was trained on all tasks at once",
