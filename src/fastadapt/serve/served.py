@@ -6,7 +6,6 @@ import json
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,59 +19,21 @@ from fastadapt.errors import CheckpointError, ConfigError
 from fastadapt.evaluation_json import column_of
 from fastadapt.layers.norm import Norm
 from fastadapt.learner import Learner
-from fastadapt.methods.gradient import GradientLearner
-from fastadapt.methods.transfer import Transfer
 from fastadapt.runs.run_files import LoadedRun, load_run, run_folder
 from fastadapt.runs.shipped import shipped_models
-from fastadapt.serve.heads import head_of
 from fastadapt.serve.limits import Limits
+from fastadapt.serve.offered import FINE_TUNE, methods_of
 from fastadapt.serve.problems import Problem
 
-FINE_TUNE, NEAREST_MEAN = "fine-tune", "nearest-mean"
 _SEED = 0  # of the random start: the same for everybody
 MOST_SHOWN = 20  # classes that the page offers where a model takes any number
 _PROBED = 4  # samples of each class from which the memory of one is estimated
 
-_ABOUT = {
-    "maml": "gradient steps from an initialisation that was learned for exactly this",
-    "foml": "gradient steps from an initialisation that was learned for exactly this",
-    "metasgd": "one gradient step at rates that were learned for each weight, from a start learned for exactly this",
-    "mamlplusplus": "gradient steps at rates that were learned for each step, from a start learned for exactly this",
-    "imaml": "gradient steps with a pull towards an initialisation that was learned for where they end",
-    "protomaml": "gradient steps from the class means of the samples, in features that were learned for exactly this",
-    "reptile": "gradient steps from an initialisation near every task's solution",
-    "pretrain": "gradient steps from a network that was trained on all tasks at once",
-    "finetune": "gradient steps of a fresh head on a classifier of all training classes",
-    "nearest": "no steps: the most similar sample, seen by a classifier of all training classes",
-    "protonet": "no steps: the class whose samples are nearest on average, in features that were learned for this",
-    "matchingnet": "no steps: every sample votes for its class, by features that were learned for this",
-    "siamesenet": "no steps: the sample that is most probably of the same class",
-    "relationnet": "no steps: a network judges how alike a question and each class are",
-    "adaptivesubspaces": "no steps: the class whose samples span the nearest subspace, in features learned for this",
-    "snail": "no steps: attention over the samples and their labels, read as a sequence",
-    "mann": "no steps: samples and labels are shown to a memory, which is asked",
-    "neuralstatistician": "no steps: the class whose hidden context is nearest to that of the question alone",
-    "memorymodule": "no steps: the samples are written to a memory, and the nearest of its keys answers",
-    "metalstm": "steps of an optimizer that was learned, with the start it begins from",
-    "metacurvature": "gradient steps that learned matrices transform, from an initialisation learned for this",
-    "cavia": "gradient steps of a few numbers that steer a network, which itself stays as it was learned",
-    FINE_TUNE: "the same gradient steps from a random start: what is left without meta-learning",
-    NEAREST_MEAN: "no steps: the class whose samples are nearest on average, seen by the trained network",
-}
 _TRAINED_ON = {
     "OmniglotData": "Omniglot: handwritten characters of 50 alphabets",
     "MiniImageNetData": "mini-ImageNet: photographs of 64 classes",
     "SinusoidData": "sine waves of random height and phase",
 }
-
-
-@dataclass(frozen=True)
-class Method:
-    """One way to adapt a model."""
-
-    name: str
-    title: str
-    about: str
 
 
 class ServedModel:
@@ -84,7 +45,7 @@ class ServedModel:
         others: runs of other methods on the same kind of input, to compare with; each is offered as a method.
 
     Raises:
-        ConfigError: if one of the others takes another input, or never as many classes, or its method is there.
+        ConfigError: if one of the others takes another input, or never as many classes, or can't be told from one.
     """
 
     def __init__(
@@ -98,8 +59,8 @@ class ServedModel:
         if run.input.get("kind") == "image":
             # a photograph is not square; padding loses nothing of it
             self.recipe = ImageRecipe(**{**run.input, "fit": "pad"})
-        self.others = {_title(other).lower(): other for other in others}
-        self.methods = _methods(run, others)
+        _check_beside(run, others)
+        self.methods, self.others = methods_of(run, others)
         self.fewest_ways, self.most_ways = _ways_of_all((run, *others))
         self._lock = threading.Lock()
         self._runs: dict[tuple[str | None, int | None], LoadedRun] = {(None, run.ways): run}
@@ -221,11 +182,7 @@ class ServedModel:
         }
 
 
-def _title(run: LoadedRun) -> str:
-    return type(run.config.method).__name__.removesuffix("Method")
-
-
-def _methods(run: LoadedRun, others: Sequence[LoadedRun]) -> tuple[Method, ...]:
+def _check_beside(run: LoadedRun, others: Sequence[LoadedRun]) -> None:
     fewest, most = _ways_of_all((run, *others))
     for other in others:
         if other.input != run.input:
@@ -234,18 +191,6 @@ def _methods(run: LoadedRun, others: Sequence[LoadedRun]) -> tuple[Method, ...]:
             raise ConfigError(
                 f"{other.name} can't be compared with {run.name}: they don't both take tasks of {run.ways} classes"
             )
-    titles = [_title(each) for each in (run, *others)]
-    if len(set(titles)) < len(titles):
-        raise ConfigError(f"{run.name} and what it is compared with use one method twice: {', '.join(titles)}")
-    usual = "the method by which the model was trained"
-    methods = [Method(title.lower(), title, _ABOUT.get(title.lower(), usual)) for title in titles]
-    # a transfer baseline has no learned start of gradient steps to compare with
-    if not isinstance(run.learner, GradientLearner) or isinstance(run.learner, Transfer):
-        return tuple(methods)
-    methods.append(Method(FINE_TUNE, "Fine-tuning", _ABOUT[FINE_TUNE]))
-    if run.ways is not None and not run.config.embeds and head_of(run.learner.model) is not None:
-        methods.append(Method(NEAREST_MEAN, "Nearest class mean", _ABOUT[NEAREST_MEAN]))
-    return tuple(methods)
 
 
 def _ways_of_all(runs: Sequence[LoadedRun]) -> tuple[int | None, int | None]:
