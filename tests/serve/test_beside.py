@@ -1,9 +1,14 @@
 """Runs of several methods served as one model, to be compared side by side."""
 
+import io
+import zipfile
+
 import pytest
 import torch
 from starlette.testclient import TestClient
 
+from fastadapt import load_predictor
+from fastadapt.data.images.images import ImageRecipe
 from fastadapt.errors import ConfigError
 from fastadapt.methods.family_settings import MAMLPlusPlusMethod, ProtoMAMLMethod
 from fastadapt.methods.metric_settings import ProtoNetMethod
@@ -16,7 +21,7 @@ from fastadapt.serve.app import create_app
 from fastadapt.serve.limits import Limits
 from fastadapt.serve.problems import Problem
 from fastadapt.serve.served import ServedModel
-from serve.kit import adapt, create, loaded
+from serve.kit import adapt, coded, create, loaded, picture
 
 NET = Conv4Net(width=8)
 
@@ -87,7 +92,7 @@ def test_what_is_left_without_meta_learning_is_told_as_it_is(method):
     assert ("optimizer" in without.about) == isinstance(method, MetaLSTMMethod)
 
 
-def test_a_method_without_steps_says_so_and_counts_none():
+def test_a_method_without_steps_says_so_and_can_be_taken_away(tmp_path):
     model = ServedModel(maml(), others=[protonet()])
     steps = {method["name"]: method["steps"] for method in model.describe(Limits())["methods"]}
     assert steps == {"maml": True, "protonet": False, "fine-tune": True, "nearest-mean": False}
@@ -96,3 +101,12 @@ def test_a_method_without_steps_says_so_and_counts_none():
         assert [line["step"] for line in adapt(client, task, method="protonet", steps=7)[:-1]] == [0]
         told = client.get(f"/api/tasks/{task}/export?format=snippet&method=protonet").text
         assert "adapted by protonet in 0 steps" in told
+        told = client.get(f"/api/tasks/{task}/export?format=model&method=protonet")
+        assert told.status_code == 200, told.text
+        with zipfile.ZipFile(io.BytesIO(told.content)) as archive:
+            archive.extractall(tmp_path)
+        query = ImageRecipe(**model.run.input).decode(picture("ring"), "ring.png").unsqueeze(0)
+        asked = {"method": "protonet", "queries": [coded("ring")]}
+        answer = client.post(f"/api/tasks/{task}/predict", json=asked).json()["probabilities"][0]
+        mine = load_predictor(tmp_path / "adapted")(query).double().softmax(1)[0]
+        torch.testing.assert_close(mine, torch.tensor(answer, dtype=torch.float64), rtol=1e-5, atol=1e-6)

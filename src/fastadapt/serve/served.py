@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from fastadapt.backbones.backbone import Backbone
 from fastadapt.data.images.images import ImageRecipe
 from fastadapt.engine.memory import PeakBytes
 from fastadapt.errors import CheckpointError, ConfigError
@@ -21,6 +22,7 @@ from fastadapt.layers.norm import Norm
 from fastadapt.learner import Learner
 from fastadapt.runs.run_files import LoadedRun, load_run, run_folder
 from fastadapt.runs.shipped import shipped_models
+from fastadapt.serve.behind import RunBehind, behind
 from fastadapt.serve.limits import Limits
 from fastadapt.serve.offered import FINE_TUNE, methods_of
 from fastadapt.serve.problems import Problem
@@ -33,6 +35,7 @@ _TRAINED_ON = {
     "OmniglotData": "Omniglot: handwritten characters of 50 alphabets",
     "MiniImageNetData": "mini-ImageNet: photographs of 64 classes",
     "SinusoidData": "sine waves of random height and phase",
+    "EmbeddingsData": "what its backbone was trained on, of which it does not tell; the head is fitted to each task",
 }
 
 
@@ -168,9 +171,10 @@ class ServedModel:
         run = self.run
         ways = None if run.ways is None else {"fewest": self.fewest_ways, "most": self.most_ways or MOST_SHOWN}
         kind = type(run.config.data).__name__
+        where = f"{run.net['name']}, {run.step:,} outer steps" if not isinstance(run, RunBehind) else f"behind {run.by}"
         return {
             "name": self.name,
-            "title": f"{self.methods[0].title}, {run.net['name']}, {run.step:,} outer steps",
+            "title": f"{self.methods[0].title}, {where}",
             "input": {key: value for key, value in run.input.items() if key != "resize"},
             "ways": ways,
             "shots": {"most": limits.shots if ways else limits.points},
@@ -206,7 +210,7 @@ def _peak(learner: Learner, support: tuple[Tensor, Tensor], norm: Norm) -> float
     return memory.peak
 
 
-def load_served(run: str, beside: Sequence[str] = ()) -> ServedModel:
+def load_served(run: str, beside: Sequence[str] = (), backbone: Backbone | None = None) -> ServedModel:
     """Return a run, or the shipped model of that name, ready to be served, with the results that lie beside it.
 
     A shipped model brings those that are shipped to be compared with it: `drawing` brings `drawing-reptile`.
@@ -214,18 +218,19 @@ def load_served(run: str, beside: Sequence[str] = ()) -> ServedModel:
     Args:
         run: its folder, or the name of a shipped model.
         beside: further runs on the same kind of task, each offered as a method of this one.
+        backbone: by which the embeddings of runs on such were computed, so that these take images.
 
     Raises:
         CheckpointError: if there is no such run, or its input is neither images nor points.
-        ConfigError: if a run can't be offered beside it.
+        ConfigError: if a run can't be offered beside it, or is on embeddings by another backbone.
     """
     folder = run_folder(run)
-    loaded = load_run(folder)
+    loaded = behind(load_run(folder), backbone)
     if loaded.input.get("kind") not in ("image", "points"):
         raise CheckpointError(f"{run} takes {loaded.input}; only runs on images and on points can be served")
     others = [load_run(folder.with_name(name)) for name in shipped_models() if name.startswith(f"{folder.name}-")]
     is_shipped = folder.name in shipped_models() and folder == run_folder(folder.name)
-    named = [load_run(run_folder(each)) for each in beside]
+    named = [behind(load_run(run_folder(each)), backbone) for each in beside]
     return ServedModel(loaded, measured(folder, loaded), [*(others if is_shipped else ()), *named])
 
 
