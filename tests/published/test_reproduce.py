@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from commands.test_transfer_runs import noisy_classes
+from commands.short_runs import noisy_classes
 from fastadapt.cli import main
 from fastadapt.compare.by_instance import by_instance
 from fastadapt.errors import ConfigError, DataError

@@ -12,12 +12,13 @@ from fastadapt.inner.differentiation import MetaGradient
 from fastadapt.layers.norm import Norm
 from fastadapt.learner import Learner
 from fastadapt.losses import CrossEntropy, Loss, Reduction
+from fastadapt.methods.displacement import InnerState
 from fastadapt.methods.fine_tune import FineTune
 from fastadapt.methods.foml import FOML
 from fastadapt.methods.maml import MAML
 from fastadapt.methods.nearest import NearestNeighbour
 from fastadapt.methods.pretrain import Pretrain
-from fastadapt.methods.reptile import InnerState, Reptile
+from fastadapt.methods.reptile import Reptile
 from fastadapt.rules import SGD, Adam, Clip, Momentum, Rate, Rule
 
 
