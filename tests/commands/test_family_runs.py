@@ -16,7 +16,7 @@ from fastadapt.commands.evaluate import EvaluateSettings, custom
 from fastadapt.commands.predict import PredictSettings
 from fastadapt.data.settings import OmniglotData, SinusoidData
 from fastadapt.errors import CheckpointError, ConfigError
-from fastadapt.methods.family_settings import MAMLPlusPlusMethod, MetaSGDMethod, ProtoMAMLMethod
+from fastadapt.methods.family_settings import IMAMLMethod, MAMLPlusPlusMethod, MetaSGDMethod, ProtoMAMLMethod
 from fastadapt.methods.settings import MAMLMethod
 from fastadapt.nets.settings import Conv4Net, MLPNet
 from fastadapt.runs.config import RunConfig
@@ -32,6 +32,7 @@ SMALL = Conv4Net(width=4, affine="both")
 RUNS = {
     "metasgd": RunConfig(DATA, SMALL, MetaSGDMethod()),
     "mamlpp": RunConfig(DATA, SMALL, MAMLPlusPlusMethod(steps=2, test_steps=2, multi_step_epochs=2, epoch=2)),
+    "imaml": RunConfig(DATA, SMALL, IMAMLMethod(steps=2, test_steps=2, cg_steps=2)),
     "protomaml": RunConfig(DATA, SMALL, ProtoMAMLMethod(steps=1, test_steps=2, inner_lr=0.1)),
 }
 NAMES = ("bars", "cross")

@@ -23,6 +23,14 @@ COMPARING = [name for name, way in WAYS.items() if way.compares]
 STEPPING = [name for name, way in WAYS.items() if not way.labels and name not in ("maml", "reptile")]
 
 
+OFTEN = ("protonet", "protomaml", "snail", "metasgd", "cavia")
+
+
+def each(names):
+    """Return a case for each method; those that differ little from another are slow tests."""
+    return [pytest.param(name, marks=() if name in OFTEN else pytest.mark.slow) for name in names]
+
+
 def train(path, method, *words, target):
     table = ["--data", str(path), "--task-column", "group", "--target", target, "--method", method]
     return main(["train", *table, *FAST, "--shots", "5", "--baselines", "none", *words])
@@ -35,7 +43,7 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("method", COMPARING)
+@pytest.mark.parametrize("method", each(COMPARING))
 def test_labels_are_learned_by_comparing_and_answered_for_new_rows(here, capsys, method):
     assert train(classification(here / "c.csv"), method, target="label") == 0
     assert "accuracy" in capsys.readouterr().out
@@ -55,7 +63,7 @@ def test_labels_are_learned_by_comparing_and_answered_for_new_rows(here, capsys,
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("method", STEPPING)
+@pytest.mark.parametrize("method", each(STEPPING))
 def test_amounts_are_predicted_by_steps(here, capsys, method):
     assert train(regression(here / "t.csv"), method, target="y") == 0
     said = capsys.readouterr().out

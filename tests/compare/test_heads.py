@@ -67,7 +67,8 @@ def test_the_command_compares_heads_with_a_method(photos, tmp_path, capsys):
     assert [row["method"] for row in record["methods"]] == ["protonet", "head-cl2n", "head-ridge"]
     assert [row["outer steps"] for row in record["methods"]] == [10, 0, 50]
     assert record["methods"][1]["network"] == "the pixels of 28x28"
-    assert "head-ridge" in (tmp_path / "compare.md").read_text()
+    told = (tmp_path / "compare.md").read_text()
+    assert "head-ridge" in told and "the features of the pixels of 28x28, which others have trained" in told
 
 
 @pytest.mark.parametrize(

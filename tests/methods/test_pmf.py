@@ -108,10 +108,17 @@ def test_it_is_trained_measured_saved_and_a_rate_is_chosen(tmp_path):
     assert torch.equal(again(x), predictor(x))
 
 
-def test_a_backbone_that_comes_frozen_is_trained():
+def test_a_backbone_that_comes_frozen_as_a_whole_is_trained_and_what_is_frozen_of_it_is_not():
     learner = PMF(backbone().requires_grad_(False))
     learner(Task(batch(6), batch(6))).loss.backward()
     assert all(p.grad is not None for p in learner.parameters())
+    net = backbone()
+    net[0].weight.requires_grad_(False)  # a part of it stays as it is, in training and in fine-tuning
+    learner = PMF(net, test_steps=2, lr=0.1, augment=noisy)
+    learner(Task(batch(6), batch(6))).loss.backward()
+    assert net[0].weight.grad is None and net[2].weight.grad is not None
+    tuned = learner.adapt(batch(6)).model.backbone
+    assert torch.equal(tuned[0].weight, net[0].weight) and not torch.equal(tuned[2].weight, net[2].weight)
 
 
 def test_augmented_images_differ_in_colour_and_place_alike_for_one_seed():

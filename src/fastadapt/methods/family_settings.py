@@ -14,7 +14,7 @@ from fastadapt.losses import Loss
 from fastadapt.methods.maml import MAML
 from fastadapt.methods.mamlpp import MAMLPlusPlus
 from fastadapt.methods.protomaml import ProtoMAML
-from fastadapt.methods.settings import MAMLMethod, _InnerSteps
+from fastadapt.methods.settings import MAMLMethod, _InnerSteps, settings_of
 from fastadapt.rates import Stepwise, learned_rates
 from fastadapt.rules import Rule
 
@@ -95,18 +95,8 @@ class IMAMLMethod(_InnerSteps):
 
     def build(self, model: nn.Module, loss: Loss) -> Learner:
         """Return the learner around `model`."""
-        return MAML(
-            model,
-            loss,
-            rule=self._rule(),
-            steps=self.steps,
-            test_steps=self.test_steps,
-            meta_gradient=Implicit(self.strength, self.cg_steps, self.damping),
-            adapt=self.adapt[0] if len(self.adapt) == 1 else self.adapt,
-            norm=self.norm,
-            inner_loss=self._inner_loss(loss),
-            route=self.execution(),
-        )
+        way = Implicit(self.strength, self.cg_steps, self.damping)
+        return MAML(model, loss, rule=self._rule(), meta_gradient=way, **settings_of(self, loss))
 
 
 @dataclass(frozen=True)
@@ -126,15 +116,5 @@ class ProtoMAMLMethod(_InnerSteps):
 
     def build(self, model: nn.Module, loss: Loss) -> Learner:
         """Return the learner around `model`, an embedding."""
-        return ProtoMAML(
-            model,
-            loss,
-            rule=self._rule(),
-            steps=self.steps,
-            test_steps=self.test_steps,
-            meta_gradient=self.meta_gradient,
-            adapt=self.adapt[0] if len(self.adapt) == 1 else self.adapt,
-            norm=self.norm,
-            inner_loss=self._inner_loss(loss),
-            route=self.execution(),
-        )
+        given = {"rule": self._rule(), "meta_gradient": self.meta_gradient, **settings_of(self, loss)}
+        return ProtoMAML(model, loss, **given)

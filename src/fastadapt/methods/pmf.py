@@ -41,7 +41,8 @@ class PMF(FrozenLearner):
     brought to length 1, and adds a number to all cosines, which changes no probability.
 
     Args:
-        model: the backbone `f`, any module with parameters that gives features `[n, ...]`; they are flattened.
+        model: the backbone `f`, any module with parameters that gives features `[n, ...]`; they are flattened. What is
+            frozen of it stays so, but if all of it is, as `find_backbone` gives it, all of it is trained.
         loss: on the outputs; default cross-entropy.
         scale: of the cosines at the start, > 0; learned.
         test_steps: steps of fine-tuning k in `adapt` and evaluation; the paper takes 40 to 100 in a foreign domain.
@@ -83,8 +84,9 @@ class PMF(FrozenLearner):
                 f"{type(model).__name__} has no parameters that could be trained; give a torch module, or choose a "
                 "head on its features such as NearestCentroid"
             )
-        for parameter in floating:
-            parameter.requires_grad_(True)  # a backbone that was looked up comes frozen
+        if not any(parameter.requires_grad for parameter in floating):
+            for parameter in floating:
+                parameter.requires_grad_(True)  # a backbone that was looked up comes frozen as a whole
         self.scale = nn.Parameter(floating[0].new_tensor(scale).detach())
         self.test_steps, self.lr, self.augment = test_steps, lr, augment
 

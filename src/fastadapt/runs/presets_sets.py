@@ -5,6 +5,7 @@ the memory is shared by many of them. Validation is on classes of its own, and t
 """
 
 from dataclasses import replace
+from typing import Any
 
 from fastadapt.data.settings import OmniglotData
 from fastadapt.evaluation import Protocol
@@ -17,7 +18,7 @@ from fastadapt.training.settings import Training
 _TRAINING = Training(steps=100_000, meta_batch=1, validate_every=1000, checkpoint_every=500, log_every=100)
 
 
-def _tasks(name: str, **training: int) -> OmniglotData:
+def _tasks(name: str, **training: Any) -> OmniglotData:
     """Return tasks of quarter turns as classes, larger in training."""
     ways, shots = OMNIGLOT[name]
     return OmniglotData(ways=ways, shots=shots, queries=5, rotation="none", rotated_classes=True, **training)
