@@ -283,11 +283,19 @@ def golden():
     return json.loads(FILE.read_text())
 
 
-def takes_long(name):
-    return name.startswith("conv ") or (name.endswith("trace") and name.split()[0] in MADE_OF_MAML)
+EVERY_TIME = ("lslr loop", "mamlpp loop", "imaml vmap", "meta-lstm vmap", "meta-curvature loop", "cavia vmap")
+OFTEN = ("mamlpp loop trace", "cavia vmap trace", "conv protomaml vmap trace")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.long] if takes_long(n) else []) for n in RUNS])
+def cost(name):
+    """Return the marks of a run: recorded routes take seconds; of what was made of MAML one route runs every time."""
+    made = name.removeprefix("conv ").split()[0] in (*MADE_OF_MAML, "protomaml")
+    if made and name.endswith("trace") and name not in OFTEN:
+        return [pytest.mark.slow]
+    return [pytest.mark.long] if name.startswith("conv ") or (made and name not in EVERY_TIME) else []
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=cost(name)) for name in RUNS])
 def test_the_losses_are_as_they_were(name, golden):
     held_to(name, golden, bits=golden["probe"] == probe())
 

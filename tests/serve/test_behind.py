@@ -16,10 +16,11 @@ from fastadapt.errors import ConfigError
 from fastadapt.methods.head_settings import HEADS
 from fastadapt.nets.settings import FeaturesNet
 from fastadapt.runs.config import RunConfig
+from fastadapt.runs.run_files import export_learner
 from fastadapt.serve.app import create_app
 from fastadapt.serve.behind import behind
 from fastadapt.serve.limits import Limits
-from fastadapt.serve.served import ServedModel
+from fastadapt.serve.served import ServedModel, load_served
 from serve.kit import SHAPES, adapt, classes, coded, create, loaded, picture
 
 DATA = EmbeddingsData(ways=3, features=3 * 28 * 28, backbone="the pixels of 28x28")
@@ -69,6 +70,16 @@ def test_heads_are_offered_beside_each_other():
     model = ServedModel(behind(head(), backbone), others=[behind(head("ridge"), backbone)])
     assert [method.name for method in model.methods] == ["centroid", "ridge"]
     assert model.run_for(4, "ridge").input["size"] == 28
+
+
+def test_a_folder_is_served_with_its_backbone_alone(tmp_path):
+    run = head()
+    export_learner(tmp_path / "cl2n", run.config, run.learner.state_dict(), 0)
+    model = load_served(str(tmp_path / "cl2n"), (), find_backbone("pixels"))
+    assert model.name == "cl2n" and model.recipe is not None
+    assert torch.equal(model.learner("centroid", 4).centre, run.learner.centre)
+    with pytest.raises(ConfigError, match="name that one with --backbone"):
+        load_served(str(tmp_path / "cl2n"))
 
 
 def test_a_run_without_its_backbone_is_refused_in_a_sentence():
