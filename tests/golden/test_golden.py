@@ -34,8 +34,6 @@ from fastadapt import (
     Training,
     meta_train,
 )
-from fastadapt.curvature import MetaCurvature, curvature
-from fastadapt.meta_lstm import Gates, MetaLSTM
 from fastadapt.methods import (
     CAVIA,
     FOML,
@@ -55,7 +53,9 @@ from fastadapt.methods import (
     SiameseNet,
 )
 from fastadapt.nets import Generator, WithContext
-from fastadapt.rates import Stepwise, learned_rates
+from fastadapt.rules.curvature import MetaCurvature, curvature
+from fastadapt.rules.meta_lstm import Gates, MetaLSTM
+from fastadapt.rules.rates import Stepwise, learned_rates
 
 FILE = Path(__file__).with_name("golden.json")
 CROSS_ENTROPY = CrossEntropy()

@@ -20,9 +20,9 @@ from fastadapt.atomic import write_text
 from fastadapt.compare.contestants import Contestant
 from fastadapt.errors import DataError, FastadaptError
 from fastadapt.evaluation import Evaluation, Protocol, evaluate
-from fastadapt.evaluation_json import json_values
 from fastadapt.learner import Learner
 from fastadapt.nets.headed import Headed
+from fastadapt.results.evaluation_json import json_values
 from fastadapt.runs.run_files import export_model, load_run, settle
 from fastadapt.runs.within import scheduled, within
 from fastadapt.tasks import TaskSource, draw

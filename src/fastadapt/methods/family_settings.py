@@ -15,8 +15,8 @@ from fastadapt.methods.maml import MAML
 from fastadapt.methods.mamlpp import MAMLPlusPlus
 from fastadapt.methods.protomaml import ProtoMAML
 from fastadapt.methods.settings import MAMLMethod, _InnerSteps, settings_of
-from fastadapt.rates import Stepwise, learned_rates
-from fastadapt.rules import Rule
+from fastadapt.rules.rates import Stepwise, learned_rates
+from fastadapt.rules.rules import Rule
 
 
 @dataclass(frozen=True)

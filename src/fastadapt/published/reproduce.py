@@ -31,7 +31,7 @@ from fastadapt.nets.settings import build_net
 from fastadapt.published.experiment import Experiment, Measurement
 from fastadapt.published.instances import instance_facts
 from fastadapt.report.waves import adapted_wave
-from fastadapt.rules import with_lr
+from fastadapt.rules.rules import with_lr
 from fastadapt.runs.config import RunConfig, SinusoidData
 from fastadapt.runs.run_files import LoadedRun, export_model, load_ensemble, load_run, settle
 from fastadapt.runs.within import scheduled, within

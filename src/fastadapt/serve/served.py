@@ -17,9 +17,9 @@ from fastadapt.backbones.backbone import Backbone
 from fastadapt.data.images.images import ImageRecipe
 from fastadapt.engine.memory import PeakBytes
 from fastadapt.errors import CheckpointError, ConfigError
-from fastadapt.evaluation_json import column_of
 from fastadapt.layers.norm import Norm
 from fastadapt.learner import Learner
+from fastadapt.results.evaluation_json import column_of
 from fastadapt.runs.run_files import LoadedRun, load_run, run_folder
 from fastadapt.runs.shipped import shipped_models
 from fastadapt.serve.behind import RunBehind, behind

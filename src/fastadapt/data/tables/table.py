@@ -26,7 +26,7 @@ from fastadapt.data.tables.rows import Rows
 from fastadapt.data.tables.spelling import near_words, spellings
 from fastadapt.data.tables.values import Say
 from fastadapt.errors import ConfigError, DataError
-from fastadapt.labels import IGNORED
+from fastadapt.judging.labels import IGNORED
 from fastadapt.tasks import Task
 
 Part = Literal["train", "val", "test"]
