@@ -48,7 +48,14 @@ FROZEN_COMMANDS = [
     "completion",
 ]
 # What a command is made of beside its own file; not a command.
-PARTS_OF_COMMANDS = {"train_table", "table_options", "check_table", "train_embeddings", "backbone_options"}
+PARTS_OF_COMMANDS = {
+    "train_table",
+    "table_methods",
+    "table_options",
+    "check_table",
+    "train_embeddings",
+    "backbone_options",
+}
 FROZEN_PRESETS = [
     "anil-mini-imagenet-5w1s",
     "anil-mini-imagenet-5w5s",
@@ -88,6 +95,12 @@ FROZEN_PRESETS = [
     "foprotomaml-omniglot-20w5s",
     "foprotomaml-omniglot-5w1s",
     "foprotomaml-omniglot-5w5s",
+    "imaml-mini-imagenet-5w1s",
+    "imaml-mini-imagenet-5w5s",
+    "imaml-omniglot-20w1s",
+    "imaml-omniglot-20w5s",
+    "imaml-omniglot-5w1s",
+    "imaml-omniglot-5w5s",
     "lstm-omniglot-5w",
     "maml-mini-imagenet-5w1s",
     "maml-mini-imagenet-5w5s",

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from commands.test_transfer_runs import draw, noisy_classes
+from commands.short_runs import draw, noisy_classes, trained
 from drawn_folder import make_folder
-from fastadapt import Protocol, Training, evaluate, load_predictor, load_run, meta_train
+from fastadapt import Protocol, Training, evaluate, load_predictor, load_run
 from fastadapt.cli import main
 from fastadapt.commands import adapt, predict
 from fastadapt.commands.adapt import AdaptSettings
@@ -16,12 +16,12 @@ from fastadapt.commands.evaluate import EvaluateSettings, custom
 from fastadapt.commands.predict import PredictSettings
 from fastadapt.data.settings import OmniglotData, SinusoidData
 from fastadapt.errors import CheckpointError, ConfigError
-from fastadapt.methods.family_settings import MAMLPlusPlusMethod, MetaSGDMethod, ProtoMAMLMethod
+from fastadapt.methods.family_settings import IMAMLMethod, MAMLPlusPlusMethod, MetaSGDMethod, ProtoMAMLMethod
 from fastadapt.methods.settings import MAMLMethod
 from fastadapt.nets.settings import Conv4Net, MLPNet
 from fastadapt.runs.config import RunConfig
 from fastadapt.runs.presets import PRESETS
-from fastadapt.runs.run_files import export_model, load_ensemble
+from fastadapt.runs.run_files import load_ensemble
 from fastadapt.serve.adaptation import steps_of
 from fastadapt.serve.served import ServedModel
 from fastadapt.training.checkpoint import best_checkpoints
@@ -32,6 +32,7 @@ SMALL = Conv4Net(width=4, affine="both")
 RUNS = {
     "metasgd": RunConfig(DATA, SMALL, MetaSGDMethod()),
     "mamlpp": RunConfig(DATA, SMALL, MAMLPlusPlusMethod(steps=2, test_steps=2, multi_step_epochs=2, epoch=2)),
+    "imaml": RunConfig(DATA, SMALL, IMAMLMethod(steps=2, test_steps=2, cg_steps=2)),
     "protomaml": RunConfig(DATA, SMALL, ProtoMAMLMethod(steps=1, test_steps=2, inner_lr=0.1)),
 }
 NAMES = ("bars", "cross")
@@ -40,13 +41,9 @@ NAMES = ("bars", "cross")
 @pytest.fixture(params=RUNS, scope="module")
 def run(request, tmp_path_factory):
     """Return the configuration and folder of a run that was trained for a moment."""
-    torch.manual_seed(0)
-    training = Training(steps=4, meta_batch=2, validate_every=1, checkpoint_every=2, log_every=2, keep=1, keep_best=3)
-    config = replace(RUNS[request.param], training=training, validation_tasks=3, protocol=Protocol(tasks=4))
-    images, folder = noisy_classes(), tmp_path_factory.mktemp("family") / "run"
-    settings = {"validation": images, "protocol": config.validation, "folder": folder, "quiet": True}
-    meta_train(config.build(), images, config.training, **settings)
-    export_model(folder, config)
+    config, folder = trained(
+        RUNS[request.param], tmp_path_factory.mktemp("family") / "run", validate_every=1, keep=1, keep_best=3
+    )
     (folder / "config.json").write_text(config.to_json())
     return config, folder
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from commands.test_transfer_runs import draw, noisy_classes
+from commands.short_runs import NAMES, draw, noisy_classes, trained, weights_in_parts
 from drawn_folder import make_folder
-from fastadapt import Protocol, Training, evaluate, load_predictor, load_run, meta_train
+from fastadapt import evaluate, load_predictor, load_run
 from fastadapt.cli import main
 from fastadapt.commands import adapt, predict
 from fastadapt.commands.adapt import AdaptSettings
@@ -19,7 +19,6 @@ from fastadapt.errors import ConfigError
 from fastadapt.methods.sequence_settings import MANNMethod, SNAILMethod
 from fastadapt.nets.settings import Conv4Net, MLPNet
 from fastadapt.runs.config import RunConfig
-from fastadapt.runs.run_files import export_model
 from fastadapt.serve.adaptation import nearest, steps_of
 from fastadapt.serve.limits import Limits
 from fastadapt.serve.problems import Problem
@@ -33,20 +32,12 @@ RUNS = {
     "mann": RunConfig(DATA, MLPNet(hidden=()), MEMORY),
     "lstm": RunConfig(DATA, MLPNet(hidden=()), replace(MEMORY, slots=None)),
 }
-NAMES = ("bars", "cross", "ring")
 
 
 @pytest.fixture(params=RUNS, scope="module")
 def run(request, tmp_path_factory):
     """Return the configuration and folder of a run that was trained for a moment."""
-    torch.manual_seed(0)
-    training = Training(steps=4, meta_batch=2, validate_every=4, checkpoint_every=2, log_every=2)
-    config = replace(RUNS[request.param], training=training, validation_tasks=3, protocol=Protocol(tasks=4))
-    images, folder = noisy_classes(), tmp_path_factory.mktemp("sequence") / "run"
-    settings = {"validation": images, "protocol": config.validation, "folder": folder, "quiet": True}
-    meta_train(config.build(), images, config.training, **settings)
-    export_model(folder, config)
-    return config, folder
+    return trained(RUNS[request.param], tmp_path_factory.mktemp("sequence") / "run")
 
 
 @pytest.mark.long
@@ -84,14 +75,7 @@ def test_a_run_is_used_as_one_of_maml_is_and_for_as_many_classes_as_it_has_label
 @pytest.mark.long
 def test_training_goes_on_bit_for_bit(run, tmp_path):
     config, _ = run
-    images, weights = noisy_classes(), []
-    for folder, stops in ((tmp_path / "whole", [6]), (tmp_path / "parts", [3, 6])):
-        for steps in stops:
-            torch.manual_seed(5)
-            settings = replace(config.training, steps=steps, validate_every=0, checkpoint_every=3)
-            learner = config.build()
-            meta_train(learner, images, settings, folder=folder, quiet=True)
-        weights.append(learner.state_dict())
+    weights = weights_in_parts(config, tmp_path)
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 

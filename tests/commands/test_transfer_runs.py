@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
 
-from fastadapt import ClassImages, Protocol, Training, evaluate, load_predictor, load_run, meta_train
+from commands.short_runs import NAMES, draw, noisy_classes
+from fastadapt import Protocol, Training, evaluate, load_predictor, load_run, meta_train
 from fastadapt.commands import adapt, predict
 from fastadapt.commands.adapt import AdaptSettings
 from fastadapt.commands.predict import PredictSettings
@@ -20,7 +19,6 @@ from fastadapt.nets.settings import Conv4Net, MLPNet
 from fastadapt.runs.config import RunConfig, differences
 from fastadapt.runs.run_files import export_model
 
-NAMES = ("bars", "cross", "ring")
 DATA = OmniglotData(ways=3, shots=1, queries=2, rotation="none", flat_batch=16)
 RUNS = {
     "finetune": RunConfig(
@@ -29,31 +27,6 @@ RUNS = {
     "nearest": RunConfig(DATA, Conv4Net(width=8, affine="both"), NearestMethod(route="loop")),
     "pixels": RunConfig(DATA, MLPNet(hidden=()), NearestMethod()),
 }
-
-
-def draw(path, name, shift=0, side=105):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.new("L", (side, side), 255)
-    pen, low, high, width = ImageDraw.Draw(image), side // 6 + shift, side * 5 // 6 + shift, side // 10
-    if name == "cross":
-        pen.line((low, low, high, high), 0, width)
-        pen.line((low, high, high, low), 0, width)
-    elif name == "ring":
-        pen.ellipse((low, low, high, high), None, 0, width)
-    else:
-        for x in (low, (low + high) // 2, high):
-            pen.line((x, low, x, high), 0, width)
-    image.save(path)
-    return path
-
-
-def noisy_classes():
-    """Return 12 classes of eight noisy copies of one pattern each."""
-    rng = np.random.default_rng(0)
-    patterns = rng.integers(0, 256, (12, 1, 28, 28))
-    images = np.clip(patterns + rng.normal(0, 40, (12, 8, 28, 28)), 0, 255).astype(np.uint8).reshape(-1, 28, 28)
-    names = tuple(f"c{i}" for i in range(12))
-    return ClassImages(torch.from_numpy(images), np.arange(96) // 8, names, ways=3, queries=2, invert=True)
 
 
 @pytest.fixture(params=RUNS)

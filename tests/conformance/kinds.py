@@ -66,6 +66,10 @@ def of(cls, **settings):
     return lambda model, loss, **more: cls(model, loss, **settings, **more)
 
 
+def noisy(x, generator):
+    return x + 0.1 * torch.randn(x.shape, generator=generator).to(x)
+
+
 def metric(cls, setting=False, **settings):
     """A metric method: for classes, without a route and without steps; its network is an embedding of two numbers."""
     return Entry(of(cls, **settings), has_route=False, kinds=CLASSES, has_steps=False, setting=setting)
@@ -180,6 +184,7 @@ LEARNERS = {
     "nearest_sample": head(methods.NearestSample),
     "ridge": head(methods.RidgeHead, trains=True),
     "ridge_backbone": head(methods.RidgeHead, trains=True, setting=True, frozen=False),
+    "pmf": Entry(of(methods.PMF, lr=0.05, augment=noisy), has_route=False, kinds=CLASSES, own_head=True),
     "linear_probe": head(methods.LinearProbe),
     "cosine_head": head(methods.CosineHead, updates=20),
     "fine_tune": Entry(of(FineTune, classes=2, lr=0.1, decay=0.5, test_steps=2), kinds=CLASSES),

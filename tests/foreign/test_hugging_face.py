@@ -9,8 +9,10 @@ import torch
 import transformers as hf
 from PIL import Image
 
+from fastadapt import Task
 from fastadapt.backbones.backbone import find_backbone
 from fastadapt.errors import ConfigError, DataError
+from fastadapt.methods import PMF
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
 SMALL |= {"image_size": 32, "patch_size": 8}
@@ -135,3 +137,21 @@ def test_another_kind_of_output_is_asked_for_in_words(tmp_path):
     saved("convnext", tmp_path)
     with pytest.raises(ConfigError, match="gives no tokens"):
         find_backbone(str(tmp_path), taken="cls")
+
+
+@pytest.mark.parametrize("name", ["vit", "dinov2", "clip", "convnext"])
+def test_a_folder_goes_on_learning_and_is_fine_tuned_in_each_task(name, tmp_path):
+    saved(name, tmp_path)
+    backbone = find_backbone(str(tmp_path))
+    pictures = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    x, y = backbone.sight.values(torch.from_numpy(pictures)), torch.arange(12) % 2
+    learner = PMF(backbone.net, test_steps=2, lr=1e-2)
+    task = Task((x[:6], y[:6]), (x[6:], y[6:]))
+    learner(task).loss.backward()
+    assert sum(float(p.grad.abs().sum()) > 0 for p in learner.parameters() if p.grad is not None) > 5
+    before = {key: value.clone() for key, value in backbone.net.state_dict().items()}
+    path = [predictor(x[6:]) for predictor in learner.adapting(task.support)]
+    assert len(path) == 3 and not torch.allclose(path[0], path[2])
+    assert torch.equal(learner.adapt(task.support)(x[6:]), path[2])
+    assert all(torch.equal(value, before[key]) for key, value in backbone.net.state_dict().items())
+    torch.testing.assert_close(learner.trace(task).outputs[0], torch.stack(path), rtol=1e-4, atol=1e-5)

@@ -3,11 +3,13 @@
 Bits differ between kinds of processor, so the file also holds a probe, the bits of a small computation that has nothing
 of the library in it. Where the probe agrees the losses must agree bit for bit; elsewhere up to rounding.
 
-    python tests/golden/test_golden.py    # writes golden.json anew, for a change that is meant to alter them
+    python tests/golden/test_golden.py            # writes golden.json anew, for a change that is meant to alter them
+    python tests/golden/test_golden.py cavia ...  # the numbers of these runs alone, on the same kind of processor
 """
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from fastadapt import (
     Conv4,
     CrossEntropy,
     Execution,
+    Implicit,
     Momentum,
     Pretrain,
     Reptile,
@@ -32,21 +35,27 @@ from fastadapt import (
     meta_train,
 )
 from fastadapt.methods import (
+    CAVIA,
     FOML,
     MANN,
     SNAIL,
     AdaptiveSubspaces,
     FineTune,
+    MAMLPlusPlus,
     MatchingNet,
     MemoryModule,
     NearestNeighbour,
     NeuralStatistician,
+    ProtoMAML,
     ProtoNet,
     RelationNet,
+    RidgeHead,
     SiameseNet,
 )
-from fastadapt.nets import Generator
-from fastadapt.rules.rates import learned_rates
+from fastadapt.nets import Generator, WithContext
+from fastadapt.rules.curvature import MetaCurvature, curvature
+from fastadapt.rules.meta_lstm import Gates, MetaLSTM
+from fastadapt.rules.rates import Stepwise, learned_rates
 
 FILE = Path(__file__).with_name("golden.json")
 CROSS_ENTROPY = CrossEntropy()
@@ -88,6 +97,39 @@ def statistician():
 def rated():
     model = net()
     return MAML(model, rule=SGD(learned_rates(model, 0.05)), steps=2, route=VMAP)
+
+
+def curved(route, rates=False):
+    model = net()
+    rule = SGD(learned_rates(model, 0.05, "tensor") if rates else 0.05)
+    return MAML(model, rule=MetaCurvature(rule, curvature(model)), steps=2, route=route)
+
+
+def stepwise(route):
+    model = net()
+    rates = learned_rates(model, 0.05, per="tensor", steps=2)
+    return MAML(model, rule=Stepwise(SGD(rates)), steps=2, route=route)
+
+
+def plus(route, **settings):
+    return MAMLPlusPlus(net(), steps=3, multi_step_epochs=2, epoch=1, route=route, **settings)
+
+
+def lstm(route, meta_gradient="first_order", steps=2):
+    return MAML(net(), rule=MetaLSTM(1.0, Gates(4)), steps=steps, meta_gradient=meta_gradient, route=route)
+
+
+def context(route):
+    return CAVIA(WithContext(MLP(1 + 3, (12, 12), 1, init_std=None), size=3), steps=2, route=route)
+
+
+def filmed(route):
+    model = Conv4(1, 4, 2, size=16, down="max_same", affine="both", film=3)
+    return CAVIA(model, CROSS_ENTROPY, adapt="*.context", steps=2, route=route)
+
+
+def prototypes(route, **settings):
+    return ProtoMAML(embedding(), rule=SGD(0.1), steps=2, route=route, **settings)
 
 
 def dropping():
@@ -165,6 +207,34 @@ RUNS = {
     "mann": (lambda: MANN(embedding(), ways=2, features=4, hidden=6, slots=8, width=3, heads=2), pictures),
     "lstm": (lambda: MANN(embedding(), ways=2, features=4, hidden=6, slots=None), pictures),
 }
+ROUTES = {"loop": LOOP, "vmap": VMAP, "loop trace": RECORDED_LOOP, "vmap trace": RECORDED}
+MADE_OF_MAML = {
+    "imaml": lambda r: MAML(net(), rule=SGD(0.05), steps=4, meta_gradient=Implicit(2.0, 3), route=r),
+    "lslr": stepwise,
+    "mamlpp": plus,
+    "meta-lstm": lstm,
+    "meta-curvature": curved,
+    "cavia": context,
+}
+RUNS |= {
+    f"{name} {words}": (lambda build=build, route=route: build(route), waves)
+    for name, build in MADE_OF_MAML.items()
+    for words, route in ROUTES.items()
+}
+RUNS |= {
+    f"conv protomaml {words}": (lambda route=route: prototypes(route), pictures) for words, route in ROUTES.items()
+}
+RUNS |= {
+    "mamlpp first order": (lambda: plus(VMAP, first_order_epochs=2), waves),
+    "mamlpp off": (lambda: plus(VMAP, step_affine=False, norm="transductive", rule=SGD(0.05)), waves),
+    "meta-lstm exact": (lambda: lstm(VMAP, "exact"), waves),
+    "meta-lstm seven steps": (lambda: lstm(LOOP, steps=7), waves),
+    "meta-curvature rates": (lambda: curved(VMAP, rates=True), waves),
+    "conv mamlpp": (lambda: MAMLPlusPlus(convolutions(), CROSS_ENTROPY, steps=2, epoch=1, route=VMAP), pictures),
+    "conv cavia": (lambda: filmed(VMAP), pictures),
+    "conv foprotomaml": (lambda: prototypes(VMAP, meta_gradient="first_order"), pictures),
+    "conv r2d2": (lambda: RidgeHead(embedding(), frozen=False, scale=10.0), pictures),
+}
 COMPILED = {  # a compiler takes a while
     "maml vmap on": (lambda: MAML(net(), rule=SGD(0.05), steps=2, route=Execution("vmap", compile="on")), waves),
     "maml loop on": (lambda: MAML(net(), rule=SGD(0.05), steps=2, route=Execution("loop", compile="on")), waves),
@@ -213,9 +283,19 @@ def golden():
     return json.loads(FILE.read_text())
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.long] if n.startswith("conv ") else []) for n in RUNS]
-)
+EVERY_TIME = ("lslr loop", "mamlpp loop", "imaml vmap", "meta-lstm vmap", "meta-curvature loop", "cavia vmap")
+OFTEN = ("mamlpp loop trace", "cavia vmap trace", "conv protomaml vmap trace")
+
+
+def cost(name):
+    """Return the marks of a run: recorded routes take seconds; of what was made of MAML one route runs every time."""
+    made = name.removeprefix("conv ").split()[0] in (*MADE_OF_MAML, "protomaml")
+    if made and name.endswith("trace") and name not in OFTEN:
+        return [pytest.mark.slow]
+    return [pytest.mark.long] if name.startswith("conv ") or (made and name not in EVERY_TIME) else []
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=cost(name)) for name in RUNS])
 def test_the_losses_are_as_they_were(name, golden):
     held_to(name, golden, bits=golden["probe"] == probe())
 
@@ -228,5 +308,10 @@ def test_the_compiled_losses_are_as_they_were(name, golden):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    runs = {name: result(name) for name in {**RUNS, **COMPILED}}
+    runs = {}
+    if sys.argv[1:]:
+        kept = json.loads(FILE.read_text())
+        assert kept["probe"] == probe(), "the other runs were written on another kind of processor: write all of them"
+        runs = kept["runs"]
+    runs |= {name: result(name) for name in sys.argv[1:] or {**RUNS, **COMPILED}}
     FILE.write_text(json.dumps({"probe": probe(), "runs": runs}, indent=1) + "\n")

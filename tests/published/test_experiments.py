@@ -9,6 +9,7 @@ import pytest
 
 from fastadapt.errors import ConfigError
 from fastadapt.evaluation import Protocol
+from fastadapt.published import family, memory, metric
 from fastadapt.published.experiment import Claim, Experiment, Measurement
 from fastadapt.published.registry import EXPERIMENTS, find
 from fastadapt.runs.presets import PRESETS
@@ -20,6 +21,7 @@ def digest(experiment: Experiment) -> str:
     """Return what a result of this experiment depends on, in 16 letters."""
     measured = [
         [m.name, repr(m.protocol), dict(m.data), repr(m.by), {s: repr(c) for s, c in m.claims.items()}]
+        + [[m.ensemble, m.by_instance]] * bool(m.ensemble or m.by_instance)
         for m in experiment.measurements
     ]
     tuned = [experiment.rates, experiment.decays, experiment.tuned_on]
@@ -35,7 +37,9 @@ def test_no_published_run_changed_without_a_new_version() -> None:
 
 def each(experiment: Experiment):
     """Return a case; the LSTMs of full context embeddings have 70 million weights, which take seconds to draw."""
-    return pytest.param(experiment, id=experiment.name, marks=pytest.mark.long if "-fce-" in experiment.name else ())
+    large = ("-fce-", "statistician", "cavia-512", "cavia-128", "snail-mini")
+    long = any(word in experiment.name for word in large)
+    return pytest.param(experiment, id=experiment.name, marks=pytest.mark.long if long else ())
 
 
 @pytest.mark.parametrize("experiment", [each(e) for e in EXPERIMENTS.values()])
@@ -58,6 +62,17 @@ def test_a_published_run_with_the_name_of_a_preset_trains_like_it() -> None:
         ours, preset = EXPERIMENTS[name].config, PRESETS[name][1]
         assert (ours.data, ours.net, ours.method) == (preset.data, preset.net, preset.method)
         assert ours.training.steps == preset.training.steps
+
+
+def test_every_row_says_whether_queries_share_statistics_and_how_many_there_are() -> None:
+    for experiment in (*metric.EXPERIMENTS, *memory.EXPERIMENTS, *family.EXPERIMENTS):
+        data, method = experiment.config.data, experiment.config.method
+        counts = {f"{data.queries} quer{'y' if data.queries == 1 else 'ies'}"}  # type: ignore[union-attr]
+        counts |= {"as many queries as shots"} if data.queries == data.shots else set()  # type: ignore[union-attr]
+        for measurement in experiment.measurements:
+            told, shared = measurement.name, (measurement.protocol.norm or method.norm) == "transductive"  # type: ignore[union-attr]
+            assert ("not transductive" in told, "transductive" in told) == (not shared, True), experiment.name
+            assert measurement.by_instance or any(told.endswith(words) for words in counts), experiment.name
 
 
 def test_names_are_found_with_stars_and_each_once() -> None:

@@ -7,12 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 
+from commands.short_runs import noisy_classes
 from fastadapt.cli import main
+from fastadapt.compare.by_instance import by_instance
 from fastadapt.errors import ConfigError, DataError
 from fastadapt.evaluation import Protocol
+from fastadapt.methods import MANN
 from fastadapt.published import registry
 from fastadapt.published.comparison import rows
 from fastadapt.published.experiment import Claim, Experiment, Measurement
+from fastadapt.published.instances import instance_facts
 from fastadapt.published.reproduce import judged_after, reproduce
 from fastadapt.published.result_file import read_result, save_result
 from fastadapt.report.waves import AdaptedWave
@@ -88,7 +92,7 @@ def test_images_are_judged_after_a_few_steps_with_every_published_number_among_t
     for experiment in registry.EXPERIMENTS.values():
         for measurement in experiment.measurements:
             after = judged_after(measurement, experiment.config)
-            if isinstance(experiment.config.data, SinusoidData) or measurement.protocol.steps is None:
+            if isinstance(experiment.config.data, SinusoidData) or measurement.by_instance:
                 assert after is None
             else:
                 assert set(measurement.claims) <= set(after) <= set(range(measurement.protocol.steps + 1))
@@ -138,6 +142,22 @@ def test_a_budget_of_steps_cuts_a_constant_rate_and_squeezes_a_falling_one(tmp_p
     cut = read_result(tmp_path / "out" / f"{name}.json")["runs"][0]
     assert cut["steps"] == cut["config"]["training"]["steps"] == 20
     assert [path.name for path in (tmp_path / "runs" / name).iterdir()] == [folder]
+
+
+@pytest.mark.long
+def test_checkpoints_answer_together_where_there_are_enough(tmp_path, experiments, monkeypatch, caplog) -> None:
+    plain = experiments["tiny-maml"]
+    training = replace(plain.config.training, validate_every=10, keep_best=2)
+    one = plain.measurements[0]
+    pair = replace(one, name="two together", ensemble=2)
+    many = replace(one, name="nine together", ensemble=9)
+    several = replace(plain, config=replace(plain.config, training=training), measurements=(one, pair, many))
+    monkeypatch.setitem(registry.EXPERIMENTS, "tiny-maml", several)
+    assert run(tmp_path, "tiny-maml") == 0
+    measured = read_result(tmp_path / "out" / "tiny-maml.json")["runs"][0]["measurements"]
+    assert [m["name"] for m in measured] == ["K=5", "two together"]
+    assert measured[0]["mean"] != measured[1]["mean"]
+    assert "not measured, nine together:" in caplog.text and "9 are asked for" in caplog.text
 
 
 def test_fewer_steps_than_were_trained_are_refused(tmp_path, capsys) -> None:
@@ -250,3 +270,20 @@ def test_a_folder_of_another_run_is_refused(tmp_path, experiments) -> None:
     other = small("tiny-maml", "fomaml-sinusoid")
     with pytest.raises(ConfigError, match=r"holds a run with other settings .*meta_gradient"):
         reproduce(other, folder=tmp_path / "runs", quiet=True)
+
+
+def test_accuracy_by_instance_has_a_row_for_each_published_instance() -> None:
+    experiment = registry.EXPERIMENTS["mann-omniglot-5w"]
+    measured = experiment.measurements[0]
+    assert list(measured.columns(experiment.config)) == list(range(1, 11)) and max(measured.claims) == 10
+    torch.manual_seed(0)
+    learner = MANN(torch.nn.Flatten(), ways=3, features=784, hidden=6, slots=8, width=3, heads=2)
+    images = noisy_classes()
+    found = by_instance(learner, images, Protocol(tasks=4))
+    facts = instance_facts(measured.name, found)
+    claims = {2: Claim(0.8, source=SOURCE)}
+    few = replace(measured, protocol=Protocol(tasks=4), data={"shots": 1, "queries": 2}, claims=claims)
+    [row] = rows(replace(experiment, measurements=(few,)), [{"fraction": 1.0, "measurements": [facts]}])
+    assert (row.step, row.ours, row.published) == (2, found.mean[1], "80") and row.percent and row.verdict is not None
+    with pytest.raises(ConfigError, match=r"no step 0 among the measured 1\.\.3"):
+        replace(experiment, measurements=(replace(few, claims={0: claims[2]}),))

@@ -8,6 +8,7 @@ import torch
 
 from fastadapt.checks.drawn import Drawn, Side, matches, same_data
 from fastadapt.judging.criteria import criterion_of
+from fastadapt.judging.labels import IGNORED
 from fastadapt.judging.not_finite import not_finite_in
 from fastadapt.learner import Learner
 from fastadapt.losses import MSE, OnOutput
@@ -157,7 +158,7 @@ def _unseen_class(drawn: Sequence[Drawn]) -> Iterator[Finding]:
         support, query = sides.get("support"), sides.get("query")
         if support is None or query is None or len(support.unique()) == 1:
             continue
-        new = sorted(set(query.tolist()) - set(support.tolist()))
+        new = sorted(set(query.tolist()) - set(support.tolist()) - {IGNORED})
         if new:
             unseen.append((one.number, new[0]))
     if unseen:

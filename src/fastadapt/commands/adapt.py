@@ -193,6 +193,16 @@ def _table(settings: AdaptSettings, trained: "LoadedRun") -> _Samples:
     details: dict[str, Any] = {"input": recipe, "support": count}
     if preparation.labels:
         details["labels"] = list(preparation.labels)
+    if data.known:  # it answers with the labels of these rows alone
+        present, numbers = torch.unique(support[1], return_inverse=True)
+        support, details["labels"] = (support[0], numbers), [preparation.labels[int(i)] for i in present]
+        lacking = [shown(label) for label in preparation.labels if label not in details["labels"]]
+        if len(present) < 2:
+            raise DataError(
+                f"{shown(settings.data)} has rows of the label {shown(details['labels'][0])} alone, and this run "
+                "compares with the rows that it is given; add some of another label"
+            )
+        told += [f"no row has the label {', '.join(lacking)}, which is never the answer then"] if lacking else []
     few = count < trained.shots
     hints = (f"the run was trained for {trained.shots} rows, these are fewer",) if few else ()
     unusual = Counter(note for notes in row_notes(preparation, rows, preparation.settled(rows, settings.decimal))

@@ -10,12 +10,16 @@ import torch
 import tyro
 
 from fastadapt.atomic import write_text
+from fastadapt.backbones.backbone import KINDS, Backbone
+from fastadapt.commands.backbone_options import BackboneOptions
 from fastadapt.compare.contest import Contest, Stopped, take_part
 from fastadapt.compare.contestants import TASKS, Contestant, contestants, folder_contestants
+from fastadapt.compare.heads import HeadEntry, named_heads, take_part_with_head
 from fastadapt.compare.test_sets import further_tests
 from fastadapt.compare.told import as_csv, markdown, summary
 from fastadapt.data.images.folder_images import Bad
 from fastadapt.errors import ConfigError, MissingExtraError
+from fastadapt.evaluation import Protocol
 from fastadapt.published.result_file import made
 from fastadapt.runs.folder_run import Wishes
 from fastadapt.runs.within import minutes_of, steps_of
@@ -25,15 +29,16 @@ from fastadapt.training.interrupts import EXIT_CODES
 PLACE = Path("runs/compare")
 
 
-@dataclass(frozen=True)
-class CompareSettings:
+@dataclass(frozen=True, kw_only=True)
+class CompareSettings(BackboneOptions):
     """Train methods on the same tasks within the same budget, test all on the same test tasks, and draw how they stand.
 
     The same command goes on with a comparison that was stopped; what is done is not done again.
     """
 
     methods: tyro.conf.Positional[tuple[str, ...]]
-    """Methods, such as maml protonet reptile, or presets; "*" stands for anything."""
+    """Methods, such as maml protonet reptile, presets, or with --backbone heads on its features, head-cl2n, head-ridge
+    and others; "*" stands for anything."""
     on: str
     """Tasks, such as omniglot-5w1s or mini-imagenet-5w5s, or a folder of your own images, one folder for each class."""
     budget: str = "25m"
@@ -80,11 +85,16 @@ def main(argv: Sequence[str]) -> int:
     device = choose_device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    chosen, data, loaded, folder = _entries(settings)
-    names = [contestant.name for contestant in chosen]
+    heads, others = named_heads(settings.methods)
+    backbone = _backbone(settings, heads)
+    chosen, data, loaded, folder = _entries(settings, others)
+    on = chosen[0].config.protocol.name.removeprefix("compare-").removesuffix("-v1")
+    protocol = Protocol(f"compare-{on}-v1", tasks=settings.tasks, steps=0)
+    entries = [] if backbone is None else [HeadEntry(name, backbone, data, protocol, settings.seed) for name in heads]
+    chosen = chosen if others else []  # which else only told what the tasks are
+    names = [*(contestant.name for contestant in chosen), *heads]
     if settings.baseline is not None and settings.baseline not in names:
         raise ConfigError(f"--baseline {settings.baseline} is not among the methods {', '.join(names)}")
-    on = chosen[0].config.protocol.name.removeprefix("compare-").removesuffix("-v1")
     tests = {
         on: (f"the test classes of {on}", data.source("test", loaded)),
         **further_tests(settings.also, data, settings.data, bad=settings.bad),
@@ -100,9 +110,12 @@ def main(argv: Sequence[str]) -> int:
         "made": made(device),
         "methods": [],
     }
-    for contestant in chosen:
+    for contestant in (*chosen, *entries):
         try:
-            record["methods"].append(take_part(contestant, contest))
+            if isinstance(contestant, HeadEntry):
+                record["methods"].append(take_part_with_head(contestant, contest))
+            else:
+                record["methods"].append(take_part(contestant, contest))
         except Stopped as stop:
             print(f"{contestant.name}: stopped; the same command goes on from there")
             return EXIT_CODES[stop.signal]
@@ -112,19 +125,35 @@ def main(argv: Sequence[str]) -> int:
     return 0 if any("failed" not in row for row in record["methods"]) else 1
 
 
-def _entries(settings: CompareSettings) -> tuple[list[Contestant], Any, Any, Path]:
-    """Return the methods, the data that are common to them, what was read of these, and the folder for all."""
-    own = Path(settings.on)
+def _backbone(settings: CompareSettings, heads: Sequence[str]) -> Backbone | None:
+    """Return the backbone of the heads that take part; None where none does.
+
+    Raises:
+        ConfigError: if heads are asked for without one, or one without heads.
+    """
+    if heads and settings.backbone is None:
+        raise ConfigError(f"{heads[0]} is fitted to what others have trained; name it with --backbone: {KINDS}")
+    if settings.backbone is not None and not heads:
+        raise ConfigError(f"--backbone {settings.backbone} is for heads on its features; name one, such as head-cl2n")
+    return settings.find() if heads else None
+
+
+def _entries(settings: CompareSettings, methods: Sequence[str]) -> tuple[list[Contestant], Any, Any, Path]:
+    """Return the methods, the data that are common to them, what was read of these, and the folder for all.
+
+    Where heads alone take part, there is still one method that tells what the tasks are.
+    """
+    methods, own = methods or ["protonet"], Path(settings.on)
     if settings.on in TASKS or not own.is_dir():
         if (settings.ways, settings.shots, settings.queries) != (None, 1, None):
             raise ConfigError(f"--ways, --shots and --queries are for your own images; {settings.on} has its own")
-        chosen = contestants(settings.methods, settings.on, count=settings.tasks, seed=settings.seed)
+        chosen = contestants(methods, settings.on, count=settings.tasks, seed=settings.seed)
         common = TASKS[settings.on]
         loaded = common.load(settings.data, settings.download)
         return chosen, common, loaded, settings.folder or PLACE / settings.on
     wishes = Wishes(own, ways=settings.ways, shots=settings.shots, queries=settings.queries, bad=settings.bad)
     folder = settings.folder or PLACE / wishes.name.removeprefix(f"{wishes.method}-")
-    chosen, images = folder_contestants(settings.methods, wishes, folder, count=settings.tasks, seed=settings.seed)
+    chosen, images = folder_contestants(methods, wishes, folder, count=settings.tasks, seed=settings.seed)
     return chosen, chosen[0].config.data, images, folder
 
 

@@ -144,7 +144,8 @@ def answer_rows(
     for path, (rows, x, told, notes) in zip(files, _read_all(files, read), strict=True):
         outputs = _answers(predictor, x, [path] * len(x)).double()
         if preparation.labels:
-            values = [_ranked(preparation.labels, row) for row in outputs.softmax(-1).tolist()]
+            labels = predictor.labels or preparation.labels  # fewer, for a method that compares
+            values = [_ranked(labels, row) for row in outputs.softmax(-1).tolist()]
         else:
             values = [{"value": value} for value in (preparation.mean + preparation.std * outputs[:, 0]).tolist()]
         entries = zip(rows.lines, values, notes, strict=True)

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import tyro
 
+from fastadapt.commands.backbone_options import BackboneOptions
 from fastadapt.errors import ConfigError, MissingExtraError
 
 _NEEDED = ("fastapi", "uvicorn", "multipart")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeSettings:
+class ServeSettings(BackboneOptions):
     """Serve trained runs: a REST API, and a page that uses it."""
 
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN...")]
@@ -51,8 +52,9 @@ def run(settings: ServeSettings) -> int:
     from fastadapt.serve.run import serve
     from fastadapt.serve.served import load_served
 
+    backbone = None if settings.backbone is None else settings.find()
     return serve(
-        [load_served(name, () if number else settings.beside) for number, name in enumerate(settings.runs)],
+        [load_served(name, () if number else settings.beside, backbone) for number, name in enumerate(settings.runs)],
         host=settings.host,
         port=settings.port,
         token=settings.token,

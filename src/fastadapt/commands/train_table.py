@@ -15,13 +15,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import tyro
 
 from fastadapt.arguments import argument
 from fastadapt.atomic import write_text
+from fastadapt.commands.table_methods import WAYS, TableMethod, check_target, refuse_unfit
 from fastadapt.commands.table_options import TableOptions, speaks_of_a_table
 from fastadapt.compare.baselines import arrays_of
 from fastadapt.compare.boosting import boosting_seconds, need_boosting
@@ -34,10 +35,9 @@ from fastadapt.data.tables.content import same_table
 from fastadapt.data.tables.notation import PLAIN, shown_notation
 from fastadapt.data.tables.table import write_split
 from fastadapt.data.tables.table_settings import PreparedTable, TableData, prepare_table
-from fastadapt.errors import MissingExtraError
+from fastadapt.errors import ConfigError, MissingExtraError
 from fastadapt.evaluation import Protocol
 from fastadapt.methods.gradient import GradientLearner
-from fastadapt.methods.settings import MAMLMethod, ReptileMethod
 from fastadapt.nets.settings import MLPNet
 from fastadapt.report.style import seconds_to_draw
 from fastadapt.results.evaluation_json import json_values
@@ -62,9 +62,9 @@ class TableTraining:
     """The outer loop; None takes the method's default."""
 
     steps: int | None = None
-    """Outer steps; by default 3,000 for MAML, 6,000 for Reptile."""
+    """Outer steps; by default 3,000, for Reptile 6,000."""
     meta_batch: int | None = None
-    """Tasks in each outer step; by default 16 for MAML, 5 for Reptile."""
+    """Tasks in each outer step; by default 16, for Reptile 5."""
     lr: float | None = None
     """Outer learning rate at the start; it falls to 0."""
     seed: int = 0
@@ -83,14 +83,16 @@ class TableSettings(TableOptions):
     """The file: CSV, or .xlsx or Parquet where openpyxl or pyarrow is installed."""
     task_column: str = argument(prepare_table, "task")
     target: str = argument(prepare_table, "target")
-    method: Literal["maml", "reptile"] = "maml"
-    """How it learns to learn."""
+    method: TableMethod = "maml"
+    """How it learns to learn; those that compare with the support rows (protonet and others) are for labels."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the network's hidden layers."""
-    inner_lr: float = 0.05
-    """Inner step size in training; that for new tasks is chosen on the validation tasks."""
-    inner_steps: int = 5
-    """Inner steps in training; those for new tasks are chosen on the validation tasks."""
+    inner_lr: float | None = None
+    """Inner step size in training, by default 0.05 (1 for cavia and meta-lstm); that for new tasks is chosen on the
+    validation tasks, unless it is learned."""
+    inner_steps: int | None = None
+    """Inner steps in training, by default 5 (metasgd 1, cavia 2, imaml 16); those for new tasks are chosen on the
+    validation tasks."""
     training: TableTraining = field(default_factory=TableTraining)
     """The outer loop."""
     baselines: Literal["all", "quick", "none"] = "all"
@@ -116,6 +118,7 @@ def is_asked_for(argv: Sequence[str]) -> bool:
 
 def main(argv: Sequence[str]) -> int:
     """Parse the command line and train."""
+    refuse_unfit(argv)
     return run(tyro.cli(TableSettings, args=list(argv), prog="fastadapt train"))
 
 
@@ -124,14 +127,17 @@ def prepare(settings: TableSettings) -> PreparedTable:
 
     Raises:
         DataError: if the file can't be used.
-        ConfigError: if a setting can't.
+        ConfigError: if a setting can't, or the method can't predict the target.
     """
-    return settings.prepared(
+    prepared = settings.prepared(
         settings.data,
         task=settings.task_column,
         target=settings.target,
-        with_queries=settings.method == "maml",
+        with_queries=settings.method != "reptile",
     )
+    check_target(settings.method, prepared.data.preparation)
+    known = dataclasses.replace(prepared.data, known=WAYS[settings.method].compares)
+    return dataclasses.replace(prepared, data=known)
 
 
 def as_recorded(prepared: PreparedTable, path: Path, run: Path) -> PreparedTable:
@@ -149,7 +155,9 @@ def as_recorded(prepared: PreparedTable, path: Path, run: Path) -> PreparedTable
 def configure(settings: TableSettings, prepared: PreparedTable) -> RunConfig:
     """Return the configuration of the run: everything it depends on, the preparation of the table included."""
     given = settings.training
-    maml = settings.method == "maml"
+    way, maml = WAYS[settings.method], settings.method != "reptile"
+    if way.rate is None and (settings.inner_lr is not None or settings.inner_steps is not None):
+        raise ConfigError(f"--method {settings.method} takes no inner steps; leave --inner-lr and --inner-steps out")
     steps = given.steps or (3000 if maml else 6000)
     training = Training(
         steps=steps,
@@ -163,19 +171,24 @@ def configure(settings: TableSettings, prepared: PreparedTable) -> RunConfig:
         log_every=max(1, steps // 20),
         minutes=given.minutes,
     )
-    inner: dict[str, Any] = {"inner_lr": settings.inner_lr, "inner_rule": "sgd", "steps": settings.inner_steps}
-    # networks of this size run at once; a choice by measuring would take longer than it saves
-    inner |= {"test_steps": settings.inner_steps, "route": "vmap"}
-    method = MAMLMethod(**inner) if maml else ReptileMethod(**inner, batch=10, test_batch=None, inner_state="reset")
+    method = way.make(_rate(settings), _steps(settings), steps)
     held_out = len(prepared.loaded.split.test)
     return RunConfig(
         data=prepared.data,
-        net=MLPNet(hidden=settings.hidden, init_std=None),
+        net=MLPNet(hidden=settings.hidden, init_std=None, context=way.context),
         method=method,
         training=training,
         protocol=Protocol(f"held-out tasks, K={prepared.data.shots}, {settings.draws} draws each, v1", tasks=held_out),
         validation_tasks=200,
     )
+
+
+def _rate(settings: TableSettings) -> float:
+    return settings.inner_lr if settings.inner_lr is not None else WAYS[settings.method].rate or 0.0
+
+
+def _steps(settings: TableSettings) -> int:
+    return settings.inner_steps if settings.inner_steps is not None else WAYS[settings.method].steps
 
 
 def budget_of(settings: TableSettings, prepared: PreparedTable, drawing: float, boosting: bool) -> Budget:
@@ -184,7 +197,8 @@ def budget_of(settings: TableSettings, prepared: PreparedTable, drawing: float, 
     if minutes is None:
         return Budget(None)
     began = clock.began()
-    chosen_on = settings.draws * (len(FACTORS) * len(data.every_shots) * len(parts.val) + len(parts.test))
+    tried = len(FACTORS) if WAYS[settings.method].tunes else 1
+    chosen_on = settings.draws * (tried * len(data.every_shots) * len(parts.val) + len(parts.test))
     choosing = Protocol("choosing-v1", tasks=chosen_on, steps=MOST_STEPS, split="val")
     share = COMPARING * (60 * minutes - (time.monotonic() - began))
     comparing = SIMPLE if settings.baselines != "none" else 0.0
@@ -209,9 +223,9 @@ def _cheaper(settings: TableSettings) -> list[str]:
     hints = []
     if settings.baselines == "all":
         hints.append("no model fitted for every task in the comparison (--baselines quick)")
-    if settings.inner_steps > 1:
-        hints.append(f"fewer inner steps (--inner-steps {max(1, settings.inner_steps // 3)})")
-    if settings.method == "maml":
+    if _steps(settings) > 1:
+        hints.append(f"fewer inner steps (--inner-steps {max(1, _steps(settings) // 3)})")
+    if WAYS[settings.method].rate is not None and settings.method != "reptile":
         hints.append("no second derivatives (--method reptile)")
     return hints
 
@@ -256,7 +270,7 @@ def run(settings: TableSettings) -> int:
     save_evaluation(folder, loaded.step, result)
     print(f"{folder} (weights of step {loaded.step} of {config.training.steps}): {result}")
     if settings.baselines != "none":
-        name = {"maml": "MAML", "reptile": "Reptile"}[settings.method]
+        name = WAYS[settings.method].title
         refit = settings.baselines == "all"
         say = (lambda text: None) if settings.quiet else logger.info
         comparison = compare(
@@ -287,20 +301,24 @@ def _adapting_well(
     budget: Budget,
 ) -> LoadedRun:
     """Choose inner rate and steps for new tasks on the validation tasks, export them, and load the model."""
-    learner = load_run(folder).learner.to(device)
-    assert isinstance(learner, GradientLearner)
+    loaded = load_run(folder)
+    learner = loaded.learner.to(device)
+    if not isinstance(learner, GradientLearner):
+        return loaded
     chosen = tune_adaptation(
         learner,
         prepared.loaded,
         prepared.data,
-        rate=settings.inner_lr,
+        rate=_rate(settings) if WAYS[settings.method].tunes else None,
         most_steps=MOST_STEPS,
         draws=settings.draws,
         deadline=Deadline(budget.left - budget.after),
     )
-    method = dataclasses.replace(config.method, inner_lr=chosen.rate, test_steps=chosen.steps)
+    rate = {} if chosen.rate is None else {"inner_lr": chosen.rate}
+    method = dataclasses.replace(config.method, test_steps=chosen.steps, **rate)
     export_model(folder, dataclasses.replace(config, method=method))
-    print(f"for new tasks, as chosen on the validation tasks: {chosen.steps} inner steps of {chosen.rate:g}")
+    told = "as learned" if chosen.rate is None else f"of {chosen.rate:g}"
+    print(f"for new tasks, as chosen on the validation tasks: {chosen.steps} inner steps {told}")
     loaded = load_run(folder)
     loaded.learner.to(device)
     return loaded

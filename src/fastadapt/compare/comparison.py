@@ -13,7 +13,7 @@ import torch
 from fastadapt.compare.baselines import Baseline, Measured, arrays_of, measure_baseline, simple_baselines
 from fastadapt.compare.boosting import boosting_baselines
 from fastadapt.compare.deadline import Deadline, OutOfTime
-from fastadapt.compare.held_out import draw_rows, explained_variance, interval, judge, learner_scores
+from fastadapt.compare.held_out import draw_rows, explained_variance, interval, judge, known_ways, learner_scores
 from fastadapt.compare.tune import at_rate
 from fastadapt.data.tables.table import LoadedTable
 from fastadapt.data.tables.table_settings import TableData
@@ -27,9 +27,9 @@ FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 @dataclass(frozen=True)
 class Adaptation:
-    """Hold how a learner adapts to a new task: inner rate and steps."""
+    """Hold how a learner adapts to a new task: inner rate (None for one that it has learned) and steps."""
 
-    rate: float
+    rate: float | None
     steps: int
 
 
@@ -38,7 +38,7 @@ def tune_adaptation(
     table: LoadedTable,
     data: TableData,
     *,
-    rate: float,
+    rate: float | None,
     most_steps: int,
     draws: int = 5,
     deadline: Deadline | None = None,
@@ -52,27 +52,28 @@ def tune_adaptation(
         learner: the learner, left as it was.
         table: the table.
         data: its settings.
-        rate: the inner rate of the training.
+        rate: the inner rate of the training; None leaves the learner's own rates, and chooses the steps alone.
         most_steps: the most steps to try.
         draws: how often each task is taken.
         deadline: until when to try further rates, those near the trained one first.
     """
     device = next(parameter.device for parameter in learner.parameters())
     best, chosen = -math.inf, Adaptation(rate, max(1, most_steps // 2))
-    for tried, factor in enumerate(sorted(FACTORS, key=lambda factor: abs(math.log(factor)))):
+    factors = (1.0,) if rate is None else FACTORS
+    for tried, factor in enumerate(sorted(factors, key=lambda factor: abs(math.log(factor)))):
         if tried and deadline is not None and deadline.over:
             logger.info("%d of %d inner rates were tried: the minutes allow no more", tried, len(FACTORS))
             break
         totals = np.zeros(most_steps + 1)
-        with at_rate(learner, torch.tensor(rate * factor, device=device)):
+        with at_rate(learner, None if rate is None else torch.tensor(rate * factor, device=device)):
             for shots in data.every_shots:
                 drawn = draw_rows(table, data, "val", shots, draws)
-                scores = learner_scores(learner, table, drawn, most_steps)
+                scores = learner_scores(learner, table, drawn, most_steps, ways=known_ways(data))
                 for j in range(most_steps + 1):
                     totals[j] += judge([score[j] for score in scores], table, data, drawn).score
         j = int(totals.argmax())
         if totals[j] > best:
-            best, chosen = float(totals[j]), Adaptation(rate * factor, j)
+            best, chosen = float(totals[j]), Adaptation(None if rate is None else rate * factor, j)
     return chosen
 
 
@@ -110,7 +111,7 @@ def compare(
         drawn = draw_rows(table, data, "test", shots, draws, seed)
         meta = []
         for name, learner in learners.items():
-            scores = [score[-1] for score in learner_scores(learner, table, drawn)]
+            scores = [score[-1] for score in learner_scores(learner, table, drawn, ways=known_ways(data))]
             meta.append(Measured(name, judge(scores, table, data, drawn), {"steps": float(learner.test_steps)}))
         trees = partial(boosting_baselines, arrays, shots, refit=refit, deadline=deadline) if boosting else tuple
 

@@ -9,7 +9,7 @@ import json
 import logging
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ import torch
 from fastadapt.atomic import write_text
 from fastadapt.compare.contestants import Contestant
 from fastadapt.errors import DataError, FastadaptError
-from fastadapt.evaluation import Evaluation, evaluate
+from fastadapt.evaluation import Evaluation, Protocol, evaluate
 from fastadapt.learner import Learner
+from fastadapt.nets.headed import Headed
 from fastadapt.results.evaluation_json import json_values
-from fastadapt.runs.run_files import LoadedRun, export_model, load_run, settle
+from fastadapt.runs.run_files import export_model, load_run, settle
 from fastadapt.runs.within import scheduled, within
 from fastadapt.tasks import TaskSource, draw
 from fastadapt.training.checkpoint import latest_checkpoint
@@ -75,26 +76,56 @@ def take_part(contestant: Contestant, contest: Contest) -> dict[str, Any]:
         Stopped: if a signal ended the training.
     """
     run = _run(contestant, contest)
-    row: dict[str, Any] = {"method": contestant.name, "preset": contestant.preset}
-    try:
+
+    def work(row: dict[str, Any]) -> None:
         row |= _trained(contestant, contest, run)
         loaded = load_run(run)
-        loaded.learner.to(contest.device)
-        for name, source in contest.tests.items():
-            row["results"] = {**row.get("results", {}), name: _result(row, name, source, loaded, contestant)}
-            _keep(run, row)
-        if "seconds to adapt" not in row:
-            row |= _sizes(loaded.learner, next(iter(contest.tests.values())), contest.device)
-            _keep(run, row)
+        learner = loaded.learner.to(contest.device)
+        judged(row, run, learner, loaded.step, contestant.name, contestant.config.protocol, contest)
+
+    return guarded(contestant.name, contestant.preset, work)
+
+
+def guarded(name: str, preset: str, work: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Return the row that `work` fills, with a sentence for what fails, so that the others go on.
+
+    Raises:
+        Stopped: if a signal ended the training.
+    """
+    row: dict[str, Any] = {"method": name, "preset": preset}
+    try:
+        work(row)
     except Stopped:
         raise
     except FastadaptError as error:
-        logger.warning("%s failed: %s", contestant.name, error)
+        logger.warning("%s failed: %s", name, error)
         row["failed"] = " ".join(str(error).split())
     except Exception as error:  # a method of any kind: the others go on, and the sentence says which
-        logger.warning("%s failed", contestant.name, exc_info=True)
+        logger.warning("%s failed", name, exc_info=True)
         row["failed"] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
     return row
+
+
+def judged(
+    row: dict[str, Any], run: Path, learner: Learner, step: int, name: str, protocol: Protocol, contest: Contest
+) -> None:
+    """Add to a row what a trained learner has on every set of test tasks, and what it costs; keep it on disk.
+
+    Args:
+        row: of the method; what stands there is not measured again.
+        run: its folder.
+        learner: with the weights that are tested.
+        step: outer steps of these.
+        name: of the method.
+        protocol: how it is measured.
+        contest: what is the same for all.
+    """
+    for test, source in contest.tests.items():
+        row["results"] = {**row.get("results", {}), test: _result(row, test, source, learner, step, name, protocol)}
+        _keep(run, row)
+    if "seconds to adapt" not in row:
+        row |= _sizes(learner, next(iter(contest.tests.values())), contest.device)
+        _keep(run, row)
 
 
 def _run(contestant: Contestant, contest: Contest) -> Path:
@@ -146,16 +177,15 @@ def _trained(contestant: Contestant, contest: Contest, run: Path) -> dict[str, A
 
 
 def _result(
-    row: Mapping[str, Any], name: str, source: TaskSource, loaded: LoadedRun, contestant: Contestant
+    row: Mapping[str, Any], test: str, source: TaskSource, learner: Learner, step: int, name: str, protocol: Protocol
 ) -> dict[str, Any]:
     """Return the result on one set of test tasks, measured unless it was."""
-    protocol = contestant.config.protocol
-    kept = row.get("results", {}).get(name, {})
-    asked = {"tasks": protocol.tasks, "seed": protocol.seed, "weights of step": loaded.step}
+    kept = row.get("results", {}).get(test, {})
+    asked = {"tasks": protocol.tasks, "seed": protocol.seed, "weights of step": step}
     if kept.get("asked") == asked:
         return kept
-    result = evaluate(loaded.learner, source, replace(protocol, name=f"compare-{name}-v1"), after=())
-    logger.info("%s on %s: %s", contestant.name, name, result)
+    result = evaluate(learner, source, replace(protocol, name=f"compare-{test}-v1"), after=())
+    logger.info("%s on %s: %s", name, test, result)
     return {"asked": asked, **_facts(result)}
 
 
@@ -189,7 +219,10 @@ def _sizes(learner: Learner, source: TaskSource, device: torch.device) -> dict[s
             predictor(task.query[0][:1])
         adapting.append(adapted - began)
         answering.append(_now(device) - adapted)
-        size = sum(tensor.numel() * tensor.element_size() for tensor in predictor.state_dict().values())
+        kept = predictor.state_dict()
+        if isinstance(predictor.model, Headed):  # the backbone is no part of what a task leaves
+            kept = {key: value for key, value in kept.items() if not key.startswith("model.backbone.")}
+        size = sum(tensor.numel() * tensor.element_size() for tensor in kept.values())
     return {
         "seconds to adapt": statistics.median(adapting[2:]),
         "seconds to answer": statistics.median(answering[2:]),

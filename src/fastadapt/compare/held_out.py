@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastadapt.data.tables.table import LoadedTable, Part
+from fastadapt.data.tables.table import LoadedTable, Part, answerable
 from fastadapt.data.tables.table_settings import TableData
 from fastadapt.errors import ConfigError
 from fastadapt.evaluation import Evaluation, Protocol, summarise
@@ -59,13 +59,26 @@ def draw_rows(table: LoadedTable, data: TableData, part: Part, shots: int, draws
     return drawn
 
 
+def known_ways(data: TableData) -> int | None:
+    """Return how many classes there are where a method answers with the labels of the support rows alone, else None."""
+    return data.ways if data.known else None
+
+
 def learner_scores(
-    learner: Learner, table: LoadedTable, draws: Sequence[Draw], steps: int | None = None
+    learner: Learner, table: LoadedTable, draws: Sequence[Draw], steps: int | None = None, ways: int | None = None
 ) -> list[np.ndarray]:
     """Return for each draw a learner's output on its query after 0..k steps, `[k+1, q, o]` in float64.
 
     Queries of different lengths are filled up with copies of a row, which are cut off again: without batch norm a row
     is answered alone.
+
+    Args:
+        learner: the learner.
+        table: the table.
+        draws: the rows.
+        steps: inner steps k; None takes the learner's.
+        ways: for a method that answers with the labels of the support rows alone, how many there are of all: a class
+            that it has no row of is the least likely, and never the answer.
     """
     if getattr(learner, "layered", False):
         raise ConfigError("tasks of a table are measured with networks without batch norm; choose net.norm=False")
@@ -76,11 +89,14 @@ def learner_scores(
         some = draws[first : first + _AT_ONCE]
         support = np.stack([draw.support for draw in some])
         query = np.stack([np.resize(draw.query, widest) for draw in some])
-        tasks = Tasks((table.x[support], table.y[support]), (table.x[query], table.y[query])).to(device)
+        asked = table.y[query] if ways is None else answerable(table.y[support], table.y[query])
+        tasks = Tasks((table.x[support], table.y[support]), (table.x[query], asked)).to(device)
         outputs = learner.trace(tasks, steps).outputs
-        scores += [
-            output[:, : len(draw.query)].double().cpu().numpy() for output, draw in zip(outputs, some, strict=True)
-        ]
+        for output, draw in zip(outputs, some, strict=True):
+            score = output[:, : len(draw.query)].double().cpu()
+            lacking = 0 if ways is None else ways - score.shape[-1]
+            lowest = torch.finfo(output.dtype).min / 2
+            scores.append(torch.nn.functional.pad(score, (0, max(0, lacking)), value=lowest).numpy())
     return scores
 
 
@@ -214,7 +230,7 @@ def evaluate_held_out(
     """
     k = data.shots if shots is None else shots
     drawn = draw_rows(table, data, part, k, draws, seed)
-    scores = learner_scores(learner, table, drawn, steps)
+    scores = learner_scores(learner, table, drawn, steps, known_ways(data))
     by_step = [judge([score[j] for score in scores], table, data, drawn) for j in range(len(scores[0]))]
     values = np.stack([judged.per_task for judged in by_step], axis=1)
     metric = by_step[0].metric

@@ -62,6 +62,7 @@ def sentences(record: Mapping[str, Any]) -> list[str]:
         f"The same {count:,} test tasks for all; ± is a 95 % interval over tasks, of differences task by task. "
         "The best turned out so on these tasks, which favours it a little.",
         "Times to adapt to a task and to answer one query alone are medians over 20 tasks.",
+        *_heads(record),
         *_shared(record),
     ]
 
@@ -75,6 +76,15 @@ def budget_words(budget: str) -> str:
     """
     steps = steps_of(budget)
     return f"{minutes_of(budget):g} minutes with validations" if steps is None else f"{steps:,} outer steps"
+
+
+def _heads(record: Mapping[str, Any]) -> list[str]:
+    backbones = dict.fromkeys(row["backbone"] for row in record["methods"] if "backbone" in row)
+    return [
+        f"Heads are fitted to the features of {backbone}, which others have trained: the budget is not theirs, and "
+        "what they leave of a task is told without it."
+        for backbone in backbones
+    ]
 
 
 def _shared(record: Mapping[str, Any]) -> list[str]:

@@ -23,6 +23,7 @@ from fastadapt.methods.memory_module import MemoryModule as MemoryModule
 from fastadapt.methods.nearest import NearestNeighbour as NearestNeighbour
 from fastadapt.methods.nearest_sample import NearestSample as NearestSample
 from fastadapt.methods.onnx_backbone import OnnxBackbone as OnnxBackbone
+from fastadapt.methods.pmf import PMF as PMF
 from fastadapt.methods.pretrain import Pretrain as Pretrain
 from fastadapt.methods.protomaml import ProtoMAML as ProtoMAML
 from fastadapt.methods.protonet import ProtoNet as ProtoNet

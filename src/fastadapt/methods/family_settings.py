@@ -1,4 +1,4 @@
-"""Relatives of MAML as settings of a run: Meta-SGD, MAML++ and ProtoMAML."""
+"""Relatives of MAML as settings of a run: Meta-SGD, MAML++, iMAML and ProtoMAML."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,14 @@ from torch import nn
 from fastadapt.arguments import argument, default_of
 from fastadapt.errors import ConfigError
 from fastadapt.inner.differentiation import MetaGradient
+from fastadapt.inner.implicit import Implicit
 from fastadapt.layers.norm import Norm
 from fastadapt.learner import Learner
 from fastadapt.losses import Loss
+from fastadapt.methods.maml import MAML
 from fastadapt.methods.mamlpp import MAMLPlusPlus
 from fastadapt.methods.protomaml import ProtoMAML
-from fastadapt.methods.settings import MAMLMethod, _InnerSteps
+from fastadapt.methods.settings import MAMLMethod, _InnerSteps, settings_of
 from fastadapt.rules.rates import Stepwise, learned_rates
 from fastadapt.rules.rules import Rule
 
@@ -74,6 +76,30 @@ class MAMLPlusPlusMethod(MAMLMethod):
 
 
 @dataclass(frozen=True)
+class IMAMLMethod(_InnerSteps):
+    """iMAML: MAML with a pull towards the start, whose meta-gradient is that of where the inner loop ends."""
+
+    inner_lr: float = 0.1  # the public code's, with so many steps
+    """Inner step size alpha."""
+    steps: int = 16
+    """Inner steps in training; as many as come near the minimum."""
+    test_steps: int = 16
+    """Inner steps in evaluation and for a new task."""
+    strength: float = argument(Implicit, "strength")
+    cg_steps: int = argument(Implicit, "cg_steps")
+    damping: float = argument(Implicit, "damping")
+    adapt: tuple[str, ...] = ("*",)
+    """Which parameters adapt: patterns over names ("!" excludes), or head, or body."""
+    norm: Norm = default_of(MAML, "norm")
+    """Batch-norm mode."""
+
+    def build(self, model: nn.Module, loss: Loss) -> Learner:
+        """Return the learner around `model`."""
+        way = Implicit(self.strength, self.cg_steps, self.damping)
+        return MAML(model, loss, rule=self._rule(), meta_gradient=way, **settings_of(self, loss))
+
+
+@dataclass(frozen=True)
 class ProtoMAMLMethod(_InnerSteps):
     """ProtoMAML: steps from a head that is made of each task's prototypes; tasks of any number of classes."""
 
@@ -90,15 +116,5 @@ class ProtoMAMLMethod(_InnerSteps):
 
     def build(self, model: nn.Module, loss: Loss) -> Learner:
         """Return the learner around `model`, an embedding."""
-        return ProtoMAML(
-            model,
-            loss,
-            rule=self._rule(),
-            steps=self.steps,
-            test_steps=self.test_steps,
-            meta_gradient=self.meta_gradient,
-            adapt=self.adapt[0] if len(self.adapt) == 1 else self.adapt,
-            norm=self.norm,
-            inner_loss=self._inner_loss(loss),
-            route=self.execution(),
-        )
+        given = {"rule": self._rule(), "meta_gradient": self.meta_gradient, **settings_of(self, loss)}
+        return ProtoMAML(model, loss, **given)

@@ -1,6 +1,6 @@
 """Reptile: move the initialisation towards the weights that tasks lead to (Nichol et al. 2018)."""
 
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,6 @@ from torch.utils import _pytree as pytree
 
 from fastadapt.engine.engine import Route
 from fastadapt.engine.execution import Execution
-from fastadapt.errors import ConfigError, TaskError
 from fastadapt.inner.calculus import Captured, Params, detached
 from fastadapt.inner.loop import check_steps
 from fastadapt.inner.runner import Runner
@@ -16,35 +15,14 @@ from fastadapt.inner.trajectory import walk
 from fastadapt.layers.norm import Norm
 from fastadapt.learner import MetaBatch, Outcome
 from fastadapt.losses import Loss
+from fastadapt.methods.displacement import InnerState, RuleState, check_inner_state, refuse_derivatives
 from fastadapt.methods.gradient import GradientLearner
 from fastadapt.methods.loop import State
 from fastadapt.methods.minibatches import check_batch_size, minibatches
-from fastadapt.methods.results import Ran, without_graph
+from fastadapt.methods.results import Ran
 from fastadapt.rules.rules import Adam, Rule
 from fastadapt.selection import Selection
 from fastadapt.tasks import Tasks, as_groups, group_by_shape
-
-InnerState = Literal["reset", "serial", "mean"]
-
-
-class _RuleState(nn.Module):
-    """Hold the state of an inner rule between tasks, as buffers."""
-
-    def __init__(self, state: Any) -> None:
-        super().__init__()
-        leaves, structure = pytree.tree_flatten(state)
-        # plain containers, because torch's own description of a structure can't be copied or pickled in silence
-        self.places = pytree.tree_unflatten(list(range(len(leaves))), structure)
-        for i, leaf in enumerate(leaves):
-            self.register_buffer(f"leaf_{i}", leaf.clone())
-
-    def value(self) -> Any:
-        return pytree.tree_map(lambda i: getattr(self, f"leaf_{i}"), self.places)
-
-    @torch.no_grad()
-    def keep(self, state: Any) -> None:
-        for i, leaf in enumerate(pytree.tree_leaves(state)):
-            getattr(self, f"leaf_{i}").copy_(leaf)
 
 
 class Reptile(GradientLearner):
@@ -111,15 +89,14 @@ class Reptile(GradientLearner):
         check_steps(steps)
         check_batch_size("batch", batch)
         check_batch_size("test_batch", test_batch)
-        if inner_state not in get_args(InnerState):
-            raise ConfigError(f"inner_state must be 'reset', 'serial' or 'mean', got {inner_state!r}")
+        check_inner_state(inner_state)
         self.batch = batch
         self.test_batch = test_batch
         self.replacement = replacement
         self.inner_state = inner_state
         params = dict(model.named_parameters())
         start = detached(self.rule.init({name: params[name] for name in self.adapted}))
-        self.rule_state = _RuleState(start) if inner_state != "reset" else None
+        self.rule_state = RuleState(start) if inner_state != "reset" else None
 
     def signature(self) -> dict[str, Any]:
         """Return the facts of `GradientLearner.signature`, with the minibatches and the rule's state."""
@@ -142,7 +119,7 @@ class Reptile(GradientLearner):
     def forward(self, tasks: MetaBatch) -> Outcome:
         """Return the mean loss along the inner paths; its `backward()` gives `phi - mean_i phi_i`."""
         groups = as_groups(tasks)
-        self._refuse_what_has_no_displacement(groups)
+        refuse_derivatives(self, groups)
         differentiate = torch.is_grad_enabled()
         extra = self._train_batches(groups)
         if self.rule_state is not None and self.training and differentiate and self.inner_state == "serial":
@@ -216,14 +193,3 @@ class Reptile(GradientLearner):
             total = share if total is None else pytree.tree_map(torch.add, total, share)
             stacked.append((Tasks(one.support, one.query, (position,)), each))
         return Ran(total, stacked)
-
-    def _refuse_what_has_no_displacement(self, groups: list[Tasks]) -> None:
-        """Refuse what requires a gradient and would get none: `backward()` hands out a displacement of the weights."""
-        others = [name for name in self.learned() if name.startswith("rates ") or ":" in name]
-        if any(group.stacked and without_graph(group).wanted for group in groups):
-            others.append("a tensor of the tasks")
-        if others and torch.is_grad_enabled():
-            raise TaskError(
-                f"{others[0]} requires a gradient, and {type(self).__name__}'s backward() is a displacement of the "
-                "adapted weights, no derivative; freeze it (requires_grad_(False)), pass tensor.detach(), or use MAML"
-            )

@@ -44,8 +44,8 @@ class SNAILMethod(SequenceMethod):
     def learner(self, model: nn.Module, loss: Loss, data: Any) -> Learner:
         """Return the learner around an embedding, for tasks as those of `data`."""
         ways = self.most_ways(data)
-        length = ways * max(data.shots, data.train_shots) + 1
-        sizes = {"ways": ways, "features": flat(feature_shape(model, data.input)), "length": length}
+        features = flat(feature_shape(model, data.input))
+        sizes = {"ways": ways, "features": features, "length": data.most_support + 1}
         return SNAIL(model, loss, **sizes, filters=self.filters, shuffle=self.shuffle, norm=self.norm)
 
 

@@ -12,12 +12,13 @@ from fastadapt.inner.differentiation import MetaGradient
 from fastadapt.layers.norm import Norm
 from fastadapt.learner import Learner
 from fastadapt.losses import CrossEntropy, Loss, Reduction
+from fastadapt.methods.displacement import InnerState
 from fastadapt.methods.fine_tune import FineTune
 from fastadapt.methods.foml import FOML
 from fastadapt.methods.maml import MAML
 from fastadapt.methods.nearest import NearestNeighbour
 from fastadapt.methods.pretrain import Pretrain
-from fastadapt.methods.reptile import InnerState, Reptile
+from fastadapt.methods.reptile import Reptile
 from fastadapt.rules.rules import SGD, Adam, Clip, Momentum, Rate, Rule
 
 
@@ -78,15 +79,19 @@ class MAMLMethod(_InnerSteps):
         return self.learner(model, loss, rule=self.rule(model), **self._settings(loss))
 
     def _settings(self, loss: Loss) -> dict[str, Any]:
-        return {
-            "steps": self.steps,
-            "test_steps": self.test_steps,
-            "meta_gradient": self.meta_gradient,
-            "adapt": self.adapt[0] if len(self.adapt) == 1 else self.adapt,
-            "norm": self.norm,
-            "inner_loss": self._inner_loss(loss),
-            "route": self.execution(),
-        }
+        return {"meta_gradient": self.meta_gradient, **settings_of(self, loss)}
+
+
+def settings_of(method: Any, loss: Loss) -> dict[str, Any]:
+    """Return what a method of the MAML family gives its constructor beside rule and meta-gradient."""
+    return {
+        "steps": method.steps,
+        "test_steps": method.test_steps,
+        "adapt": method.adapt[0] if len(method.adapt) == 1 else method.adapt,
+        "norm": method.norm,
+        "inner_loss": method._inner_loss(loss),
+        "route": method.execution(),
+    }
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,9 @@ class Measurement:
         protocol: tasks, inner steps, batch norm.
         data: settings of the data that differ from the run's (`{"shots": 5}`).
         by: another method around the same trained weights; None is the run's own.
-        claims: number of inner steps -> the published number after as many.
+        claims: number of inner steps -> the published number after as many; by instance, instance number -> that.
+        ensemble: of how many of the best validated checkpoints the answers are averaged; 0 asks the exported weights.
+        by_instance: whether the accuracy is that on the first, second, ... instance of a class in a sequence.
     """
 
     name: str
@@ -64,6 +66,13 @@ class Measurement:
     data: Mapping[str, Any] = field(default_factory=dict)
     by: Any = None
     claims: Mapping[int, Claim] = field(default_factory=dict)
+    ensemble: int = 0
+    by_instance: bool = False
+
+    def columns(self, config: RunConfig) -> range:
+        """Return for which inner steps, or instances, there are numbers."""
+        data = self.config(config).data
+        return range(1, data.shots + data.queries + 1) if self.by_instance else range((self.protocol.steps or 0) + 1)
 
     def config(self, config: RunConfig) -> RunConfig:
         """Return the run's configuration as it is measured here."""
@@ -118,10 +127,11 @@ class Experiment:
         if not names or len(set(names)) != len(names):
             raise ConfigError(f"the measurements of {self.name} need names that differ, got {names}")
         for measurement in self.measurements:
-            last = measurement.protocol.steps or 0
-            beyond = [step for step in measurement.claims if not 0 <= step <= last]
+            columns = measurement.columns(self.config)
+            beyond = [step for step in measurement.claims if step not in columns]
             if beyond:
-                raise ConfigError(f"{self.name}, {measurement.name}: no step {beyond[0]} among the measured 0..{last}")
+                told = f"{columns[0]}..{columns[-1]}"
+                raise ConfigError(f"{self.name}, {measurement.name}: no step {beyond[0]} among the measured {told}")
 
     @property
     def claimed(self) -> str:

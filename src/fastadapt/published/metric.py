@@ -1,51 +1,19 @@
-"""Rows of methods that have a preset of their own: a table for each method, of which a published run is a line.
+"""The rows of the metric methods."""
 
-Another method's rows are one more `Table`: its numbers by the tasks of its presets, where they are from, and in what
-the presets differ. Numbers that could not be checked stand in no table.
-"""
-
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fastadapt.methods.metric_settings import MatchingNetMethod
-from fastadapt.published.experiment import Claim, Experiment, Measurement
-from fastadapt.runs.config import RunConfig
+from fastadapt.published.experiment import Experiment
+from fastadapt.published.table import BEST, FINN, IMAGES, RAVI, Table, experiment_of, experiments_of
 from fastadapt.runs.presets import PRESETS
 
-Pair = tuple[float, float | None]
-FINN = "Finn, Abbeel, Levine 2017 (arXiv:1703.03400), table 1"
 VINYALS = f"Vinyals, Blundell, Lillicrap, Kavukcuoglu, Wierstra 2016 (arXiv:1606.04080), quoted in {FINN}"
-RAVI = f"Ravi, Larochelle 2017, quoted in {FINN}"
 SNELL = "Snell, Swersky, Zemel 2017 (arXiv:1703.05175)"
 SUNG = "Sung, Yang, Zhang, Xiang, Torr, Hospedales 2018 (arXiv:1711.06025)"
 SIMON = "Simon, Koniusz, Nock, Harandi 2020 (CVPR); its numbers with four blocks are not published here, as unconfirmed"
 
-BEST = "the weights are the best of the validations on classes that neither train nor test"
-IMAGES = "the images are a copy re-encoded once as JPEG of quality 85"
 OURS = "the paper gives no rate, batch or length for this row; these are ours"
 CHARACTERS = "100 of the 1,200 training characters validate, and another shuffle than the paper's divides them"
-
-
-@dataclass(frozen=True)
-class Table:
-    """Hold the published rows of one method.
-
-    Args:
-        method: the beginning of its presets' names, `METHOD-TASKS`.
-        numbers: tasks -> the published accuracy in percent and its ±, each None where there is none.
-        source: author, year, arXiv id, place.
-        measured: how the paper tests: whether the queries of a task share statistics, and how many there are.
-        differs: in what the preset differs from the paper.
-        spread_is: what the ± is.
-    """
-
-    method: str
-    numbers: Mapping[str, Pair | None]
-    source: str
-    measured: str
-    differs: tuple[str, ...] = ()
-    spread_is: str = "95 % CI over tasks"
-
 
 TABLES = (
     Table(
@@ -136,43 +104,6 @@ TABLES = (
     ),
 )
 """The published rows of methods with presets."""
-
-
-def experiments_of(table: Table) -> tuple[Experiment, ...]:
-    """Return the published runs of a method, each the preset of its name.
-
-    Example:
-        >>> experiments_of(TABLES[0])[0].claimed
-        '98.8 %'
-    """
-    return tuple(
-        experiment_of(f"{table.method}-{tasks}", *PRESETS[f"{table.method}-{tasks}"], table, pair)
-        for tasks, pair in table.numbers.items()
-    )
-
-
-def experiment_of(name: str, what: str, config: RunConfig, table: Table, pair: Pair | None) -> Experiment:
-    """Return one published run.
-
-    Args:
-        name: of the run.
-        what: it in a few words.
-        config: its settings.
-        table: where its number is from, and how it was measured.
-        pair: the published accuracy in percent and its ±; None where none is known.
-    """
-    protocol = config.protocol
-    at = protocol.report if protocol.report is not None else protocol.steps or 0
-    claims = {} if pair is None else {at: _claim(pair, table)}
-    return Experiment(
-        name, what, config, (Measurement(table.measured, protocol, claims=claims),), table.source, differs=table.differs
-    )
-
-
-def _claim(pair: Pair, table: Table) -> Claim:
-    value, spread = pair
-    half = None if spread is None else round(spread / 100, 6)
-    return Claim(round(value / 100, 6), half, table.spread_is, table.source)
 
 
 def _full_context() -> tuple[Experiment, ...]:

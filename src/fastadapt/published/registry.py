@@ -5,7 +5,7 @@ import fnmatch
 from collections.abc import Sequence
 
 from fastadapt.errors import ConfigError
-from fastadapt.published import drawing, gradients, metric, mini_imagenet, omniglot, sinusoid
+from fastadapt.published import drawing, family, gradients, memory, metric, mini_imagenet, omniglot, sinusoid
 from fastadapt.published.experiment import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -15,6 +15,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         *omniglot.EXPERIMENTS,
         *mini_imagenet.EXPERIMENTS,
         *metric.EXPERIMENTS,
+        *memory.EXPERIMENTS,
+        *family.EXPERIMENTS,
         *gradients.EXPERIMENTS,
         *drawing.EXPERIMENTS,
     )

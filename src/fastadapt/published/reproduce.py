@@ -17,9 +17,10 @@ from typing import Any
 
 import torch
 
+from fastadapt.compare.by_instance import by_instance
 from fastadapt.compare.tune import at_rate, tune_step_size
 from fastadapt.data.sinusoid import Half, Sinusoid
-from fastadapt.errors import ConfigError
+from fastadapt.errors import CheckpointError, ConfigError
 from fastadapt.evaluation import Evaluation, evaluate
 from fastadapt.learner import Learner
 from fastadapt.methods.averaged import average_regressors
@@ -28,10 +29,11 @@ from fastadapt.methods.gradient import GradientLearner
 from fastadapt.methods.tuning import tune_transfer
 from fastadapt.nets.settings import build_net
 from fastadapt.published.experiment import Experiment, Measurement
+from fastadapt.published.instances import instance_facts
 from fastadapt.report.waves import adapted_wave
 from fastadapt.rules.rules import with_lr
 from fastadapt.runs.config import RunConfig, SinusoidData
-from fastadapt.runs.run_files import LoadedRun, export_model, load_run, settle
+from fastadapt.runs.run_files import LoadedRun, export_model, load_ensemble, load_run, settle
 from fastadapt.runs.within import scheduled, within
 from fastadapt.tasks import TaskSource
 from fastadapt.training.log import read_metrics
@@ -109,7 +111,8 @@ def reproduce(
     export_model(run, config)
     exported = load_run(run)
     exported.learner.to(device)
-    measured = [_measured(m, exported, experiment, loaded, device) for m in experiment.measurements]
+    answering = [(m, _answering(m, run, exported)) for m in experiment.measurements]
+    measured = [_measured(m, who, experiment, loaded, device) for m, who in answering if who is not None]
     records = read_metrics(run / "metrics.jsonl") if (run / "metrics.jsonl").is_file() else []
     waves = _waves(exported.learner, config, measured) if isinstance(config.data, SinusoidData) else {}
     record = {
@@ -153,9 +156,22 @@ def _measured(
     ways = measurement.config(config).data.ways
     learner = _by(measurement, exported if ways is None else exported.narrowed(ways)).to(device)
     test = measurement.source(config, "test", loaded)
+    if measurement.by_instance:
+        return instance_facts(measurement.name, by_instance(learner, test, measurement.protocol))
     with _tuned(learner, measurement, experiment, lambda: measurement.source(config, "val", loaded)) as choice:
         result = evaluate(learner, test, measurement.protocol, after=judged_after(measurement, config))
     return {**_facts(measurement, result), **choice}
+
+
+def _answering(measurement: Measurement, run: Path, exported: LoadedRun) -> LoadedRun | None:
+    """Return what a measurement asks: the exported weights, or several checkpoints; None where there are too few."""
+    if not measurement.ensemble:
+        return exported
+    try:
+        return load_ensemble(run, measurement.ensemble)
+    except CheckpointError as error:  # of a training that a budget has cut: the other measurements stay
+        logger.warning("not measured, %s: %s", measurement.name, error)
+        return None
 
 
 def judged_after(measurement: Measurement, config: RunConfig) -> list[int] | None:
@@ -164,7 +180,7 @@ def judged_after(measurement: Measurement, config: RunConfig) -> list[int] | Non
     Networks of images answer a task's queries for as long as they adapt to it, and longer where each is answered
     beside the support set: for them it is a few, and those with a published number.
     """
-    if isinstance(config.data, SinusoidData) or measurement.protocol.steps is None:
+    if isinstance(config.data, SinusoidData) or measurement.protocol.steps is None or measurement.by_instance:
         return None
     few = [step for step in _FEW if step <= measurement.protocol.steps]
     return sorted({*few, *measurement.claims})

@@ -17,7 +17,7 @@ from fastadapt.data.tables.table_settings import TableData
 from fastadapt.errors import ConfigError
 from fastadapt.evaluation import Protocol
 from fastadapt.learner import Learner
-from fastadapt.methods.family_settings import MAMLPlusPlusMethod, MetaSGDMethod, ProtoMAMLMethod
+from fastadapt.methods.family_settings import IMAMLMethod, MAMLPlusPlusMethod, MetaSGDMethod, ProtoMAMLMethod
 from fastadapt.methods.head_settings import (
     CentroidMethod,
     CosineHeadMethod,
@@ -88,6 +88,7 @@ class RunConfig:
         | MetaSGDMethod
         | MAMLPlusPlusMethod
         | ProtoMAMLMethod
+        | IMAMLMethod
         | MAMLMethod
         | FOMLMethod
         | ReptileMethod

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastadapt.data.settings import MiniImageNetData, OmniglotData
 from fastadapt.evaluation import Protocol
-from fastadapt.methods.family_settings import MAMLPlusPlusMethod, MetaSGDMethod, ProtoMAMLMethod
+from fastadapt.methods.family_settings import IMAMLMethod, MAMLPlusPlusMethod, MetaSGDMethod, ProtoMAMLMethod
 from fastadapt.methods.settings import MAMLMethod
 from fastadapt.nets.settings import Conv4Net
 from fastadapt.runs.config import RunConfig
@@ -26,6 +26,20 @@ def _meta_sgd(maml: RunConfig, name: str) -> RunConfig:
         maml,
         method=MetaSGDMethod(adapt=getattr(maml.method, "adapt", ("*",))),
         protocol=replace(maml.protocol, name=name, steps=1, report=None),
+    )
+
+
+def _imaml(maml: RunConfig, name: str, ways: int) -> RunConfig:
+    # Rajeswaran et al. 2019 (arXiv:1909.04630): the networks and tasks of MAML, gradient descent in 16 steps of 0.1
+    # (25 for 20 ways), lambda 2, 5 steps of conjugate gradients, 32 tasks, Adam 1e-3, 20 000 outer steps, features that
+    # are flattened. There Adam's epsilon is 1e-3, and conjugate gradients are damped by 1 and divide by lambda and 10.
+    steps = 16 if ways == 5 else 25
+    return replace(
+        maml,
+        net=replace(maml.net, pooled="flatten"),  # type: ignore[call-arg]
+        method=IMAMLMethod(steps=steps, test_steps=steps, adapt=getattr(maml.method, "adapt", ("*",))),
+        training=replace(maml.training, steps=20_000, meta_batch=32, clip_value=None),
+        protocol=replace(maml.protocol, name=name, steps=steps, report=None),
     )
 
 
@@ -150,6 +164,7 @@ def family_presets(known: Mapping[str, tuple[str, RunConfig]]) -> dict[str, tupl
             place, maml = f"{data}-{name}", known[f"maml-{data}-{name}"][1]
             made: dict[str, tuple[str, RunConfig]] = {
                 "metasgd": ("Meta-SGD", _meta_sgd(maml, f"{place}-metasgd-v1")),
+                "imaml": ("iMAML", _imaml(maml, f"{place}-imaml-v1", ways)),
                 "mamlpp": ("MAML++", _mamlpp_mini(name) if photographs else _mamlpp(name)),
                 "boil": ("BOIL (all but the head adapts)", _boil_mini(name) if photographs else _boil(name)),
                 "protomaml": ("ProtoMAML", _protomaml_mini(name) if photographs else _protomaml(name)),

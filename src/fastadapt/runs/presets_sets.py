@@ -5,6 +5,7 @@ the memory is shared by many of them. Validation is on classes of its own, and t
 """
 
 from dataclasses import replace
+from typing import Any
 
 from fastadapt.data.settings import OmniglotData
 from fastadapt.evaluation import Protocol
@@ -17,24 +18,20 @@ from fastadapt.training.settings import Training
 _TRAINING = Training(steps=100_000, meta_batch=1, validate_every=1000, checkpoint_every=500, log_every=100)
 
 
+def _tasks(name: str, **training: Any) -> OmniglotData:
+    """Return tasks of quarter turns as classes, larger in training."""
+    ways, shots = OMNIGLOT[name]
+    return OmniglotData(ways=ways, shots=shots, queries=5, rotation="none", rotated_classes=True, **training)
+
+
 def _statistician(name: str) -> RunConfig:
     # Edwards & Storkey 2017 (arXiv:1606.02185) as a public re-implementation in PyTorch has it: 32 sets of 5 images of
     # a character in an outer step, Adam 1e-3, gradients within 0.5 each, alpha halved every epoch, 300 epochs. Here a
     # set is the support and the query of a class in a task of 32. There 1200 characters train, twice: as they are and
     # flipped and turned by any angle; here 1100 do, each quarter turn of which is a class, and 100 validate. An epoch
     # there has about 300 steps, and there is no selection by classification at all.
-    ways, shots = OMNIGLOT[name]
     return RunConfig(
-        data=OmniglotData(
-            ways=ways,
-            train_ways=32,
-            train_shots=4,
-            train_queries=1,
-            shots=shots,
-            queries=5,
-            rotation="none",
-            rotated_classes=True,
-        ),
+        data=_tasks(name, train_ways=32, train_shots=4, train_queries=1),
         net=StatisticianEncoderNet(),
         method=NeuralStatisticianMethod(),
         training=replace(_TRAINING, steps=90_000, clip_value=0.5),
@@ -49,18 +46,8 @@ def _memory(name: str) -> RunConfig:
     # characters train and 659 test; here 1100, 100 validate and 423 test. There each of the 30 samples is an outer
     # step, samples of a class come in any order, and a first sample is pushed away from all keys, with Adam's epsilon
     # at 1e-4; the images are scaled by a bilinear filter. For 20 ways neither says what differs: nothing does here.
-    ways, shots = OMNIGLOT[name]
     return RunConfig(
-        data=OmniglotData(
-            ways=ways,
-            train_ways=80,
-            train_shots=1,
-            train_queries=5,
-            shots=shots,
-            queries=5,
-            rotation="none",
-            rotated_classes=True,
-        ),
+        data=_tasks(name, train_ways=80, train_shots=1, train_queries=5),
         net=RareEventsEncoderNet(),
         method=MemoryModuleMethod(),
         training=replace(_TRAINING, lr=1e-4, clip_norm=5.0),

@@ -6,6 +6,7 @@ them:
 
 * `guard`: token, hosts, headers; `bodies`: media types and sizes; `schemas`: what a body has to look like;
 * `samples` and `archive`: untrusted bytes become tensors; `store`: tasks, for half an hour;
-* `served`: a run and its methods; `adaptation`: one inner loop, step by step; `jobs`: threads, limits, cancelling;
+* `served`: a run, maybe `behind` a backbone; `offered`: its methods; `adaptation`: one inner loop, step by step;
+* `jobs`: threads, limits, cancelling;
 * `routes`: the addresses; `exports`: what can be taken away; `metrics`: what an operator sees.
 """

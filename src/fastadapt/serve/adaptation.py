@@ -17,8 +17,9 @@ from torch import Tensor
 from fastadapt.layers.norm import Norm
 from fastadapt.predictor import Predictor
 from fastadapt.serve.heads import featuriser, nearest_mean
+from fastadapt.serve.offered import NEAREST_MEAN
 from fastadapt.serve.problems import Problem
-from fastadapt.serve.served import NEAREST_MEAN, ServedModel
+from fastadapt.serve.served import ServedModel
 
 Support = tuple[Tensor, Tensor]
 Check = Callable[[], None]

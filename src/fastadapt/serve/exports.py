@@ -15,6 +15,7 @@ from typing import Any, Literal
 from fastadapt.predictor import Predictor
 from fastadapt.runs.predictor_file import save_predictor
 from fastadapt.serve.archive import write_archive
+from fastadapt.serve.behind import RunBehind, head_alone
 from fastadapt.serve.jobs import Job
 from fastadapt.serve.problems import Problem, internal
 from fastadapt.serve.samples import as_png
@@ -104,7 +105,14 @@ def task_archive(model: ServedModel, task: StoredTask) -> bytes:
 
 def snippet(model: ServedModel, adapted: Adapted, method: str, file: str) -> bytes:
     """Return a few lines of Python that answer with the exported model."""
-    if model.recipe is not None:
+    if isinstance(model.run, RunBehind):
+        imports = "import torch\nfrom fastadapt.data.embeddings.reading import read_embeddings\n"
+        read = (
+            f"# as fastadapt embed writes them with {model.run.by}\n"
+            'x = read_embeddings("queries.safetensors", classes=False).features'
+        )
+        answer = "with torch.no_grad():\n    print(predictor.labels, predictor(x).softmax(-1).tolist())"
+    elif model.recipe is not None:
         imports = "import torch\nfrom fastadapt.data.images.images import ImageRecipe\n"
         read = 'image = ImageRecipe(**predictor.details["input"]).read("query.png")'
         answer = (
@@ -125,6 +133,7 @@ def details_of(model: ServedModel, task: StoredTask, method: str, steps: int) ->
     """Return what is noted in an exported predictor."""
     run = model.run_for(None if task.classes is None else len(task.classes), method)
     taken = asdict(model.recipe) if model.recipe is not None else dict(run.input)
+    taken = dict(run.config.data.input) if isinstance(run, RunBehind) else taken
     details: dict[str, Any] = {"input": taken, "net": run.net, "run": model.name, "method": method, "steps": steps}
     details["base"] = {"step": run.step, "sha256": model.digest(method)}
     if task.classes is None:
@@ -133,8 +142,12 @@ def details_of(model: ServedModel, task: StoredTask, method: str, steps: int) ->
 
 
 def _described(model: ServedModel, task: StoredTask, adapted: Adapted, method: str) -> Predictor:
-    predictor = adapted.predictor
+    predictor, run = adapted.predictor, model.run_for(None if task.classes is None else len(task.classes), method)
+    if isinstance(run, RunBehind):  # what is taken away is the head, for embeddings by the same backbone
+        predictor = head_alone(predictor)
     details = {**details_of(model, task, method, adapted.steps), "norm": predictor.norm}
+    # a network may be built around that of the run, and then says so itself
+    details["net"] = getattr(predictor.model, "described", dict)(details["net"])
     moments = [
         (getattr(predictor, f"support_mean_{i}"), getattr(predictor, f"support_var_{i}"))
         for i in range(predictor.calls)

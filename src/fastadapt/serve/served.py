@@ -6,7 +6,6 @@ import json
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,64 +13,30 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from fastadapt.backbones.backbone import Backbone
 from fastadapt.data.images.images import ImageRecipe
 from fastadapt.engine.memory import PeakBytes
 from fastadapt.errors import CheckpointError, ConfigError
 from fastadapt.layers.norm import Norm
 from fastadapt.learner import Learner
-from fastadapt.methods.gradient import GradientLearner
-from fastadapt.methods.transfer import Transfer
 from fastadapt.results.evaluation_json import column_of
 from fastadapt.runs.run_files import LoadedRun, load_run, run_folder
 from fastadapt.runs.shipped import shipped_models
-from fastadapt.serve.heads import head_of
+from fastadapt.serve.behind import RunBehind, behind
 from fastadapt.serve.limits import Limits
+from fastadapt.serve.offered import FINE_TUNE, methods_of
 from fastadapt.serve.problems import Problem
 
-FINE_TUNE, NEAREST_MEAN = "fine-tune", "nearest-mean"
 _SEED = 0  # of the random start: the same for everybody
 MOST_SHOWN = 20  # classes that the page offers where a model takes any number
 _PROBED = 4  # samples of each class from which the memory of one is estimated
 
-_ABOUT = {
-    "maml": "gradient steps from an initialisation that was learned for exactly this",
-    "foml": "gradient steps from an initialisation that was learned for exactly this",
-    "metasgd": "one gradient step at rates that were learned for each weight, from a start learned for exactly this",
-    "mamlplusplus": "gradient steps at rates that were learned for each step, from a start learned for exactly this",
-    "protomaml": "gradient steps from the class means of the samples, in features that were learned for exactly this",
-    "reptile": "gradient steps from an initialisation near every task's solution",
-    "pretrain": "gradient steps from a network that was trained on all tasks at once",
-    "finetune": "gradient steps of a fresh head on a classifier of all training classes",
-    "nearest": "no steps: the most similar sample, seen by a classifier of all training classes",
-    "protonet": "no steps: the class whose samples are nearest on average, in features that were learned for this",
-    "matchingnet": "no steps: every sample votes for its class, by features that were learned for this",
-    "siamesenet": "no steps: the sample that is most probably of the same class",
-    "relationnet": "no steps: a network judges how alike a question and each class are",
-    "adaptivesubspaces": "no steps: the class whose samples span the nearest subspace, in features learned for this",
-    "snail": "no steps: attention over the samples and their labels, read as a sequence",
-    "mann": "no steps: samples and labels are shown to a memory, which is asked",
-    "neuralstatistician": "no steps: the class whose hidden context is nearest to that of the question alone",
-    "memorymodule": "no steps: the samples are written to a memory, and the nearest of its keys answers",
-    "metalstm": "steps of an optimizer that was learned, with the start it begins from",
-    "metacurvature": "gradient steps that learned matrices transform, from an initialisation learned for this",
-    "cavia": "gradient steps of a few numbers that steer a network, which itself stays as it was learned",
-    FINE_TUNE: "the same gradient steps from a random start: what is left without meta-learning",
-    NEAREST_MEAN: "no steps: the class whose samples are nearest on average, seen by the trained network",
-}
 _TRAINED_ON = {
     "OmniglotData": "Omniglot: handwritten characters of 50 alphabets",
     "MiniImageNetData": "mini-ImageNet: photographs of 64 classes",
     "SinusoidData": "sine waves of random height and phase",
+    "EmbeddingsData": "what its backbone was trained on, of which it does not tell; the head is fitted to each task",
 }
-
-
-@dataclass(frozen=True)
-class Method:
-    """One way to adapt a model."""
-
-    name: str
-    title: str
-    about: str
 
 
 class ServedModel:
@@ -83,7 +48,7 @@ class ServedModel:
         others: runs of other methods on the same kind of input, to compare with; each is offered as a method.
 
     Raises:
-        ConfigError: if one of the others takes another input, or never as many classes, or its method is there.
+        ConfigError: if one of the others takes another input, or never as many classes, or can't be told from one.
     """
 
     def __init__(
@@ -97,8 +62,8 @@ class ServedModel:
         if run.input.get("kind") == "image":
             # a photograph is not square; padding loses nothing of it
             self.recipe = ImageRecipe(**{**run.input, "fit": "pad"})
-        self.others = {_title(other).lower(): other for other in others}
-        self.methods = _methods(run, others)
+        _check_beside(run, others)
+        self.methods, self.others = methods_of(run, others)
         self.fewest_ways, self.most_ways = _ways_of_all((run, *others))
         self._lock = threading.Lock()
         self._runs: dict[tuple[str | None, int | None], LoadedRun] = {(None, run.ways): run}
@@ -207,9 +172,10 @@ class ServedModel:
         run = self.run
         ways = None if run.ways is None else {"fewest": self.fewest_ways, "most": self.most_ways or MOST_SHOWN}
         kind = type(run.config.data).__name__
+        where = f"{run.net['name']}, {run.step:,} outer steps" if not isinstance(run, RunBehind) else f"behind {run.by}"
         return {
             "name": self.name,
-            "title": f"{self.methods[0].title}, {run.net['name']}, {run.step:,} outer steps",
+            "title": f"{self.methods[0].title}, {where}",
             "input": {key: value for key, value in run.input.items() if key != "resize"},
             "ways": ways,
             "shots": {"most": limits.shots if ways else limits.points},
@@ -221,11 +187,7 @@ class ServedModel:
         }
 
 
-def _title(run: LoadedRun) -> str:
-    return type(run.config.method).__name__.removesuffix("Method")
-
-
-def _methods(run: LoadedRun, others: Sequence[LoadedRun]) -> tuple[Method, ...]:
+def _check_beside(run: LoadedRun, others: Sequence[LoadedRun]) -> None:
     fewest, most = _ways_of_all((run, *others))
     for other in others:
         if other.input != run.input:
@@ -234,18 +196,6 @@ def _methods(run: LoadedRun, others: Sequence[LoadedRun]) -> tuple[Method, ...]:
             raise ConfigError(
                 f"{other.name} can't be compared with {run.name}: they don't both take tasks of {run.ways} classes"
             )
-    titles = [_title(each) for each in (run, *others)]
-    if len(set(titles)) < len(titles):
-        raise ConfigError(f"{run.name} and what it is compared with use one method twice: {', '.join(titles)}")
-    usual = "the method by which the model was trained"
-    methods = [Method(title.lower(), title, _ABOUT.get(title.lower(), usual)) for title in titles]
-    # a transfer baseline has no learned start of gradient steps to compare with
-    if not isinstance(run.learner, GradientLearner) or isinstance(run.learner, Transfer):
-        return tuple(methods)
-    methods.append(Method(FINE_TUNE, "Fine-tuning", _ABOUT[FINE_TUNE]))
-    if run.ways is not None and not run.config.embeds and head_of(run.learner.model) is not None:
-        methods.append(Method(NEAREST_MEAN, "Nearest class mean", _ABOUT[NEAREST_MEAN]))
-    return tuple(methods)
 
 
 def _ways_of_all(runs: Sequence[LoadedRun]) -> tuple[int | None, int | None]:
@@ -261,7 +211,7 @@ def _peak(learner: Learner, support: tuple[Tensor, Tensor], norm: Norm) -> float
     return memory.peak
 
 
-def load_served(run: str, beside: Sequence[str] = ()) -> ServedModel:
+def load_served(run: str, beside: Sequence[str] = (), backbone: Backbone | None = None) -> ServedModel:
     """Return a run, or the shipped model of that name, ready to be served, with the results that lie beside it.
 
     A shipped model brings those that are shipped to be compared with it: `drawing` brings `drawing-reptile`.
@@ -269,18 +219,19 @@ def load_served(run: str, beside: Sequence[str] = ()) -> ServedModel:
     Args:
         run: its folder, or the name of a shipped model.
         beside: further runs on the same kind of task, each offered as a method of this one.
+        backbone: by which the embeddings of runs on such were computed, so that these take images.
 
     Raises:
         CheckpointError: if there is no such run, or its input is neither images nor points.
-        ConfigError: if a run can't be offered beside it.
+        ConfigError: if a run can't be offered beside it, or is on embeddings by another backbone.
     """
     folder = run_folder(run)
-    loaded = load_run(folder)
+    loaded = behind(load_run(folder), backbone)
     if loaded.input.get("kind") not in ("image", "points"):
         raise CheckpointError(f"{run} takes {loaded.input}; only runs on images and on points can be served")
     others = [load_run(folder.with_name(name)) for name in shipped_models() if name.startswith(f"{folder.name}-")]
     is_shipped = folder.name in shipped_models() and folder == run_folder(folder.name)
-    named = [load_run(run_folder(each)) for each in beside]
+    named = [behind(load_run(run_folder(each)), backbone) for each in beside]
     return ServedModel(loaded, measured(folder, loaded), [*(others if is_shipped else ()), *named])
 
 

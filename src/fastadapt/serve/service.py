@@ -19,7 +19,7 @@ from fastadapt.serve.limits import Limits
 from fastadapt.serve.metrics import Metrics
 from fastadapt.serve.problems import Problem, internal
 from fastadapt.serve.schemas import Adapt, Predict
-from fastadapt.serve.served import NEAREST_MEAN, ServedModel
+from fastadapt.serve.served import ServedModel
 from fastadapt.serve.store import Adapted, Store, StoredTask
 
 logger = logging.getLogger("fastadapt.serve")
@@ -194,8 +194,7 @@ class Service:
             )
         assert last is not None  # there is always step 0
         seconds = job.elapsed
-        taken = 0 if method == NEAREST_MEAN else steps
-        self.store.finish(task, job, method, Adapted(last.predictor, taken, body.rate))
+        self.store.finish(task, job, method, Adapted(last.predictor, last.number, body.rate))
         near = []
         if task.classes is not None:
             near = adaptation.nearest(last.predictor, task.support, queries, job.check)

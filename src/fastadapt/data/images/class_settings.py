@@ -39,6 +39,11 @@ class ClassData:
         return {"ways": ways, "shots": shots, "queries": queries}
 
     @property
+    def most_support(self) -> int:
+        """Samples of the largest support set."""
+        return self.sizes("train")["ways"] * max(self.shots, self.train_shots)
+
+    @property
     def loss(self) -> Loss:
         """Cross-entropy."""
         return CrossEntropy()

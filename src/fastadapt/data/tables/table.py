@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from fastadapt.atomic import write_text
@@ -25,6 +26,7 @@ from fastadapt.data.tables.rows import Rows
 from fastadapt.data.tables.spelling import near_words, spellings
 from fastadapt.data.tables.values import Say
 from fastadapt.errors import ConfigError, DataError
+from fastadapt.judging.labels import IGNORED
 from fastadapt.tasks import Task
 
 Part = Literal["train", "val", "test"]
@@ -208,10 +210,12 @@ class TableTasks:
         groups: the row numbers of each task.
         shots: support rows K; one of several is drawn for each task.
         queries: query rows Q, which every group must have beyond the largest K.
+        known: mark queries whose label no support row has, for a method that answers with labels of these alone;
+            one at least is of such a label, which takes the place of the first where chance has drawn none.
 
     Raises:
         ConfigError: if a setting is outside its range.
-        DataError: if there is no group, or one has too few rows.
+        DataError: if there is no group, or one has too few rows, or with `known` no two of one label.
 
     Example:
         >>> import torch
@@ -227,6 +231,7 @@ class TableTasks:
     groups: "list[np.ndarray]" = field(repr=False)
     shots: tuple[int, ...] = (10,)
     queries: int = 10
+    known: bool = False
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -238,6 +243,12 @@ class TableTasks:
         if small or not self.groups:
             found = f"{len(small)} of {len(self.groups)} have fewer, one of them {min(small, default=0)}"
             raise DataError(f"every task needs {needed} rows for support and query; {found}")
+        alone = sum(len(torch.unique(self.y[group])) == len(group) for group in self.groups) if self.known else 0
+        if alone:
+            raise DataError(
+                f"{alone} of {len(self.groups)} tasks have no two rows of one label, and a method that compares rows "
+                "has nothing to learn from them; choose --method maml, or a column with fewer labels"
+            )
 
     def sample(self, rng: np.random.Generator) -> Task:
         """Return one task: support `(x: [K, d], y: [K, ...])` and a query of Q rows of the same form."""
@@ -245,7 +256,32 @@ class TableTasks:
         k = self.shots[rng.integers(len(self.shots))]
         order = group[rng.permutation(len(group))]
         support, query = order[:k], order[k : k + self.queries]
-        return Task((self.x[support], self.y[support]), (self.x[query], self.y[query]))
+        if not self.known:
+            return Task((self.x[support], self.y[support]), (self.x[query], self.y[query]))
+        asked = answerable(self.y[support].unsqueeze(0), self.y[query].unsqueeze(0))[0]
+        if bool((asked == IGNORED).all()):
+            support, query = _of_one_label(order, self.y, k, self.queries)
+            asked = answerable(self.y[support].unsqueeze(0), self.y[query].unsqueeze(0))[0]
+        return Task((self.x[support], self.y[support]), (self.x[query], asked))
+
+
+def answerable(y: Tensor, asked: Tensor) -> Tensor:
+    """Return the labels of queries, `[T, Q]`, with -100 for those that no support row of their task has.
+
+    Example:
+        >>> answerable(torch.tensor([[0, 2]]), torch.tensor([[2, 1, 0]]))
+        tensor([[   2, -100,    0]])
+    """
+    return torch.where((asked.unsqueeze(2) == y.unsqueeze(1)).any(2), asked, IGNORED)
+
+
+def _of_one_label(order: np.ndarray, y: Tensor, k: int, queries: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return support and query rows, of which the first of each have one label."""
+    labels = y[order].tolist()
+    second = next(place for place, label in enumerate(labels) if label in labels[:place])
+    first = labels.index(labels[second])
+    rest = [row for place, row in enumerate(order) if place not in (first, second)]
+    return np.array([order[first], *rest[: k - 1]]), np.array([order[second], *rest[k - 1 : k + queries - 2]])
 
 
 def check_shots(shots: tuple[int, ...]) -> None:

@@ -71,6 +71,8 @@ class TableData:
     """Its validation tasks."""
     test_names: tuple[str, ...] = added(())
     """Its test tasks."""
+    known: bool = added(False)
+    """Whether queries of a label that no support row has don't count, as a method that compares can't answer them."""
 
     def __post_init__(self) -> None:
         check_shots(self.every_shots)
@@ -110,7 +112,7 @@ class TableData:
         queries = min(self.queries if part == "test" else self.train_queries, loaded.smallest(part) - max(shots))
         if part == "train" and self.train_support is not None:
             queries = 0
-        return TableTasks(loaded.x, loaded.y, list(loaded.tasks(part).values()), shots, queries)
+        return TableTasks(loaded.x, loaded.y, list(loaded.tasks(part).values()), shots, queries, self.known)
 
     @property
     def loss(self) -> Loss:
@@ -136,6 +138,15 @@ class TableData:
     def train_shots(self) -> int:
         """Support rows of the largest training task."""
         return self.train_support or max(self.every_shots)
+
+    def sizes(self, part: Part) -> dict[str, int | None]:
+        """Return of the tasks of a part how many labels there are of all, for a method that tells them apart."""
+        return {"ways": self.ways}
+
+    @property
+    def most_support(self) -> int:
+        """Samples of the largest support set."""
+        return self.train_shots
 
     classes: ClassVar[None] = None
     flat_batch: ClassVar[int] = 0

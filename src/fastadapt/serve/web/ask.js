@@ -46,7 +46,7 @@ function question(task, board) {
     }
     who.textContent = chances ? sureness(chances) : inked(query) ? "…" : "empty";
     list.hidden = !chances;
-    if (chances) bars(list, board.run, chances, board.chances(query.id, board.run.lines[0], board.run), tones(task));
+    if (chances) bars(list, board.run, chances, board.before(query.id, board.run), tones(task));
   };
   return { node, update };
 }
@@ -103,7 +103,7 @@ export function mountAsk(task, board, session, camera) {
     $("no-answer").textContent = board.trouble ? "No answer yet: the network needs more drawings." : inked(query) ? "Thinking…" : "Draw something here, and it says which class it is.";
     if (chances) {
       verdict($("verdict"), board, task, chances);
-      bars($("bars"), board.run, chances, board.chances(task.asked, board.run.lines[0], board.run), tones(task));
+      bars($("bars"), board.run, chances, board.before(task.asked, board.run), tones(task));
     }
     const neighbour = closest(board, task.asked);
     $("closest").hidden = !neighbour || !chances;

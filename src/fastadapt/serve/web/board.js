@@ -1,8 +1,8 @@
 /**
  * What is known of the server and of the running adaptation; the views draw what stands here.
  *
- * A run is `{method, classes, queries, lines, nearest, heldOut, heldOutBefore, seconds, done}`: the classes and question ids that were
- * sent, and one line (loss, probabilities) for each step that came back.
+ * A run is `{method, stepping, classes, queries, lines, nearest, heldOut, heldOutBefore, seconds, done}`: the classes and question ids that were
+ * sent, whether the method takes steps, and one line (loss, probabilities) for each step that came back.
  */
 import { Told } from "./listeners.js";
 
@@ -35,6 +35,11 @@ class Board extends Told {
   chances(query, line, run) {
     const row = run?.queries.indexOf(query) ?? -1;
     return (row >= 0 && line?.probabilities?.[row]) || null;
+  }
+
+  /** The probabilities before the first step, or null for a method that takes no steps. */
+  before(query, run) {
+    return run?.stepping ? this.chances(query, run.lines[0], run) : null;
   }
 }
 

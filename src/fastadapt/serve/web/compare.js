@@ -14,7 +14,7 @@ function panel(task, board) {
       const chances = board.chances(task.asked, line, run);
       node.dataset.waiting = String(!line);
       list.hidden = !chances;
-      if (chances) bars(list, run, chances, run.lines.length > 1 ? board.chances(task.asked, run.lines[0], run) : null, tones(task));
+      if (chances) bars(list, run, chances, run.lines.length > 1 ? board.before(task.asked, run) : null, tones(task));
       if (run?.trouble) word.textContent = `It went astray: ${run.trouble}.`;
       else word.textContent = line ? (chances ? `${sureness(chances)} · loss ${line.loss.toFixed(2)}` : `loss ${line.loss.toFixed(2)}`) : "Waiting for its turn…";
       if (!line) return;

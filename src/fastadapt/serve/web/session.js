@@ -144,7 +144,7 @@ export class Session {
       await this.#adapt(remote, method, sequence, signal, (run) => board.others.set(method, run));
     } catch (error) {
       if (error.code !== "diverged") throw error;
-      const run = board.others.get(method) ?? { method, classes: remote.classes, queries: [], lines: [] };
+      const run = board.others.get(method) ?? { method, stepping: true, classes: remote.classes, queries: [], lines: [] };
       board.others.set(method, Object.assign(run, { trouble: error.message }));
     }
   }
@@ -157,7 +157,8 @@ export class Session {
     const queries = await Promise.all(asked.map(seen));
     const body = { method, steps, rate, queries, sequence };
     const response = await call(`/api/tasks/${remote.id}/adapt`, { method: "POST", body, signal });
-    const run = { method, steps, classes: remote.classes, queries: asked.map((query) => query.id), lines: [], nearest: null, heldOut: null, heldOutBefore: null, seconds: null, done: false };
+    const { steps: stepping = true } = board.model(remote.model).methods.find(({ name }) => name === method);
+    const run = { method, stepping, steps, classes: remote.classes, queries: asked.map((query) => query.id), lines: [], nearest: null, heldOut: null, heldOutBefore: null, seconds: null, done: false };
     for await (const line of lines(response)) {
       if (line.sequence !== this.#sequence) return;
       if (line.error) throw new Trouble(line.error, 500);

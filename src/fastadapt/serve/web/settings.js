@@ -2,6 +2,8 @@
 import { $, h, inFrame } from "./element.js";
 
 const STEPS = [1, 2, 3, 5, 10, 20, 30, 50];
+const MOVING = "One drawing each and a few steps: a network that has never seen your classes learns them as you draw.";
+const STILL = "One drawing each and no step at all: a network that has never seen your classes tells them apart as you draw.";
 
 /** The number of steps a task begins with: at least ten, so that there is something to watch. */
 export const usualSteps = ({ steps }) => Math.min(steps.most, Math.max(10, steps.default));
@@ -42,7 +44,11 @@ export function mountSettings(task, board) {
     options(model, board.models.map(({ name, title }) => [name, title]), current.name);
     const known = current.methods.some(({ name }) => name === task.settings.method);
     options(method, current.methods.map(({ name, title }) => [name, title]), known ? task.settings.method : current.methods[0].name);
-    $("method-about").textContent = current.methods.find(({ name }) => name === method.value).about;
+    const chosen = current.methods.find(({ name }) => name === method.value);
+    const still = chosen.steps === false; // it compares, and has nothing to set
+    $("method-about").textContent = chosen.about;
+    $("lede").textContent = still ? STILL : MOVING;
+    $("steps-field").hidden = $("rate-field").hidden = still && !task.settings.compare;
     const counts = [...new Set([...STEPS, current.steps.default, usualSteps(current)])].filter((count) => count <= current.steps.most).sort((a, b) => a - b);
     options(steps, counts.map((count) => [count, String(count)]), task.settings.steps ?? usualSteps(current));
     if (document.activeElement !== rate) rate.value = task.settings.rate ?? "";

@@ -30,8 +30,9 @@ function story(board, task) {
   const { run } = board;
   const first = board.chances(task.asked, run.lines[0], board.run);
   const now = board.chances(task.asked, board.line(board.run), board.run);
-  if (!first) return "Draw a question above to see how the answer changes.";
+  if (!first) return run.stepping ? "Draw a question above to see how the answer changes." : "This method takes no steps; draw a question above.";
   const [a, b] = [ranked(first)[0], ranked(now)[0]];
+  if (!run.stepping) return `This method takes no steps: it has seen your drawings, and answers ${run.classes[b].name}, ${percent(now[b])}.`;
   const step = board.line(board.run).step;
   const guess = `Before the first step it guesses ${run.classes[a].name}, ${percent(first[a])}.`;
   return step ? `${guess} After ${step} ${step === 1 ? "step" : "steps"}: ${run.classes[b].name}, ${percent(now[b])}.` : guess;
@@ -39,7 +40,7 @@ function story(board, task) {
 
 function held(run, model) {
   if (run.heldOut !== null && run.heldOut !== undefined) {
-    const before = run.heldOutBefore ?? null; // a server of an older version does not tell
+    const before = run.stepping ? (run.heldOutBefore ?? null) : null; // a server of an older version does not tell
     const now = `Leave-one-out: ${percent(run.heldOut)} of your drawings are recognised when the network has not seen them`;
     return before === null ? `${now}.` : `${now}; ${percent(before)} before the first step.`;
   }
@@ -77,6 +78,7 @@ export function mountWatch(task, board) {
     const line = board.line(board.run);
     $("watch").dataset.empty = String(!line);
     if (!line) return;
+    $("player").hidden = $("charts").hidden = !run.stepping;
     const sign = playing() ? "pause" : "play";
     if (play.dataset.sign !== sign) {
       play.dataset.sign = sign;
