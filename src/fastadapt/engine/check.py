@@ -41,8 +41,8 @@ def cuda_devices(tasks: Tasks) -> list[torch.device]:
 
 
 def numbers(averaged: Any, stacked: Any) -> list[Tensor]:
-    """Return what two executions are compared by: the gradient, or the losses where there is none."""
-    return pytree.tree_leaves(averaged) or [stacked["loss"]]
+    """Return what two executions are compared by: the gradient, else the losses, else all that they return."""
+    return pytree.tree_leaves(averaged) or ([stacked["loss"]] if "loss" in stacked else pytree.tree_leaves(stacked))
 
 
 def distance(numbers: list[Tensor], reference: list[Tensor]) -> float:
