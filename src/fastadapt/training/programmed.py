@@ -8,7 +8,6 @@ that the learner reads (`Watch`), the parameters and where they lie. Where anyth
 """
 
 import math
-from operator import getitem, is_
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ from fastadapt.training.adam_at_once import move
 from fastadapt.training.ahead import labels_fit
 from fastadapt.training.blame import gradient_norm
 from fastadapt.training.outer_step import Stepped, outer_step
+from fastadapt.training.places import Places
 from fastadapt.training.settings import Training
 
 
@@ -91,12 +91,7 @@ class _Call:
         self.signature = _signature(tasks)
         self.every = list(learner.parameters())
         self.trainable = [p.requires_grad for p in self.every]
-        held = [part._parameters for part in learner.modules()] + [part._buffers for part in learner.modules()]
-        self.spaces: list[Any] = [space for space in held for _ in space]
-        self.names: list[Any] = [name for space in held for name in space]
-        self.tensors = [tensor for space in held for tensor in space.values()]
-        self.present = [tensor for tensor in self.tensors if tensor is not None]
-        self.places = [tensor.data_ptr() for tensor in self.present]
+        self.places = Places(learner)
         numbered = pytree.tree_unflatten(list(range(made.outputs.num_leaves)), made.outputs)
         self.gradients, self.each = numbered
         self.learned = learner.learned()
@@ -132,8 +127,7 @@ class _Call:
         """
         if learner is not self.learner or len(tasks) != 1 or _signature(tasks[0]) != self.signature:
             return False
-        same = all(map(is_, map(getitem, self.spaces, self.names), self.tensors))  # type: ignore[arg-type]
-        if not same or [tensor.data_ptr() for tensor in self.present] != self.places:
+        if not self.places.stand():
             return False
         if [p.requires_grad for p in self.every] != self.trainable or any(map(_hooked, self.every)):
             return False
