@@ -194,11 +194,13 @@ def test_a_training_that_is_stopped_goes_on_with_the_same_bits(tmp_path):
         return Task((x[:4], y[:4]), (x[4:], y[4:]))
 
     def trained(*steps, folder):
+        learners = []
         for count in steps:
             torch.manual_seed(0)
-            learner = maml()
-            meta_train(learner, sample, Training(steps=count, meta_batch=3, log_every=2), folder=folder, quiet=True)
-        return learner.state_dict()
+            learners.append(maml())
+            settings = Training(steps=count, meta_batch=3, log_every=2)
+            meta_train(learners[-1], sample, settings, folder=folder, quiet=True)
+        return learners[-1].state_dict()
 
     whole, parts = trained(9, folder=tmp_path / "whole"), trained(4, 9, folder=tmp_path / "parts")
     assert all(torch.equal(value, parts[name]) for name, value in whole.items())

@@ -145,7 +145,8 @@ class _Call:
         [group] = tasks
         with torch.no_grad():
             found = self.program(*self.state, *group.support, *group.query)
-            optimizer.zero_grad(set_to_none=True)
+            for p in [p for params in optimizer.param_groups for p in params["params"]]:
+                p.grad = None
             for name, i in self.gradients.items():
                 p = self.learned[name]
                 p.grad = found[i] if found[i].stride() == p.stride() else torch.empty_like(p).copy_(found[i])
