@@ -33,7 +33,8 @@ class ProgrammedStep:
     """Take outer steps as `outer_step` does, and call the program alone where it is known what it will be called with.
 
     Example:
-        >>> from fastadapt import MLP, Sinusoid, draw_batch
+        >>> from fastadapt import MLP, Sinusoid
+        >>> from fastadapt.tasks import draw_batch
         >>> learner, take = MAML(MLP(1, (8,), 1)), ProgrammedStep()
         >>> tasks = draw_batch(Sinusoid(), seed=0, split="train", indices=range(2))
         >>> bool(take(learner, tasks, torch.optim.Adam(learner.parameters()), Training()).moved)
