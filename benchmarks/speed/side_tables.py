@@ -6,6 +6,7 @@ from pathlib import Path
 import gpu_table
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
+WHO = ("fastadapt", "plain")
 WAYS = ("one by one", "one by one, channels last", "grouped", "patches")
 
 
@@ -64,4 +65,47 @@ def memory() -> list[str]:
     return lines
 
 
-SECTIONS = {"convolution": convolution, "sampling": sampling, "memory": memory, "gpu": gpu}
+def rounding() -> list[str]:
+    """Return how far float32 gradients are from float64."""
+    content = json.loads((RESULTS / "rounding.json").read_text(encoding="utf-8"))
+    lines = [
+        f"`{content['command']}`, torch {content['torch']}, {content['machine']}: median, quartiles over single tasks.",
+        "",
+        "| workload | tasks | fastadapt | plain autograd | ratio of medians |",
+        "|---|---|---|---|---|",
+    ]
+    for row in content["rows"]:
+        cells = [f"{row[who]:.1e} ({' to '.join(f'{q:.1e}' for q in row[f'{who}, quartiles'])})" for who in WHO]
+        lines.append(f"| {row['workload']} | {row['tasks']} | {' | '.join(cells)} | {row['ratio']:g} |")
+    one = content["one convolution: output, gradient to the maps, gradient to the filters"]
+    lines += [
+        "",
+        "| 3x3, 64 channels | channels innermost: output, gradient to maps, to filters | as torch lays them |",
+        "|---|---|---|",
+    ]
+    for row in one:
+        cells = [", ".join(f"{e:.1e}" for e in row[layout]) for layout in ("channels last", "as it is")]
+        lines.append(f"| {row['samples']} maps of {row['side']}x{row['side']} | {' | '.join(cells)} |")
+    return lines
+
+
+def outer_step() -> list[str]:
+    """Return what an outer step of a small network is made of."""
+    content = json.loads((RESULTS / "outer_step.json").read_text(encoding="utf-8"))
+    lines = [
+        f"`{content['command']}` on {content['machine']}, torch {content['torch']}; least processor time of turns:",
+        "",
+        "| sinusoid MLP, 25 tasks, k = 1 | microseconds |",
+        "|---|---|",
+    ]
+    return [*lines, *(f"| {name} | {us:.0f} |" for name, us in content["us of processor"].items())]
+
+
+SECTIONS = {
+    "convolution": convolution,
+    "sampling": sampling,
+    "memory": memory,
+    "gpu": gpu,
+    "rounding": rounding,
+    "outer step": outer_step,
+}

@@ -94,6 +94,23 @@ def test_a_trace_runs_as_a_graph_too():
     assert "record" in seen[0].log
 
 
+@pytest.mark.parametrize("norm", ["transductive", pytest.param("support", marks=pytest.mark.long)])
+def test_adapting_runs_as_a_graph_too(norm):
+    seen = []
+    net = MLP(3, (8,), 2, norm=True, init_std=None)
+    graphs, loop = pair(CrossEntropy(), net, norm=norm)
+    on_graphs(graphs, seen)
+    for steps in (2, 2, 2, 0):
+        tasks = batch(1)
+        support, (x, _) = tasks[0].support, tasks[0].query
+        torch.testing.assert_close(graphs.adapt(support, steps)(x), loop.adapt(support, steps)(x))
+        with torch.no_grad():
+            for p in net.parameters():
+                p.mul_(1.1)
+    assert seen[0].log.count("record") >= 1
+    assert seen[0].log.count("replay") >= 2
+
+
 def test_where_there_is_no_gpu_it_says_so_and_vmap_serves(told):
     learner = MAML(MLP(3, (8,), 2, init_std=None), CrossEntropy(), rule=SGD(0.2), route=Execution(route="graph"))
     tasks = batch()

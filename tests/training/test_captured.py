@@ -14,6 +14,7 @@ from fastadapt.errors import DivergenceError
 from fastadapt.training import captured, train
 from fastadapt.training.captured import CapturedStep, capturable, load, saved, set_rate, skips_by_flag
 from fastadapt.training.outer_step import Late, outer_step
+from fastadapt.training.programmed import ProgrammedStep
 from replaying import Replaying
 
 
@@ -161,7 +162,9 @@ def test_only_optimizers_that_skip_by_a_flag_are_captured():
     hooked.register_step_pre_hook(lambda *_: None)
     assert not skips_by_flag(hooked)
     assert not capturable(torch.optim.SGD(params, lr=rate, fused=True))  # not on a GPU
-    assert captured.captured_where_it_can_be(outer_step, torch.optim.Adam(params)) is outer_step
+    mine = captured.captured_where_it_can_be(outer_step, torch.optim.Adam(params))
+    assert isinstance(mine, ProgrammedStep)
+    assert captured.captured_where_it_can_be(print, torch.optim.Adam(params)) is print  # a step of one's own
 
 
 def test_a_state_is_loaded_on_another_kind_of_device_and_steps_there():

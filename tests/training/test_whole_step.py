@@ -176,9 +176,12 @@ def test_what_is_annealed_moves_while_one_graph_serves():
         lambda learner: setattr(learner, "steps", 2),
         lambda learner: learner.model.eval(),
         lambda learner: next(learner.model.parameters()).requires_grad_(False),
+        lambda learner: setattr(
+            learner.model.body[0], "weight", nn.Parameter(2 * learner.model.body[0].weight.detach())
+        ),
         lambda learner: setattr(learner.model.body[0], "forward", lambda x: x @ learner.model.body[0].weight.T),
     ],
-    ids=["weight of the loss", "steps", "evaluation", "frozen", "forward"],
+    ids=["weight of the loss", "steps", "evaluation", "frozen", "replaced", "forward"],
 )
 def test_what_changes_is_seen(change):
     pair = Pair(lambda: maml(loss=Annealed(), steps=1, route="loop"))

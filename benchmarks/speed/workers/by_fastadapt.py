@@ -10,6 +10,8 @@ from on_torch import OnTorch
 from torch import Tensor
 
 import fastadapt as fa
+from fastadapt.training.captured import captured_where_it_can_be
+from fastadapt.training.outer_step import outer_step
 
 
 class Fastadapt(OnTorch):
@@ -39,9 +41,17 @@ class Fastadapt(OnTorch):
             rule = fa.SGD(self.lr)
             self.learner = fa.MAML(self.net, loss, rule=rule, steps=self.inner_steps, meta_gradient=kind, **extra)
 
+        self.training = fa.Training(lr=self.spec["outer_lr"])
+        self.take = captured_where_it_can_be(outer_step, self.optimizer)
+
     def meta_gradient(self) -> None:
         """Add the meta-gradient of all tasks to `.grad`."""
         self.learner(self.batch).loss.backward()
+
+    def steps(self, count: int) -> None:
+        """Make `count` outer steps, as a training takes them."""
+        for _ in range(count):
+            self.take(self.learner, [self.batch], self.optimizer, self.training)
 
 
 if __name__ == "__main__":

@@ -81,6 +81,7 @@ class Engine:
         self._forms = Forms()
         self._eager, self._in_state = dict[Any, Plan](), dict[Any, Plan]()
         self._watches: dict[Any, Watch] = {}
+        self.latest: tuple[Strategy, Watch] | None = None  # what ran last, where it has Python's state frozen in it
         self._explained = False
         self._seen: Captured | None = None  # what a look at the loop finds, while a plan is made
         self._counted: Census | None = None  # the operations of one task in the loop, while a plan is made
@@ -179,6 +180,7 @@ class Engine:
         place: Any,
         captured: Captured | None = None,
     ) -> Results:
+        self.latest = None
         if plan.strategy == "loop":
             return self._looped(f, state, tasks, extra, captured)
         eager = Vmapped(self.execution.segment, plan.chunk)
@@ -186,6 +188,7 @@ class Engine:
             return eager.run(f, state, tasks, extra)
         if place not in self._built:
             self._built[place] = self._build(plan.strategy, plan.kind, eager, place)
+        self.latest = self._built[place], self._watches[place[0]]
         return self._built[place].run(f, state, tasks, extra)
 
     def _build(self, name: Name, kind: Kind, eager: Vmapped, place: Any) -> Strategy:

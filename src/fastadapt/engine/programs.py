@@ -1,7 +1,7 @@
 """Strategy "programs": all tasks at once, as one program, or as one for each piece where that would be too long."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch.utils import _pytree as pytree
 
@@ -32,6 +32,8 @@ class Programs:
         self._pieces = Compiled(kind, batched=True, threads=threads, segment=eager.segment)
         self._whole = Whole(kind, threads)
         self._counts: set[int] = set()
+        self.ran: Made | None = None
+        """The program that ran all tasks of the last call at once, if one did."""
 
     def run(self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any) -> Results:
         """Return the mean over tasks of the first result, and the stack of the second."""
@@ -46,13 +48,23 @@ class Programs:
                 return self.eager.of_tensors(f, *arguments)
 
             done = self._whole(all_at_once, state, few.support, few.query, rest)
+            self.ran = self._whole.ran if len(few) == len(tasks) else None
             return self._by_pieces(f, state, few, rest) if done is None else done
 
+        self.ran = None
         return in_chunks(self.eager.chunk, tasks, extra, at_once)
 
     def _by_pieces(self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any) -> Results:
         averaged, stacked = f(state, tasks.support, tasks.query, extra, self._pieces)
         return pytree.tree_map(lambda leaf: leaf.mean(0), averaged), stacked
+
+
+class Made(NamedTuple):
+    """Hold a program, the form of what it returns, and how many tensors it takes."""
+
+    program: Flat
+    outputs: Any
+    takes: int
 
 
 class Whole:
@@ -68,7 +80,8 @@ class Whole:
     def __init__(self, kind: Kind, threads: int) -> None:
         self.kind: Kind = kind
         self.threads = threads
-        self._programs: dict[Any, tuple[Flat, Any] | None] = {}
+        self._programs: dict[Any, Made | None] = {}
+        self.ran: Made | None = None
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return `function(*arguments)`, or None if its program would be longer than `LONGEST` operations."""
@@ -78,6 +91,7 @@ class Whole:
         if key not in self._programs:
             graph, outputs = recorded(function, leaves, structure)
             short = len(graph.graph.nodes) <= LONGEST
-            self._programs[key] = (finished(graph, leaves, self.kind, self.threads), outputs) if short else None
-        found = self._programs[key]
-        return None if found is None else pytree.tree_unflatten(found[0](*leaves), found[1])
+            made = Made(finished(graph, leaves, self.kind, self.threads), outputs, len(leaves)) if short else None
+            self._programs[key] = made
+        found = self.ran = self._programs[key]
+        return None if found is None else pytree.tree_unflatten(found.program(*leaves), found.outputs)

@@ -14,7 +14,7 @@ from fastadapt.engine.execution import Execution
 from fastadapt.errors import TaskError
 from fastadapt.inner.calculus import Autograd, Captured, Params, able_to_differentiate, detached, differentiable
 from fastadapt.inner.loop import check_after, check_steps
-from fastadapt.inner.runner import Inline, Runner
+from fastadapt.inner.runner import Runner
 from fastadapt.inner.trajectory import walk
 from fastadapt.inner.unchanged import unchanged
 from fastadapt.judging.loss_values import called
@@ -26,6 +26,7 @@ from fastadapt.layers.supported import as_module
 from fastadapt.layers.turns import turn
 from fastadapt.learner import Learner, MetaBatch, Outcome, Trace, with_gradient, with_task_gradients
 from fastadapt.losses import Loss, as_loss
+from fastadapt.methods.adapted import adapted
 from fastadapt.methods.fitting import checked_support
 from fastadapt.methods.loop import InnerLoop, State
 from fastadapt.methods.results import Ran, gathered, in_order
@@ -335,20 +336,8 @@ class GradientLearner(Learner):
     def _adapt(self, support: Any, k: int, norm: Norm | None) -> Predictor:
         state = self.state()
         plan = self._plan(state, norm)
-        theta = state["params"]
-        loop, task = self._alone(state, plan, support, k)
-
-        captured = Captured()
-
-        def descend_to_the_end() -> Params:
-            end = loop.theta
-            for carry, _ in walk(Inline(Autograd(captured)), loop, loop.start(), loop.fixed, task, k):
-                end = carry[0]
-            return {**theta, **detached(end)}
-
-        end = on_kernels_that_differentiate(descend_to_the_end)
-        captured.check_bound(self.model, self.adapted)
-        return self._predictor(state, plan, end, k, support)
+        end = adapted(self, state, plan, support, k)
+        return self._predictor(state, plan, {**state["params"], **end}, k, support)
 
     def _alone(self, state: State, plan: NormPlan, support: Any, k: int) -> tuple[InnerLoop, dict[str, Any]]:
         """Return the inner loop of a task that has no queries, and the task."""

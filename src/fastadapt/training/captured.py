@@ -19,6 +19,7 @@ from fastadapt.layers.rewrites import tell_once
 from fastadapt.learner import Learner
 from fastadapt.tasks import Tasks
 from fastadapt.training.outer_step import Late, OuterStep, Stepped, outer_step
+from fastadapt.training.programmed import ProgrammedStep
 from fastadapt.training.settings import Training
 from fastadapt.training.update import fixed, updated
 from fastadapt.training.whole_step import WholeStep, detached
@@ -30,8 +31,10 @@ HOW = ("fused", "foreach", "capturable")
 
 
 def captured_where_it_can_be(step: OuterStep, optimizer: torch.optim.Optimizer) -> OuterStep:
-    """Return what takes outer steps: `step`, but for `outer_step` with an optimizer that can be captured."""
-    return CapturedStep() if step is outer_step and capturable(optimizer) else step
+    """Return what takes outer steps: `step`, but for `outer_step` what needs less of Python where it can."""
+    if step is not outer_step:
+        return step
+    return CapturedStep() if capturable(optimizer) else ProgrammedStep()
 
 
 def capturable(optimizer: torch.optim.Optimizer) -> bool:

@@ -22,6 +22,7 @@ from fastadapt.learner import Learner, Outcome
 from fastadapt.methods.gradient import GradientLearner
 from fastadapt.tasks import Tasks
 from fastadapt.training.ahead import labels_fit
+from fastadapt.training.places import Places
 from fastadapt.training.settings import Training
 from fastadapt.training.update import fixed, updated
 
@@ -61,7 +62,7 @@ class WholeStep:
         self.signature = _signature(tasks)
         if self.signature is None:
             raise Uncapturable("its tasks hold more than tensors, or tensors that require a gradient")
-        self.every = list(learner.parameters())
+        self.every, self.places = list(learner.parameters()), Places(learner)
         if any(p._backward_hooks or p._post_accumulate_grad_hooks for p in self.every):  # type: ignore[attr-defined]
             raise Uncapturable("a parameter has a hook, which Python would have to call")
         self.trainable = [p.requires_grad for p in self.every]
@@ -138,7 +139,7 @@ class WholeStep:
             TaskError: for a label that the loss does not know.
         """
         same = learner is self.learner and _signature(tasks) == self.signature
-        if not same or [p.requires_grad for p in self.every] != self.trainable:
+        if not same or not self.places.stand() or [p.requires_grad for p in self.every] != self.trainable:
             return False
         if self.watch.at(self.state) != self.number or self._fixed(optimizer, training) != self.fixed:
             return False
