@@ -1,0 +1,1 @@
+"""Reinforcement learning: families of environments, policies, and the steps that train them."""
