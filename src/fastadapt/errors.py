@@ -41,5 +41,9 @@ class DivergenceError(FastadaptError, RuntimeError):
     """Training met non-finite losses or gradients too many times in a row."""
 
 
+class EpisodeError(FastadaptError, RuntimeError):
+    """An environment of reinforcement learning failed in a step, or returned what it should not."""
+
+
 class MissingExtraError(FastadaptError, ImportError):
     """An optional dependency is needed for this; the message holds the install command."""

@@ -1,0 +1,54 @@
+"""The inner objective: a vanilla policy gradient, and its forms whose second derivative is less biased."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from fastadapt.rl.experience import Experience, mean_over_steps
+
+Form = Literal["log_likelihood", "likelihood_ratio"]
+
+
+@dataclass(frozen=True)
+class PolicyGradient:
+    r"""Compute the surrogate whose gradient is the vanilla policy gradient of one task.
+
+        "log_likelihood":    L = -mean_t( log pi_theta(a_t|s_t) A_t )
+        "likelihood_ratio":  L = -mean_t( pi_theta(a_t|s_t) / pi(a_t|s_t) A_t ),   pi = pi_theta held constant
+
+    over all steps of the task's episodes. Both have the same gradient. Of the first, the second derivative leaves out
+    how theta changes what is sampled: that is MAML as published, and biased. The second is LVC, the low-variance
+    curvature of ProMP, which adds `grad log pi grad log pi' A`.
+
+    Args:
+        form: as above.
+
+    Example:
+        >>> import torch
+        >>> from fastadapt.rl.distributions import Categorical
+        >>> steps = Experience(torch.zeros(2, 1), torch.tensor([0, 1]), *torch.tensor([[1.0, 0], [1, 1], [2, 0], [0, 0]]),
+        ...                    Categorical(torch.zeros(2, 2)))
+        >>> logits = torch.zeros(2, requires_grad=True)     # a bandit with two arms: -E[A grad log pi] = (-0.5, 0.5)
+        >>> PolicyGradient()(lambda o: Categorical(logits.expand(2, 2)), steps).backward()
+        >>> logits.grad.tolist()
+        [-0.5, 0.5]
+
+    References:
+        Finn, Abbeel, Levine 2017 (arXiv:1703.03400), equation 4. Rothfuss, Lee, Clavera, Asfour, Abbeel 2019, ProMP:
+        Proximal Meta-Policy Search (arXiv:1810.06784), section 5.
+    """
+
+    form: Form = "log_likelihood"
+    higher_is_better: ClassVar[bool] = True
+
+    def __call__(self, policy: Any, batch: Experience) -> Tensor:
+        """Return the surrogate of `policy` on steps or episodes, with any leading axes."""
+        likelihood = policy(batch.observations).log_prob(batch.actions)
+        if self.form == "likelihood_ratio":
+            likelihood = (likelihood - likelihood.detach()).exp()
+        return -mean_over_steps(likelihood * batch.advantages, batch.alive, batch.alive.dim())
+
+    def metrics(self, output: Any, batch: Experience) -> dict[str, Tensor]:
+        """Return the mean return of the episodes, not discounted."""
+        return {"return": batch.returns.mean()}
