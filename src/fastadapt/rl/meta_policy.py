@@ -148,8 +148,6 @@ class MetaPolicy(MAML):
         params, state = theta, None
         for j, support in enumerate(supports):
             params, state = self.descended(params, state, support, stacked=j > 0)
-        if not supports:
-            raise TaskError("a policy without inner steps is not meta-learned; give steps of at least 1")
         return params
 
     # ---- episodes -------------------------------------------------------------------------------
@@ -168,7 +166,7 @@ class MetaPolicy(MAML):
                 episodes, bad = gather(asked, self.model, self.acting(params, per_task))
                 broken += bad
                 steps += episodes.alive.sum((1, 2))
-                metrics["return before" if j == 0 else "return"] = episodes.returns.mean(1)
+                metrics["return" if j == self.steps else f"return {j}"] = episodes.returns.mean(1)
                 seen.append(episodes.steps())
                 if j < self.steps:
                     params, state = self.descended(params, state, seen[-1], stacked=j > 0)
@@ -176,20 +174,20 @@ class MetaPolicy(MAML):
         metrics = {"return": metrics.pop("return"), **metrics, "steps": steps, "nonfinite": broken}
         return Gathered(seen[:-1], seen[-1], metrics)
 
-    def judged(self, gathered: Gathered, theta: Params | None = None) -> tuple[Tensor, Tensor]:
-        """Return the surrogate and the divergence of every task as functions of theta.
+    def judged(self, gathered: Gathered, params: Params) -> tuple[Tensor, Tensor]:
+        """Return the surrogate and the divergence of every task as functions of the adapted parameters.
 
         Args:
             gathered: episodes before and after adaptation.
-            theta: initial parameters; None takes the policy's own.
+            params: theta' of all tasks, as `adapted_to` returns it.
 
         Returns:
             `-mean_t( pi_{theta_i'} / pi_old A )`, `[T]`, and `mean_t KL(pi_old || pi_{theta_i'})`, `[T]`, both over the
-            steps of the adapted policies, and both through the inner steps.
+            steps of the adapted policies.
         """
-        params = self.adapted_to(self.theta() if theta is None else theta, gathered.supports)
         query = gathered.query
-        answers: Any = self.distributions(params, query.observations)
+        seen = query.observations
+        answers: Any = self.distributions(params, seen) if gathered.supports else self.acting(params, None)(seen)
         ratio = (answers.log_prob(query.actions) - query.behaviour.log_prob(query.actions)).exp()
         surrogate = -mean_over_steps(ratio * query.advantages, query.alive)
         return surrogate, mean_over_steps(query.behaviour.kl(answers), query.alive)
@@ -199,7 +197,7 @@ class MetaPolicy(MAML):
         if inner_lr is not None:
             raise TaskError("a policy's inner rate belongs to the rule; leave inner_lr out")
         gathered = self.gather(tasks)
-        surrogate, _ = self.judged(gathered)
+        surrogate, _ = self.judged(gathered, self.adapted_to(self.theta(), gathered.supports))
         return Outcome(surrogate.mean(), surrogate, gathered.metrics)
 
     def trace(

@@ -29,6 +29,8 @@ class Environments:
             code counts steps, so that short episodes are more.
         discount: gamma of the return that advantages are made of.
         gae_lambda: lambda of generalised advantage estimates; 1 is return minus baseline.
+        pooled: fit one baseline to the episodes of all tasks of a meta-batch, and normalise advantages over all of them,
+            as training on drawn tasks without adaptation does; each task has its own otherwise.
         told: append the goal to every observation (the oracle).
         horizon: steps of an episode; None takes the family's.
 
@@ -46,6 +48,7 @@ class Environments:
     episodes: int = 20
     discount: float = 0.99
     gae_lambda: float = 1.0
+    pooled: bool = False
     told: bool = False
     horizon: int | None = None
 
@@ -151,10 +154,19 @@ def gather(collectors: Sequence[EpisodeCollector], policy: Any, act: Act) -> tup
         observations = torch.cat([observations, beside], 2)
     parts = (observations, lived.actions, lived.rewards, lived.alive, lived.behaviour)
     seen, actions, rewards, alive, behaviour = pytree.tree_map(lambda leaf: leaf.unflatten(0, (tasks, count)), parts)
-    returns = discounted(rewards, first.discount)
-    baseline = torch.stack([linear_baseline(*task) for task in zip(seen, returns, alive, strict=True)])
-    better = torch.stack(
-        [advantages(*task, first.discount, first.gae_lambda) for task in zip(rewards, baseline, alive, strict=True)]
-    )
+    baseline, better = _judged(first, seen, rewards, alive)
     broken = torch.full((tasks,), lived.nonfinite / tasks)
     return Experience(seen, actions, rewards, alive, better, baseline, behaviour), broken
+
+
+def _judged(how: Environments, observations: Tensor, rewards: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
+    """Return baseline and advantages, `[T, F, H]`, of each task, or of all together."""
+    shape = rewards.shape
+    if how.pooled:
+        observations, rewards, alive = (leaf.flatten(0, 1)[None] for leaf in (observations, rewards, alive))
+    returns = discounted(rewards, how.discount)
+    baseline = [linear_baseline(*task) for task in zip(observations, returns, alive, strict=True)]
+    better = [
+        advantages(*task, how.discount, how.gae_lambda) for task in zip(rewards, baseline, alive, strict=True)
+    ]
+    return torch.stack(baseline).view(shape), torch.stack(better).view(shape)
