@@ -33,6 +33,7 @@ HOW = {  # inner steps, tasks of an outer step, where they come from
 }
 
 
+
 def learner_of(method: str, seed: int) -> MetaPolicy:
     """Return a fresh learner."""
     torch.manual_seed(seed)

@@ -159,6 +159,7 @@ def run(settings: TrainSettings, loaded_data: Any = None) -> int:
         config.training,
         validation=validation,
         protocol=config.validation,
+        outer_step=config.outer_step,
         folder=folder,
         quiet=settings.quiet,
         tensorboard=settings.tensorboard,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
+from torch.utils import _pytree as pytree
 
 from fastadapt.inner.adapt import adapt
 from fastadapt.inner.calculus import Params, detached
@@ -39,6 +40,14 @@ class Gathered:
     supports: list[Experience]
     query: Experience
     metrics: dict[str, Tensor]
+
+    def first(self, tasks: int) -> "Gathered":
+        """Return what the first so many tasks lived through."""
+
+        def some(leaf: Tensor) -> Tensor:
+            return leaf[:tasks]
+
+        return Gathered(*(pytree.tree_map(some, part) for part in (self.supports, self.query, self.metrics)))
 
 
 class MetaPolicy(MAML):

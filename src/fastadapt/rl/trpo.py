@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastadapt.errors import ConfigError
 from fastadapt.learner import Outcome
-from fastadapt.rl.meta_policy import MetaPolicy
+from fastadapt.rl.meta_policy import Gathered, MetaPolicy
 from fastadapt.training.outer_step import Stepped
 
 Adapted = Callable[[], Sequence[Tensor]]
@@ -35,6 +35,8 @@ class TRPO:
         tries: how many lengths it tries.
         product: how H is multiplied with a vector: "exact" differentiates the gradient of the divergence, "difference"
             takes the symmetric difference of that gradient over `1 / (|theta| + 1e-8)`, as the published code does.
+        curvature_share: share of the tasks that H is of, in (0, 1]; the products are most of the time of a step. Gradient
+            and line search are always of all tasks.
 
     Raises:
         ConfigError: for a value outside its range.
@@ -50,6 +52,7 @@ class TRPO:
     shrink: float = 0.8
     tries: int = 15
     product: Literal["exact", "difference"] = "exact"
+    curvature_share: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -58,6 +61,8 @@ class TRPO:
                 f"TRPO needs max_kl > 0, damping >= 0 and shrink in (0, 1), got {self.max_kl}, {self.damping} and "
                 f"{self.shrink}"
             )
+        if not 0 < self.curvature_share <= 1:
+            raise ConfigError(f"TRPO needs a curvature_share in (0, 1], got {self.curvature_share}")
         if min(self.cg_steps, self.tries) < 1:
             raise ConfigError(f"TRPO needs at least 1 of cg_steps and tries, got {self.cg_steps} and {self.tries}")
 
@@ -71,28 +76,29 @@ class TRPO:
             training: likewise.
         """
         gathered = learner.gather(tasks)
-        theta = learner.theta()
-        names = list(theta)
+        some = gathered.first(math.ceil(self.curvature_share * len(gathered.metrics["return"])))
         losses: list[Tensor] = []
-
-        def adapted() -> list[Tensor]:
-            return list(learner.adapted_to(theta, gathered.supports).values())
-
-        def judged(phi: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-            surrogate, divergence = learner.judged(gathered, dict(zip(names, phi, strict=True)))
-            losses[:] = losses or [surrogate.detach()]
-            return surrogate.mean(), divergence.mean()
-
-        moved, gradient, facts = self.step(list(theta.values()), adapted, judged)
+        moved, gradient, facts = self.step(
+            list(learner.theta().values()),
+            *_functions(learner, gathered, losses),
+            None if self.curvature_share == 1 else _functions(learner, some, []),
+        )
         return Stepped(Outcome(losses[0].mean(), losses[0], gathered.metrics), moved, gradient, facts)
 
-    def step(self, params: Sequence[Tensor], adapted: Adapted, judged: Judged) -> tuple[bool, Tensor, dict[str, float]]:
+    def step(
+        self,
+        params: Sequence[Tensor],
+        adapted: Adapted,
+        judged: Judged,
+        curvature: tuple[Adapted, Judged] | None = None,
+    ) -> tuple[bool, Tensor, dict[str, float]]:
         """Step any parameters in place.
 
         Args:
             params: theta.
             adapted: returns theta' as a function of theta as it is now; theta itself where nothing is adapted.
             judged: returns the surrogate and the divergence at theta'; the latter is at its minimum, 0, at first.
+            curvature: the two on fewer tasks, whose divergence H is of; None takes the same.
 
         Returns:
             Whether all numbers were finite; the norm of the gradient; and the facts: `kl`, the divergence of the step
@@ -103,12 +109,16 @@ class TRPO:
         leaves = [p.detach().requires_grad_() for p in phi]
         loss, divergence = judged(leaves)
         before = float(loss.detach())
-        slope = torch.autograd.grad(loss, leaves, retain_graph=True, allow_unused=True)
+        slope = torch.autograd.grad(loss, leaves, retain_graph=curvature is None, allow_unused=True)
         gradient = flat(_pulled_back(phi, params, slope), params)
+        if curvature is not None:
+            phi = curvature[0]()
+            leaves = [p.detach().requires_grad_() for p in phi]
+            divergence = curvature[1](leaves)[1]
         if self.product == "exact":
             product = _hessian(params, phi, leaves, divergence, self.damping)
         else:
-            product = _differences(params, adapted, judged, self.damping)
+            product = _differences(params, *(curvature or (adapted, judged)), self.damping)
         direction = conjugate_gradients(product, gradient, self.cg_steps)
         curvature = float(direction @ product(direction))
         del product, divergence, loss, phi, slope
@@ -125,6 +135,21 @@ class TRPO:
                 return True, norm, {"kl": kl, "improvement": before - after, "line search": float(j)}
         move(params, start, direction, 0.0)
         return True, norm, facts
+
+
+def _functions(learner: MetaPolicy, gathered: Gathered, losses: list[Tensor]) -> tuple[Adapted, Judged]:
+    """Return the two functions of an outer step on what was gathered; the first losses of the tasks are kept."""
+    theta = learner.theta()
+
+    def adapted() -> list[Tensor]:
+        return list(learner.adapted_to(theta, gathered.supports).values())
+
+    def judged(phi: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        surrogate, divergence = learner.judged(gathered, dict(zip(theta, phi, strict=True)))
+        losses[:] = losses or [surrogate.detach()]
+        return surrogate.mean(), divergence.mean()
+
+    return adapted, judged
 
 
 def _hessian(

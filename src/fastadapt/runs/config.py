@@ -56,6 +56,8 @@ from fastadapt.nets.settings import (
     ViTNet,
     build_net,
 )
+from fastadapt.rl.settings import EnvironmentData, MetaPolicyMethod, PolicyNet
+from fastadapt.training.outer_step import OuterStep, outer_step
 from fastadapt.training.settings import Training
 
 _LONGEST = 60  # characters of a value in a message
@@ -65,7 +67,7 @@ _LONGEST = 60  # characters of a value in a message
 class RunConfig:
     """Everything a run depends on."""
 
-    data: SinusoidData | OmniglotData | MiniImageNetData | FolderData | TableData | EmbeddingsData = field(
+    data: SinusoidData | OmniglotData | MiniImageNetData | FolderData | TableData | EmbeddingsData | EnvironmentData = field(
         default_factory=SinusoidData
     )
     """Where tasks come from."""
@@ -78,6 +80,7 @@ class RunConfig:
         | StatisticianEncoderNet
         | RareEventsEncoderNet
         | FeaturesNet
+        | PolicyNet
     ) = field(default_factory=MLPNet)
     """The network."""
     # what extends another ahead of it: the command line takes the first that fits
@@ -108,6 +111,7 @@ class RunConfig:
         | RidgeMethod
         | LinearProbeMethod
         | CosineHeadMethod
+        | MetaPolicyMethod
     ) = field(default_factory=MAMLMethod)
     """How it learns to learn."""
     training: Training = field(default_factory=Training)
@@ -165,12 +169,28 @@ class RunConfig:
 
     def build(self) -> Learner:
         """Return a fresh learner; seed torch before if its first weights should repeat."""
+        policy = [isinstance(self.data, EnvironmentData), isinstance(self.net, PolicyNet), bool(self._policy)]
+        if any(policy) and not all(policy):
+            kinds = [type(part).__name__ for part in (self.data, self.net, self.method)]
+            raise ConfigError(
+                f"environments, a policy and a method for policies go together, got {', '.join(kinds)}; choose "
+                "EnvironmentData, PolicyNet and MetaPolicyMethod, or none of them"
+            )
         model = build_net(self.network)
         if isinstance(self.method, MetricMethod | HeadMethod):
             return self.method.learner(model, self.data.loss, self.data)
         if isinstance(self.method, FineTuneMethod | NearestMethod):
             return self.method.build(model, self.data.loss, self.data.classes)
         return self.method.build(model, self.data.loss)
+
+    @property
+    def _policy(self) -> MetaPolicyMethod | None:
+        return self.method if isinstance(self.method, MetaPolicyMethod) else None
+
+    @property
+    def outer_step(self) -> OuterStep:
+        """What one outer step does: the update of an optimizer, or what a method for policies has in its place."""
+        return outer_step if self._policy is None else self._policy.outer_step
 
     @property
     def validation(self) -> Protocol:
