@@ -40,9 +40,9 @@ class Gaussian(NamedTuple):
         """Return actions `[..., a]` made of standard normal `noise: [..., a]`."""
         return self.mean + self.log_std.exp() * noise
 
-    def mode(self) -> Tensor:
-        """Return the likeliest actions."""
-        return self.mean
+    def sure(self) -> "Gaussian":
+        """Return the distribution that always gives the likeliest action."""
+        return Gaussian(self.mean, torch.full_like(self.log_std, -math.inf))
 
     def entropy(self) -> Tensor:
         """Return the entropy, `[...]`, in nats."""
@@ -74,9 +74,10 @@ class Categorical(NamedTuple):
         above = self.logits.softmax(-1).cumsum(-1)[..., :-1]
         return (noise >= above).sum(-1)
 
-    def mode(self) -> Tensor:
-        """Return the likeliest choices."""
-        return self.logits.argmax(-1)
+    def sure(self) -> "Categorical":
+        """Return the distribution that always gives the likeliest choice."""
+        likeliest = F.one_hot(self.logits.argmax(-1), self.logits.shape[-1]).bool()
+        return Categorical(torch.where(likeliest, 0.0, -math.inf))
 
     def entropy(self) -> Tensor:
         """Return the entropy, `[...]`, in nats."""

@@ -34,7 +34,8 @@ class Gathered:
     Args:
         supports: for each inner step the steps that it learned from, `[T, R, ...]`.
         query: the steps of the adapted policies.
-        metrics: of each task, `[T]`: the return before and after, steps, episodes that were not finite.
+        metrics: of each task, `[T]`: the return of the first and of the adapted policy, steps in environments, episodes
+            that were not finite.
     """
 
     supports: list[Experience]
@@ -164,7 +165,7 @@ class MetaPolicy(MAML):
     def gather(self, tasks: MetaBatch) -> Gathered:
         """Live through the episodes of every inner step, and of the adapted policies."""
         supports, queries = _collectors(tasks)
-        seen, metrics = [], {}
+        seen, metrics = [], dict[str, Tensor]()
         params, state = detached(self.theta()), None
         broken = torch.zeros(len(supports))
         steps = torch.zeros(len(supports))
@@ -175,12 +176,14 @@ class MetaPolicy(MAML):
                 episodes, bad = gather(asked, self.model, self.acting(params, per_task))
                 broken += bad
                 steps += episodes.alive.sum((1, 2))
-                metrics["return" if j == self.steps else f"return {j}"] = episodes.returns.mean(1)
+                if j in (0, self.steps):
+                    metrics["return" if j == self.steps else "return before"] = episodes.returns.mean(1)
                 seen.append(episodes.steps())
                 if j < self.steps:
                     params, state = self.descended(params, state, seen[-1], stacked=j > 0)
                     params = detached(params)
-        metrics = {"return": metrics.pop("return"), **metrics, "steps": steps, "nonfinite": broken}
+        metrics = {"return": metrics.pop("return"), **metrics}  # the headline first
+        metrics |= {"environment steps": steps, "episodes not finite": broken}
         return Gathered(seen[:-1], seen[-1], metrics)
 
     def judged(self, gathered: Gathered, params: Params) -> tuple[Tensor, Tensor]:

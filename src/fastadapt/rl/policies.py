@@ -38,7 +38,7 @@ class Policy(nn.Module):
         raise NotImplementedError
 
     def _outputs(self, observations: Tensor) -> Tensor:
-        outputs = self.body(observations.flatten(0, -2))
+        outputs = self.body(observations.reshape(-1, observations.shape[-1]))
         return outputs.view(*observations.shape[:-1], outputs.shape[-1])
 
 

@@ -34,7 +34,7 @@ def live(act: Act, episodes: Episodes, noise: Tensor, horizon: int, name: str) -
     Args:
         act: the policy; nothing of it is differentiated.
         episodes: `n` environments at their first observation.
-        noise: `[n, horizon, k]`, what the actions are made of.
+        noise: `[n, horizon, k]`, what the actions are made of; all is computed in its type.
         horizon: steps at most.
         name: the family's, for messages.
 
@@ -42,7 +42,7 @@ def live(act: Act, episodes: Episodes, noise: Tensor, horizon: int, name: str) -
         EpisodeError: if an environment raises an error, or returns what it should not.
     """
     seen: list[Any] = []
-    now = episodes.observations.float()
+    now = episodes.observations.to(noise)
     alive = torch.isfinite(now).all(1)
     broken = int((~alive).sum())
     for t in range(horizon):
@@ -51,12 +51,13 @@ def live(act: Act, episodes: Episodes, noise: Tensor, horizon: int, name: str) -
             behaviour = act(now)
             actions = behaviour.sample(noise[:, t])
         then, rewards, ended = _stepped(episodes, actions, name)
+        then, rewards = then.to(noise), rewards.to(noise)
         finite = torch.isfinite(then).all(1) & torch.isfinite(rewards)
         broken += int((alive & ~finite).sum())
         alive = alive & finite
         rewards = torch.where(alive, rewards, 0.0)
-        seen.append((now, actions, rewards, alive.float(), behaviour))
-        alive = alive & ~ended
+        seen.append((now, actions, rewards, alive.to(noise), behaviour))
+        alive = alive & ~ended.bool()
         now = then
         if not bool(alive.any()):
             break
@@ -71,7 +72,7 @@ def _stepped(episodes: Episodes, actions: Tensor, name: str) -> tuple[Tensor, Te
         if then.shape[0] != n or rewards.shape != (n,) or ended.shape != (n,):
             shapes = [list(part.shape) for part in (then, rewards, ended)]
             raise ValueError(f"a step returned shapes {shapes} for {n} environments")
-        return then.float(), rewards.float(), ended.bool()
+        return then, rewards, ended
     except FastadaptError:
         raise
     except Exception as error:

@@ -142,12 +142,13 @@ def gather(collectors: Sequence[EpisodeCollector], policy: Any, act: Act) -> tup
         noise.append(policy.noise(rng, count, first.steps))
     goals = torch.stack([collector.goal for collector in collectors]).repeat_interleave(count, 0)
     episodes = first.family.start(goals, seeds)
-    told = goals.float()
+    made_of = torch.cat(noise).to(next(policy.parameters()))
+    told = goals.to(made_of)
 
     def acting(observations: Tensor) -> Distribution:
         return act(torch.cat([observations, told], 1) if first.told else observations)
 
-    lived = live(acting, episodes, torch.cat(noise), first.steps, first.family.name)
+    lived = live(acting, episodes, made_of, first.steps, first.family.name)
     observations = lived.observations
     if first.told:
         beside = told[:, None].expand(-1, observations.shape[1], -1)
