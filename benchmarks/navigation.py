@@ -9,22 +9,37 @@ return of row j is that of the very episodes that update j+1 learns from.
 """
 
 import argparse
+import json
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
+from fastadapt.evaluation import Protocol, confidence, evaluate
 from fastadapt.heap import hold
+from fastadapt.report.policies import draw_returns
 from fastadapt.rl.environments import family
 from fastadapt.rl.meta_policy import MetaPolicy
 from fastadapt.rl.policies import policy_for
 from fastadapt.rl.tasks import Environments
 from fastadapt.rl.trpo import TRPO
-from fastadapt.rules import SGD
+from fastadapt.rl.waning import Waning
+from fastadapt.rules import SGD, Rule
+from fastadapt.runs.run_files import load_run
 from fastadapt.training.settings import Training
 from fastadapt.training.train import meta_train
 
-RUNS = Path("runs/navigation")
+RESULT = Path("benchmarks/results/navigation.json")
+PICTURE = Path("docs/images/navigation.png")
+GOALS, EPISODES, UPDATES = 40, 40, 4
+PUBLISHED = {  # raw means over 40 goals of the authors' public result files, after 0..4 updates
+    "maml": [-40.41, -11.68, -3.33, -3.23, -3.35],
+    "pretrained": [-40.81, -19.73, -11.72, -8.47, -7.49],
+    "random": [-82.66, -57.96, -53.84, -46.81, -42.91],
+    "oracle": [-2.29],
+}
 NAVIGATION = family("navigation-v0")
 HOW = {  # inner steps, tasks of an outer step, where they come from
     "maml": (1, 20, Environments(NAVIGATION, episodes=20)),
@@ -33,22 +48,65 @@ HOW = {  # inner steps, tasks of an outer step, where they come from
 }
 
 
-
-def learner_of(method: str, seed: int) -> MetaPolicy:
-    """Return a fresh learner."""
+def learner_of(method: str, seed: int, rule: Rule) -> MetaPolicy:
+    """Return a fresh learner; the rule is that of its updates."""
     torch.manual_seed(seed)
-    steps, _, source = HOW[method]
-    return MetaPolicy(policy_for(NAVIGATION, told=2 if source.told else 0), rule=SGD(0.5), steps=steps)
+    steps, _, source = HOW.get(method, HOW["maml"])
+    policy = policy_for(NAVIGATION, told=2 if source.told else 0)
+    return MetaPolicy(policy, rule=rule, steps=steps)
 
 
-def train(method: str, seed: int, steps: int) -> None:
+def train(method: str, seed: int, steps: int, runs: Path) -> None:
     """Train, or go on, until so many outer steps are done."""
     _, tasks, source = HOW[method]
     training = Training(steps=steps, meta_batch=tasks, seed=seed, checkpoint_every=5, log_every=1, keep=1)
     began = time.process_time()
-    folder = RUNS / f"{method}-{seed}"
-    meta_train(learner_of(method, seed), source, training, folder=folder, outer_step=TRPO())
+    meta_train(
+        learner_of(method, seed, SGD(0.5)), source, training, folder=runs / f"{method}-{seed}", outer_step=TRPO()
+    )
     print(f"{method}, seed {seed}: step {steps}, {time.process_time() - began:.0f} s of CPU", flush=True)
+
+
+def measure(seeds: list[int], runs: Path) -> None:
+    """Measure what is trained on the same goals, and write result and picture."""
+    rows = {method: _row(method, seeds, runs) for method in PUBLISHED}
+    rows = {method: row for method, row in rows.items() if row["seeds"]}
+    facts = {"goals": GOALS, "episodes an update": EPISODES, "step sizes": [0.5, 0.25], "stream": [1, "test"]}
+    record = {"protocol": facts, "published": PUBLISHED, "rows": rows, "torch": torch.__version__}
+    RESULT.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    draw_returns(rows, PICTURE, tasks=GOALS, what="2-D navigation")
+    for method, row in rows.items():
+        told = "  ".join(f"{m:.2f} ± {h:.2f}" for m, h in zip(row["mean"], row["ci95"], strict=True))
+        print(f"{method:<11} {told}   published {PUBLISHED[method]}")
+
+
+def _row(method: str, seeds: list[int], runs: Path) -> dict[str, Any]:
+    """Return the returns of a method: of every seed, and the mean over seeds with its interval over goals."""
+    told, steps = method == "oracle", 0 if method == "oracle" else UPDATES
+    source = Environments(NAVIGATION, episodes=EPISODES, told=told)
+    tables, trained = [], []
+    for seed in seeds:
+        learner, done = learner_of(method, seed, Waning(0.5, later=0.5)), 0
+        if method in HOW:
+            if not (runs / f"{method}-{seed}").is_dir():
+                continue
+            loaded = load_run(runs / f"{method}-{seed}", model=learner)
+            done = loaded.step
+        result = evaluate(learner, source, Protocol("navigation-v1", tasks=GOALS, steps=steps), meta_batch=GOALS)
+        tables.append(np.asarray(result.per_task))
+        trained.append(done)
+    if not tables:
+        return {"seeds": []}
+    pooled = np.mean(tables, axis=0)
+    pairs = [confidence(column) for column in pooled.T]
+    return {
+        "seeds": seeds[: len(tables)],
+        "outer steps": trained,
+        "after": list(range(steps + 1)),
+        "mean": [round(mean, 4) for mean, _ in pairs],
+        "ci95": [round(half, 4) for _, half in pairs],
+        "of each seed": [[round(float(v), 4) for v in table.mean(0)] for table in tables],
+    }
 
 
 def main() -> None:
@@ -58,12 +116,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--methods", nargs="+", default=list(HOW))
+    parser.add_argument("--runs", type=Path, default=Path("runs/navigation"))
     asked = parser.parse_args()
     hold()
     torch.set_num_threads(1)
+    if asked.what == "measure":
+        measure(asked.seeds, asked.runs)
+        return
     for method in asked.methods:
         for seed in asked.seeds:
-            train(method, seed, asked.steps)
+            train(method, seed, asked.steps, asked.runs)
 
 
 if __name__ == "__main__":

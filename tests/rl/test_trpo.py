@@ -69,7 +69,7 @@ def test_the_products_are_those_of_the_hessian_of_the_divergence(steps, order):
 def test_without_inner_steps_the_hessian_is_the_fisher_matrix():
     learner, gathered = small(0)
     params = list(learner.theta().values())
-    adapted, judged = _functions(learner, gathered, [])
+    _, judged = _functions(learner, gathered, [])
     leaves = [p.detach().requires_grad_() for p in params]
     product = _hessian(params, params, leaves, judged(leaves)[1], damping=0.0)
     size = sum(p.numel() for p in params)

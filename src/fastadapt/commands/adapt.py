@@ -106,7 +106,15 @@ def run(settings: AdaptSettings, load: "Callable[[Path], LoadedRun] | None" = No
     check_target(settings.out, overwrite=settings.overwrite)  # before the work rather than after it
     trained = load(settings.run)
     if trained.input["kind"] == "environment":
-        return adapt_policy.run(settings, trained)
+        of_samples = {"--norm": settings.norm, "--fit": settings.fit, "--shots": settings.shots}
+        return adapt_policy.run(
+            trained,
+            str(settings.data),
+            settings.out,
+            steps=settings.steps,
+            overwrite=settings.overwrite,
+            of_samples=of_samples,
+        )
     read = {"image": _images, "table": _table, "features": _features}.get(trained.input["kind"], _points)
     samples = read(settings, trained)
     if trained.input["kind"] in ("image", "features"):

@@ -8,7 +8,7 @@ from torch import Tensor
 from fastadapt.errors import ConfigError
 from fastadapt.rl.environments import Family
 from fastadapt.rl.settings import goal_size
-from fastadapt.rl.tasks import EpisodeCollector, Environments
+from fastadapt.rl.tasks import Environments, EpisodeCollector
 from fastadapt.tasks import draw
 
 WRITE = "write goal=0.3,-0.2, a number for each part of a goal, or task=7 for number 7 of the test tasks"

@@ -40,8 +40,8 @@ class PredictSettings:
     predictor: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PREDICTOR")]
     """The folder that adapt wrote."""
     files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE...")]
-    """Images, embeddings, CSV files of inputs with a header such as x, or tables with the columns of the training; for a
-    policy goals such as goal=0.3,-0.2, by default the one that it was adapted to."""
+    """Images, embeddings, CSV files of inputs with a header such as x, or tables with the columns of the training; for
+    a policy goals such as goal=0.3,-0.2, by default the one that it was adapted to."""
     json: bool = False
     """Print one JSON array instead of a table."""
     fit: Fit | None = None
@@ -70,7 +70,7 @@ def run(settings: PredictSettings) -> int:
     recipe = predictor.details.get("input")
     kind = recipe.get("kind") if isinstance(recipe, dict) else None
     if kind == "environment":
-        return predict_policy.run(settings, predictor)
+        return predict_policy.run(predictor, [str(word) for word in settings.files], as_json=settings.json)
     if not settings.files:
         raise ConfigError("there is nothing to predict: give at least one file")
     if kind not in ("image", "points", "table", "features") or not isinstance(recipe, dict):

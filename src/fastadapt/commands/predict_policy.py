@@ -1,7 +1,8 @@
 """`fastadapt predict PREDICTOR [goal=0.3,-0.2 ...]`: let an adapted policy act in its environment."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -9,17 +10,19 @@ from fastadapt.commands.goals import goal_of
 from fastadapt.predictor import Predictor
 from fastadapt.rl.distributions import Distribution
 from fastadapt.rl.settings import EnvironmentData
-from fastadapt.rl.tasks import EpisodeCollector, Environments, gather
-
-if TYPE_CHECKING:
-    from fastadapt.commands.predict import PredictSettings
+from fastadapt.rl.tasks import Environments, EpisodeCollector, gather
 
 EPISODES, SEED = 20, 0
 """Episodes with actions as they are drawn, and the seed of their random numbers."""
 
 
-def run(settings: "PredictSettings", predictor: Predictor) -> int:
+def run(predictor: Predictor, words: Sequence[str], *, as_json: bool) -> int:
     """Print for each goal the return of the policy's likeliest actions, and the mean return of drawn ones.
+
+    Args:
+        predictor: what adapt wrote.
+        words: the goals, as they were written; none takes the one that it was adapted to.
+        as_json: print JSON, with every step of the likeliest actions.
 
     Returns:
         The exit code, 0.
@@ -30,10 +33,9 @@ def run(settings: "PredictSettings", predictor: Predictor) -> int:
     recipe: dict[str, Any] = predictor.details["input"]
     data = EnvironmentData(recipe["family"], told=recipe["told"], horizon=recipe["horizon"], test_episodes=EPISODES)
     source = data.source("test")
-    words = [str(word) for word in settings.files]
     goals = [goal_of(word, source) for word in words] or [torch.tensor(recipe["goal"], dtype=torch.float64)]
     found = [_rolled_out(predictor, source, goal) for goal in goals]
-    if settings.json:
+    if as_json:
         print(json.dumps(found, indent=1))
         return 0
     for one in found:

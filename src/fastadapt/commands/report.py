@@ -32,7 +32,9 @@ def main(argv: Sequence[str]) -> int:
     loaded = load_run(settings.run)
     kind = loaded.input["kind"]
     if settings.against and kind not in ("points", "environment"):
-        raise ConfigError(f"--against draws runs on sinusoids together, or on environments, but {settings.run} is neither")
+        raise ConfigError(
+            f"--against draws runs on sinusoids together, or on environments, but {settings.run} is neither"
+        )
     if loaded.input["kind"] == "table":
         raise ConfigError(
             f"the report of a run on a table is written by train: see {settings.run}/report/comparison.md"

@@ -11,7 +11,7 @@ from torch import Tensor
 from fastadapt.evaluation import Evaluation
 from fastadapt.report.style import BLUE, GREY, RED, figure, line_style, note, save_figure, tidy
 from fastadapt.rl.meta_policy import MetaPolicy
-from fastadapt.rl.tasks import EpisodeCollector, Environments, gather
+from fastadapt.rl.tasks import Environments, EpisodeCollector, gather
 from fastadapt.tasks import draw
 
 Curve = Mapping[str, Any]

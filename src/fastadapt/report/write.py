@@ -37,7 +37,8 @@ def write_report(
     Sinusoids get `adaptation.png` (one wave, before and after) and `steps.png` (the error against the number
     of steps, K = 5, 10, 20); images get `task.png` (one task with its answers). Both get `worst.png`, the ten tasks
     that came out worst. Environments get `returns.png` (the return against the number of updates, with the runs of
-    `against`) and on the plane `walks.png` (before and after one update). The table is written first, as it needs nothing that may be missing.
+    `against`) and on the plane `walks.png` (before and after one update). The table is written first, as it needs
+    nothing that may be missing.
 
     Args:
         folder: the folder of the run.

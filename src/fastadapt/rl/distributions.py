@@ -70,7 +70,7 @@ class Categorical(NamedTuple):
         return (own.exp() * (own - F.log_softmax(other.logits, -1))).sum(-1)
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Return choices `[...]`, int64, made of uniform `noise: [..., 1]` in [0, 1): the first whose share is above it."""
+        """Return choices `[...]`, int64, made of uniform `noise: [..., 1]` in [0, 1)."""
         above = self.logits.softmax(-1).cumsum(-1)[..., :-1]
         return (noise >= above).sum(-1)
 

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.utils import _pytree as pytree
 
+from fastadapt.errors import TaskError
 from fastadapt.inner.adapt import adapt
 from fastadapt.inner.calculus import Params, detached
 from fastadapt.inner.differentiation import Differentiation, MetaGradient
 from fastadapt.inner.loop import check_after, check_steps
 from fastadapt.layers.norm import Norm
 from fastadapt.learner import MetaBatch, Outcome, Trace
-from fastadapt.errors import TaskError
 from fastadapt.methods.maml import MAML
 from fastadapt.rl.distributions import Distribution
 from fastadapt.rl.experience import Experience, mean_over_steps
@@ -153,12 +153,17 @@ class MetaPolicy(MAML):
         axis = 0 if stacked else None
         return vmap(one, in_dims=(axis, axis, 0))(params, state, support)
 
+    def path(self, theta: Params, supports: Sequence[Experience]) -> list[Params]:
+        """Return theta, and the parameters of all tasks after each inner step, as functions of theta."""
+        found, state = [theta], None
+        for j, support in enumerate(supports):
+            params, state = self.descended(found[-1], state, support, stacked=j > 0)
+            found.append(params)
+        return found
+
     def adapted_to(self, theta: Params, supports: Sequence[Experience]) -> Params:
         """Return the adapted parameters of all tasks as a function of theta, which autograd can differentiate."""
-        params, state = theta, None
-        for j, support in enumerate(supports):
-            params, state = self.descended(params, state, support, stacked=j > 0)
-        return params
+        return self.path(theta, supports)[-1]
 
     # ---- episodes -------------------------------------------------------------------------------
 
@@ -198,11 +203,18 @@ class MetaPolicy(MAML):
             steps of the adapted policies.
         """
         query = gathered.query
-        seen = query.observations
-        answers: Any = self.distributions(params, seen) if gathered.supports else self.acting(params, None)(seen)
-        ratio = (answers.log_prob(query.actions) - query.behaviour.log_prob(query.actions)).exp()
-        surrogate = -mean_over_steps(ratio * query.advantages, query.alive)
+        answers: Any = self.answers(params, query, stacked=bool(gathered.supports))
+        surrogate = -mean_over_steps(_ratio(answers, query) * query.advantages, query.alive)
         return surrogate, mean_over_steps(query.behaviour.kl(answers), query.alive)
+
+    def ratio(self, gathered: Gathered, params: Params) -> Tensor:
+        """Return `pi_{theta_i'} / pi_old` of the actions of the adapted policies, `[T, R]`."""
+        return _ratio(self.answers(params, gathered.query, stacked=bool(gathered.supports)), gathered.query)
+
+    def answers(self, params: Params, steps: Experience, *, stacked: bool) -> Any:
+        """Return what the policies answer to observations `[T, R, o]`, with one for each task if they are stacked."""
+        seen = steps.observations
+        return self.distributions(params, seen) if stacked else self.acting(params, None)(seen)
 
     def forward(self, tasks: MetaBatch, inner_lr: Tensor | None = None) -> Outcome:
         """Return the mean surrogate of the adapted policies; its `backward()` gives MAML's meta-gradient."""
@@ -242,6 +254,10 @@ class MetaPolicy(MAML):
         return Trace(-returns, {"return": returns}, [])
 
 
+def _ratio(answers: Any, steps: Experience) -> Tensor:
+    return (answers.log_prob(steps.actions) - steps.behaviour.log_prob(steps.actions)).exp()
+
+
 def _called(loss: Any, model: Policy, params: Params, batch: Any) -> Any:
     return loss(lambda observations: functional_call(model, params, (observations,)), batch)
 
@@ -255,6 +271,6 @@ def _collectors(tasks: MetaBatch) -> tuple[list[EpisodeCollector], list[EpisodeC
         if not isinstance(side, EpisodeCollector):
             raise TaskError(
                 f"a meta-policy learns from episodes, got a {type(side).__name__}; draw tasks from "
-                f"fastadapt.rl.tasks.Environments{', or train MAML with your own Collector' if is_collector(side) else ''}"
+                f"fastadapt.rl.tasks.Environments{', or take MAML with a Collector of your own' * is_collector(side)}"
             )
     return [support for support, _ in pairs], [query for _, query in pairs]

@@ -15,9 +15,10 @@ class PolicyGradient:
     r"""Compute the surrogate whose gradient is the vanilla policy gradient of one task.
 
         "log_likelihood":    L = -mean_t( log pi_theta(a_t|s_t) A_t )
-        "likelihood_ratio":  L = -mean_t( pi_theta(a_t|s_t) / pi(a_t|s_t) A_t ),   pi = pi_theta held constant
+        "likelihood_ratio":  L = -mean_t( pi_theta(a_t|s_t) / pi_old(a_t|s_t) A_t ),   pi_old: what the actions are of
 
-    over all steps of the task's episodes. Both have the same gradient. Of the first, the second derivative leaves out
+    over all steps of the task's episodes. At the theta that they were lived through with, both have the same gradient.
+    Of the first, the second derivative leaves out
     how theta changes what is sampled: that is MAML as published, and biased. The second is LVC, the low-variance
     curvature of ProMP, which adds `grad log pi grad log pi' A`.
 
@@ -27,8 +28,8 @@ class PolicyGradient:
     Example:
         >>> import torch
         >>> from fastadapt.rl.distributions import Categorical
-        >>> steps = Experience(torch.zeros(2, 1), torch.tensor([0, 1]), *torch.tensor([[1.0, 0], [1, 1], [2, 0], [0, 0]]),
-        ...                    Categorical(torch.zeros(2, 2)))
+        >>> known = torch.tensor([[1.0, 0.0], [1.0, 1.0], [2.0, 0.0], [0.0, 0.0]])
+        >>> steps = Experience(torch.zeros(2, 1), torch.tensor([0, 1]), *known, Categorical(torch.zeros(2, 2)))
         >>> logits = torch.zeros(2, requires_grad=True)     # a bandit with two arms: -E[A grad log pi] = (-0.5, 0.5)
         >>> PolicyGradient()(lambda o: Categorical(logits.expand(2, 2)), steps).backward()
         >>> logits.grad.tolist()
@@ -46,7 +47,7 @@ class PolicyGradient:
         """Return the surrogate of `policy` on steps or episodes, with any leading axes."""
         likelihood = policy(batch.observations).log_prob(batch.actions)
         if self.form == "likelihood_ratio":
-            likelihood = (likelihood - likelihood.detach()).exp()
+            likelihood = (likelihood - batch.behaviour.log_prob(batch.actions)).exp()
         return -mean_over_steps(likelihood * batch.advantages, batch.alive, batch.alive.dim())
 
     def metrics(self, output: Any, batch: Experience) -> dict[str, Tensor]:

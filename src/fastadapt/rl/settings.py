@@ -17,6 +17,7 @@ from fastadapt.rl.environments import Family, family
 from fastadapt.rl.meta_policy import MetaPolicy
 from fastadapt.rl.policies import CategoricalPolicy, GaussianPolicy
 from fastadapt.rl.policy_gradient import Form, PolicyGradient
+from fastadapt.rl.ppo import PPO
 from fastadapt.rl.tasks import Environments
 from fastadapt.rl.trpo import TRPO
 from fastadapt.rl.waning import Waning
@@ -116,12 +117,15 @@ class MetaPolicyMethod:
     meta_gradient: MetaGradient = default_of(MetaPolicy, "meta_gradient")
     """Exact, or first order (FOMAML)."""
     form: Form = default_of(PolicyGradient, "form")
-    """Inner objective: log_likelihood as published, or likelihood_ratio (ProMP), whose second derivative is less biased."""
-    outer: Literal["trpo", "adam"] = "trpo"
-    """How the outer step is taken."""
+    """Inner objective: log_likelihood as published, or likelihood_ratio (ProMP), with a less biased curvature."""
+    outer: Literal["trpo", "ppo", "plain"] = "trpo"
+    """How the outer step is taken: trpo as published, ppo with the optimizer of the training, or its plain step."""
     max_kl: float = argument(TRPO, "max_kl")
     product: Literal["exact", "difference"] = argument(TRPO, "product")
     curvature_share: float = argument(TRPO, "curvature_share")
+    clip: float = argument(PPO, "clip")
+    epochs: int = argument(PPO, "epochs")
+    inner_kl: float = argument(PPO, "inner_kl")
 
     def build(self, model: nn.Module, loss: Loss) -> Learner:
         """Return the learner around a policy."""
@@ -140,7 +144,7 @@ class MetaPolicyMethod:
         """What one outer step does with the tasks."""
         if self.outer == "trpo":
             return TRPO(max_kl=self.max_kl, product=self.product, curvature_share=self.curvature_share)
-        return outer_step
+        return PPO(self.clip, self.epochs, self.inner_kl) if self.outer == "ppo" else outer_step
 
 
 def goal_size(known: Family) -> int:

@@ -29,8 +29,8 @@ class Environments:
             code counts steps, so that short episodes are more.
         discount: gamma of the return that advantages are made of.
         gae_lambda: lambda of generalised advantage estimates; 1 is return minus baseline.
-        pooled: fit one baseline to the episodes of all tasks of a meta-batch, and normalise advantages over all of them,
-            as training on drawn tasks without adaptation does; each task has its own otherwise.
+        pooled: fit one baseline to the episodes of all tasks of a meta-batch, and normalise advantages over all of
+            them, as training on drawn tasks without adaptation does; each task has its own otherwise.
         told: append the goal to every observation (the oracle).
         horizon: steps of an episode; None takes the family's.
 
@@ -167,7 +167,5 @@ def _judged(how: Environments, observations: Tensor, rewards: Tensor, alive: Ten
         observations, rewards, alive = (leaf.flatten(0, 1)[None] for leaf in (observations, rewards, alive))
     returns = discounted(rewards, how.discount)
     baseline = [linear_baseline(*task) for task in zip(observations, returns, alive, strict=True)]
-    better = [
-        advantages(*task, how.discount, how.gae_lambda) for task in zip(rewards, baseline, alive, strict=True)
-    ]
+    better = [advantages(*task, how.discount, how.gae_lambda) for task in zip(rewards, baseline, alive, strict=True)]
     return torch.stack(baseline).view(shape), torch.stack(better).view(shape)

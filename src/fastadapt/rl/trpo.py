@@ -24,8 +24,8 @@ class TRPO:
         g = grad_theta L,     (H + damping I) d = g,     H = Hessian of mean KL(pi_old || pi_{theta_i'(theta)})
         theta <- theta - 0.8^j sqrt(2 max_kl / (d'Hd)) d
 
-    with the first j at which the surrogate L falls and the divergence is at most `max_kl`; where none of them does, theta
-    stays. Both L and the divergence are of the adapted policies as functions of theta, through the inner steps.
+    with the first j at which the surrogate L falls and the divergence is at most `max_kl`; where none of them does,
+    theta stays. Both L and the divergence are of the adapted policies as functions of theta, through the inner steps.
 
     Args:
         max_kl: delta, the bound on the divergence in nats.
@@ -35,15 +35,15 @@ class TRPO:
         tries: how many lengths it tries.
         product: how H is multiplied with a vector: "exact" differentiates the gradient of the divergence, "difference"
             takes the symmetric difference of that gradient over `1 / (|theta| + 1e-8)`, as the published code does.
-        curvature_share: share of the tasks that H is of, in (0, 1]; the products are most of the time of a step. Gradient
-            and line search are always of all tasks.
+        curvature_share: share of the tasks that H is of, in (0, 1]; the products are most of the time of a step.
+            Gradient and line search are always of all tasks.
 
     Raises:
         ConfigError: for a value outside its range.
 
     References:
-        Schulman, Levine, Moritz, Jordan, Abbeel 2015, Trust Region Policy Optimization (arXiv:1502.05477). Finn, Abbeel,
-        Levine 2017 (arXiv:1703.03400), section 5.3, and its public code.
+        Schulman, Levine, Moritz, Jordan, Abbeel 2015, Trust Region Policy Optimization (arXiv:1502.05477). Finn,
+        Abbeel, Levine 2017 (arXiv:1703.03400), section 5.3, and its public code.
     """
 
     max_kl: float = 0.01
@@ -155,10 +155,11 @@ def _functions(learner: MetaPolicy, gathered: Gathered, losses: list[Tensor]) ->
 def _hessian(
     params: Sequence[Tensor], phi: Sequence[Tensor], leaves: Sequence[Tensor], divergence: Tensor, damping: float
 ) -> Callable[[Tensor], Tensor]:
-    """Return `v -> (J'FJ + damping I) v`, J the derivative of theta' by theta, F the Hessian of the divergence at theta'.
+    """Return `v -> (J'FJ + damping I) v`.
 
-    It is the Hessian of the divergence by theta, exactly: its other term is the gradient of the divergence by theta'
-    times a second derivative, and that gradient is 0 where the divergence is at its minimum.
+    J is the derivative of theta' by theta, F the Hessian of the divergence by theta'. J'FJ is the Hessian by theta,
+    exactly: its other term is the gradient of the divergence by theta' times a second derivative, and that gradient is
+    0 where the divergence is at its minimum.
     """
     slope = torch.autograd.grad(divergence, leaves, create_graph=True, allow_unused=True)
     used = [(s, p) for s, p in zip(slope, leaves, strict=True) if s is not None and s.requires_grad]
@@ -168,7 +169,9 @@ def _hessian(
     shapes = [p.shape for p in params]
 
     def product(vector: Tensor) -> Tensor:
-        pieces = [piece.view(shape) for piece, shape in zip(vector.split([s.numel() for s in shapes]), shapes, strict=True)]
+        pieces = [
+            piece.view(shape) for piece, shape in zip(vector.split([s.numel() for s in shapes]), shapes, strict=True)
+        ]
         kept = [(a, b) for a, b in zip(pulled, pieces, strict=True) if a is not None]
         ahead = torch.autograd.grad([a for a, _ in kept], y, [b for _, b in kept], retain_graph=True, allow_unused=True)
         moved = {id(p): a for p, a in zip(leaves, ahead, strict=True)}
@@ -204,9 +207,7 @@ def _pulled_back(
     """Return `J's`: the gradient by theta, given that by theta'."""
     kept = [(p, s) for p, s in zip(phi, slope, strict=True) if s is not None]
     outputs, given = [p for p, _ in kept], [s for _, s in kept]
-    return torch.autograd.grad(
-        outputs, params, given, retain_graph=True, create_graph=create_graph, allow_unused=True
-    )
+    return torch.autograd.grad(outputs, params, given, retain_graph=True, create_graph=create_graph, allow_unused=True)
 
 
 def conjugate_gradients(

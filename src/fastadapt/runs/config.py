@@ -67,8 +67,8 @@ _LONGEST = 60  # characters of a value in a message
 class RunConfig:
     """Everything a run depends on."""
 
-    data: SinusoidData | OmniglotData | MiniImageNetData | FolderData | TableData | EmbeddingsData | EnvironmentData = field(
-        default_factory=SinusoidData
+    data: SinusoidData | OmniglotData | MiniImageNetData | FolderData | TableData | EmbeddingsData | EnvironmentData = (
+        field(default_factory=SinusoidData)
     )
     """Where tasks come from."""
     net: (

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from fastadapt.evaluation import Protocol
+from fastadapt.rl.environments import FAMILIES
 from fastadapt.rl.settings import EnvironmentData, MetaPolicyMethod, PolicyNet
 from fastadapt.runs.config import RunConfig
 from fastadapt.training.settings import Training
@@ -32,10 +33,23 @@ def policy_presets() -> dict[str, tuple[str, RunConfig]]:
         "first-order MAML on navigation",
         replace(navigation, method=replace(navigation.method, meta_gradient="first_order")),
     )
+    # Rothfuss et al. 2019 (arXiv:1810.06784): LVC inside, clipped outside, 5 updates of Adam on the same episodes
+    promp = replace(navigation.method, form="likelihood_ratio", outer="ppo")
+    found["promp-navigation"] = (
+        "ProMP on navigation: unbiased curvature inside, PPO outside",
+        replace(navigation, method=promp, training=replace(navigation.training, lr=1e-3)),
+    )
     for name, (what, episodes, test_episodes, later) in LOCOMOTION.items():
+        if f"{name}-v0" not in FAMILIES:
+            continue
         data = EnvironmentData(f"{name}-v0", episodes=episodes, test_episodes=test_episodes)
         found |= _family(name, what, _maml(name, data, 0.1, later), pretrain_steps=1000, batch=100)
     return found
+
+
+def own_environment(spec: str) -> RunConfig:
+    """Return MAML for a family of environments of the user's own, with the settings of locomotion."""
+    return _maml(spec, EnvironmentData(spec, test_episodes=20), 0.1, 0.5)
 
 
 def _maml(name: str, data: EnvironmentData, inner_lr: float, later: float) -> RunConfig:
@@ -50,7 +64,9 @@ def _maml(name: str, data: EnvironmentData, inner_lr: float, later: float) -> Ru
     )
 
 
-def _family(name: str, what: str, maml: RunConfig, *, pretrain_steps: int, batch: int) -> dict[str, tuple[str, RunConfig]]:
+def _family(
+    name: str, what: str, maml: RunConfig, *, pretrain_steps: int, batch: int
+) -> dict[str, tuple[str, RunConfig]]:
     """Return MAML, pretraining and the oracle in an environment."""
     training = replace(maml.training, steps=pretrain_steps, meta_batch=batch)
     one = replace(maml.data, episodes=1, pooled=True)  # type: ignore[call-arg]
