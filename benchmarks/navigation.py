@@ -1,7 +1,7 @@
 """MAML on 2-D navigation, as published, beside pretraining, random initialisation and the oracle.
 
     python benchmarks/navigation.py train --seeds 0 1 2 --steps 100    # goes on where it was stopped
-    python benchmarks/navigation.py measure                            # benchmarks/results/navigation.json and .png
+    python benchmarks/navigation.py measure                            # writes the result file, the picture, the page
 
 Protocol: 40 goals of the stream (1, "test"), the same for every row; each is adapted to from the trained policy by
 vanilla policy gradient, 40 episodes an update, step size 0.5 for the first update and 0.25 for those after it. The
@@ -33,6 +33,8 @@ from fastadapt.training.train import meta_train
 
 RESULT = Path("benchmarks/results/navigation.json")
 PICTURE = Path("docs/images/navigation.png")
+PAGE = Path("docs/reinforcement.md")
+BEGIN, END = "<!-- navigation -->", "<!-- /navigation -->"
 GOALS, EPISODES, UPDATES = 40, 40, 4
 PUBLISHED = {  # raw means over 40 goals of the authors' public result files, after 0..4 updates
     "maml": [-40.41, -11.68, -3.33, -3.23, -3.35],
@@ -75,9 +77,47 @@ def measure(seeds: list[int], runs: Path) -> None:
     record = {"protocol": facts, "published": PUBLISHED, "rows": rows, "torch": torch.__version__}
     RESULT.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     draw_returns(rows, PICTURE, tasks=GOALS, what="2-D navigation")
+    text = PAGE.read_text(encoding="utf-8")
+    before, after = text[: text.index(BEGIN)], text[text.index(END) + len(END) :]
+    PAGE.write_text(before + section() + after, encoding="utf-8")
     for method, row in rows.items():
         told = "  ".join(f"{m:.2f} ± {h:.2f}" for m, h in zip(row["mean"], row["ci95"], strict=True))
         print(f"{method:<11} {told}   published {PUBLISHED[method]}")
+
+
+def section() -> str:
+    """Return the part of the page that the result file speaks of."""
+    content = json.loads(RESULT.read_text(encoding="utf-8"))
+    rows, last = content["rows"], UPDATES + 1
+    lines = [
+        BEGIN,
+        "| return after | " + " | ".join(f"{j} updates" if j != 1 else "1 update" for j in range(last)) + " |",
+    ]
+    lines.append("|---" * (last + 1) + "|")
+    for method, row in rows.items():
+        done = sorted({*row["outer steps"]})
+        trained = f", {' to '.join(map(str, done))} outer steps" if done[-1] else ""
+        seeds = f"{len(row['seeds'])} seed{'s' * (len(row['seeds']) != 1)}"
+        ours = [f"{m:.1f} ± {h:.1f}" for m, h in zip(row["mean"], row["ci95"], strict=True)]
+        lines.append(f"| {method}{trained}, {seeds} | " + " | ".join([*ours, *["–"] * (last - len(ours))]) + " |")
+        theirs = [f"{value:.1f}" for value in content["published"][method]]
+        lines.append(f"| {method}, published | " + " | ".join([*theirs, *["–"] * (last - len(theirs))]) + " |")
+    spread = "; ".join(
+        f"{method} {', '.join(f'{values[min(1, len(values) - 1)]:.1f}' for values in row['of each seed'])}"
+        for method, row in rows.items()
+        if len(row["seeds"]) > 1
+    )
+    lines += [
+        "",
+        f"Means over {GOALS} goals, the same for every row, with 95 % intervals over the goals; a goal counts by its mean "
+        f"over the seeds. Published: raw means of the authors' result files, after 100 outer steps, one seed. "
+        f"After one update, seed by seed: {spread}. "
+        "`python benchmarks/navigation.py train --steps N` goes on with the trainings, `measure` writes these lines.",
+        "",
+        "![Return against updates](images/navigation.png)",
+        END,
+    ]
+    return "\n".join(lines)
 
 
 def _row(method: str, seeds: list[int], runs: Path) -> dict[str, Any]:

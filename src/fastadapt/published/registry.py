@@ -5,7 +5,7 @@ import fnmatch
 from collections.abc import Sequence
 
 from fastadapt.errors import ConfigError
-from fastadapt.published import drawing, gradients, metric, mini_imagenet, omniglot, sinusoid
+from fastadapt.published import drawing, gradients, metric, mini_imagenet, omniglot, policies, sinusoid
 from fastadapt.published.experiment import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -17,6 +17,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         *metric.EXPERIMENTS,
         *gradients.EXPERIMENTS,
         *drawing.EXPERIMENTS,
+        *policies.EXPERIMENTS,
     )
 }
 """Name -> experiment."""
