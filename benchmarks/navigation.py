@@ -109,8 +109,8 @@ def section() -> str:
     )
     lines += [
         "",
-        f"Means over {GOALS} goals, the same for every row, with 95 % intervals over the goals; a goal counts by its mean "
-        f"over the seeds. Published: raw means of the authors' result files, after 100 outer steps, one seed. "
+        f"Means over {GOALS} goals, the same for every row, with 95 % intervals over the goals; a goal counts by its "
+        f"mean over the seeds. Published: raw means of the authors' result files, after 100 outer steps, one seed. "
         f"After one update, seed by seed: {spread}. "
         "`python benchmarks/navigation.py train --steps N` goes on with the trainings, `measure` writes these lines.",
         "",

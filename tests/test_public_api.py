@@ -170,6 +170,7 @@ FROZEN_PRESETS = [
     "reptile-omniglot-5w1s",
     "reptile-omniglot-5w5s",
     "reptile-sinusoid",
+    "rl2-navigation",
     "siamese-omniglot-20w1s",
     "siamese-omniglot-20w5s",
     "siamese-omniglot-5w1s",

@@ -13,6 +13,8 @@ from fastadapt.rl.meta_policy import MetaPolicy
 from fastadapt.rl.navigation import Navigation, Walks
 from fastadapt.rl.policies import policy_for
 from fastadapt.rl.ppo import PPO
+from fastadapt.rl.rl2 import RL2
+from fastadapt.rl.settings import RL2Method
 from fastadapt.rl.tasks import Environments
 from fastadapt.rl.trpo import TRPO
 from fastadapt.rules import SGD
@@ -129,7 +131,7 @@ def test_episodes_that_are_not_finite_end_and_are_counted():
     trained = meta_train(
         learner_of(), source, Training(steps=3, meta_batch=2, log_every=1), outer_step=TRPO(), quiet=True
     )
-    assert [record["episodes not finite"] for record in trained.records] == [0.0, 0.0, 1.0]  # 2 of 2 tasks: a mean
+    assert [record["episodes not finite"] for record in trained.records] == [0.0, 0.0, 2.0]
     assert trained.skipped == 0 and all(bool(w.isfinite().all()) for w in weights(learner_of()))
 
 
@@ -157,6 +159,15 @@ def test_presets_say_what_was_published_and_parts_that_dont_fit_are_refused():
     oracle = PRESETS["oracle-navigation"][1]
     assert oracle.network["arguments"]["observations"] == 4 and oracle.build().steps == 0
     assert isinstance(PRESETS["promp-navigation"][1].outer_step, PPO)
+    assert isinstance(PRESETS["rl2-navigation"][1].build(), RL2)
+    plain = replace(config, method=replace(config.method, outer="plain"))
+    trained = meta_train(
+        learner_of(), Environments(NAVIGATION, episodes=2, horizon=3), Training(steps=1, meta_batch=2, log_every=1),
+        outer_step=plain.outer_step, quiet=True,
+    )  # fmt: skip
+    assert {"return before", "return after", "environment steps"} <= set(trained.records[0])
+    with pytest.raises(ConfigError, match="go together, got EnvironmentData, PolicyNet, RL2Method"):
+        replace(config, method=RL2Method()).build()
     with pytest.raises(ConfigError, match="go together, got SinusoidData, MLPNet, MetaPolicyMethod"):
         RunConfig(method=config.method).build()
 

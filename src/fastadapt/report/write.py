@@ -16,6 +16,7 @@ from fastadapt.report.steps import draw_steps
 from fastadapt.report.style import need_matplotlib
 from fastadapt.report.table import evaluation_table
 from fastadapt.report.worst import draw_worst
+from fastadapt.rl.meta_policy import MetaPolicy
 from fastadapt.rl.navigation import Navigation
 from fastadapt.rl.settings import EnvironmentData
 from fastadapt.runs.config import SinusoidData
@@ -91,9 +92,8 @@ def _policies(
         curves[name] = curve_of(evaluate(other.learner, other.config.data.source("test"), theirs))
     tasks = len(evaluation.per_task)
     files = [draw_returns(curves, report / "returns.png", tasks=tasks, what=data.family)]
-    if data.family == Navigation.name and not data.told:
-        learner: Any = run.learner
-        files.append(draw_walks(learner, source, report / "walks.png", seed=evaluation.protocol.seed))
+    if data.family == Navigation.name and not data.told and isinstance(run.learner, MetaPolicy):
+        files.append(draw_walks(run.learner, source, report / "walks.png", seed=evaluation.protocol.seed))
     return files
 
 

@@ -169,7 +169,7 @@ class MetaPolicy(MAML):
 
     def gather(self, tasks: MetaBatch) -> Gathered:
         """Live through the episodes of every inner step, and of the adapted policies."""
-        supports, queries = _collectors(tasks)
+        supports, queries = collectors_of(tasks)
         seen, metrics = [], dict[str, Tensor]()
         params, state = detached(self.theta()), None
         broken = torch.zeros(len(supports))
@@ -207,9 +207,21 @@ class MetaPolicy(MAML):
         surrogate = -mean_over_steps(_ratio(answers, query) * query.advantages, query.alive)
         return surrogate, mean_over_steps(query.behaviour.kl(answers), query.alive)
 
-    def ratio(self, gathered: Gathered, params: Params) -> Tensor:
-        """Return `pi_{theta_i'} / pi_old` of the actions of the adapted policies, `[T, R]`."""
-        return _ratio(self.answers(params, gathered.query, stacked=bool(gathered.supports)), gathered.query)
+    def clipped(self, gathered: Gathered, clip: float, inner_kl: float) -> Tensor:
+        """Return PPO's objective of every task, `[T]`, see `fastadapt.rl.ppo`."""
+        path = self.path(self.theta(), gathered.supports)
+        query = gathered.query
+        ratio = _ratio(self.answers(path[-1], query, stacked=len(path) > 1), query)
+        worse = torch.minimum(ratio * query.advantages, ratio.clamp(1 - clip, 1 + clip) * query.advantages)
+        total = -mean_over_steps(worse, query.alive)
+        for j, (own, support) in enumerate(zip(path, gathered.supports, strict=False)):
+            now = self.answers(own, support, stacked=j > 0)
+            total = total + inner_kl * mean_over_steps(support.behaviour.kl(now), support.alive)
+        return total
+
+    def divergence(self, gathered: Gathered) -> Tensor:
+        """Return `mean_t KL(pi_old || pi_{theta_i'(theta)})` of every task, `[T]`, at theta as it is now."""
+        return self.judged(gathered, self.adapted_to(self.theta(), gathered.supports))[1]
 
     def answers(self, params: Params, steps: Experience, *, stacked: bool) -> Any:
         """Return what the policies answer to observations `[T, R, o]`, with one for each task if they are stacked."""
@@ -238,7 +250,7 @@ class MetaPolicy(MAML):
         k = self.test_steps if steps is None else steps
         check_steps(k)
         wanted = check_after(after, k)
-        supports, _ = _collectors(tasks)
+        supports, _ = collectors_of(tasks)
         params, state = detached(self.theta()), None
         found = []
         with torch.no_grad():
@@ -262,7 +274,7 @@ def _called(loss: Any, model: Policy, params: Params, batch: Any) -> Any:
     return loss(lambda observations: functional_call(model, params, (observations,)), batch)
 
 
-def _collectors(tasks: MetaBatch) -> tuple[list[EpisodeCollector], list[EpisodeCollector]]:
+def collectors_of(tasks: MetaBatch) -> tuple[list[EpisodeCollector], list[EpisodeCollector]]:
     """Return the collectors of all tasks in the order in which they were given."""
     placed = [pair for group in as_groups(tasks) for pair in zip(group.positions, group, strict=True)]
     ordered = [task for _, task in sorted(placed, key=lambda pair: pair[0])]

@@ -2,14 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastadapt.errors import ConfigError
 from fastadapt.learner import Outcome
-from fastadapt.rl.experience import mean_over_steps
-from fastadapt.rl.meta_policy import Gathered, MetaPolicy
+from fastadapt.rl.plain import told
 from fastadapt.tasks import Tasks
 from fastadapt.training.blame import gradient_norm
 from fastadapt.training.outer_step import Stepped
@@ -54,7 +54,7 @@ class PPO:
             )
 
     def __call__(
-        self, learner: MetaPolicy, tasks: list[Tasks], optimizer: torch.optim.Optimizer, training: Training
+        self, learner: Any, tasks: list[Tasks], optimizer: torch.optim.Optimizer, training: Training
     ) -> Stepped:
         """Gather the episodes of a meta-batch and update; the weights stay where a number is not finite."""
         gathered = learner.gather(tasks)
@@ -63,7 +63,7 @@ class PPO:
         norm = torch.zeros(())
         for _ in range(self.epochs):
             optimizer.zero_grad(set_to_none=True)
-            losses = self.losses(learner, gathered)
+            losses = learner.clipped(gathered, self.clip, self.inner_kl)
             losses.mean().backward()
             found = gradient_norm([p.grad for p in params if p.grad is not None])
             first = first or [losses.detach(), found]
@@ -73,20 +73,6 @@ class PPO:
             training.clip(params)
             optimizer.step()
         with torch.no_grad():
-            phi = learner.adapted_to(learner.theta(), gathered.supports)
-            kl = float(learner.judged(gathered, phi)[1].mean())
+            kl = float(learner.divergence(gathered).mean())
         outcome = Outcome(first[0].mean(), first[0], gathered.metrics)
-        return Stepped(outcome, bool(torch.isfinite(norm)), first[1], {"kl": kl})
-
-    def losses(self, learner: MetaPolicy, gathered: Gathered) -> Tensor:
-        """Return the objective of every task, `[T]`."""
-        path = learner.path(learner.theta(), gathered.supports)
-        query = gathered.query
-        ratio = learner.ratio(gathered, path[-1])
-        held = ratio.clamp(1 - self.clip, 1 + self.clip)
-        worse = torch.minimum(ratio * query.advantages, held * query.advantages)
-        total = -mean_over_steps(worse, query.alive)
-        for j, (own, support) in enumerate(zip(path, gathered.supports, strict=False)):
-            now = learner.answers(own, support, stacked=j > 0)
-            total = total + self.inner_kl * mean_over_steps(support.behaviour.kl(now), support.alive)
-        return total
+        return told(Stepped(outcome, bool(torch.isfinite(norm)), first[1], {"kl": kl}))

@@ -8,6 +8,7 @@ from torch import nn
 
 from fastadapt.arguments import argument, default_of
 from fastadapt.data.images.class_settings import Part
+from fastadapt.errors import ConfigError
 from fastadapt.inner.differentiation import MetaGradient
 from fastadapt.learner import Learner
 from fastadapt.losses import Loss
@@ -15,15 +16,18 @@ from fastadapt.nets.mlp import Activation
 from fastadapt.nets.settings import NETS
 from fastadapt.rl.environments import Family, family
 from fastadapt.rl.meta_policy import MetaPolicy
+from fastadapt.rl.plain import plain_step
 from fastadapt.rl.policies import CategoricalPolicy, GaussianPolicy
 from fastadapt.rl.policy_gradient import Form, PolicyGradient
 from fastadapt.rl.ppo import PPO
+from fastadapt.rl.recurrent import RecurrentPolicy
+from fastadapt.rl.rl2 import RL2
 from fastadapt.rl.tasks import Environments
 from fastadapt.rl.trpo import TRPO
 from fastadapt.rl.waning import Waning
-from fastadapt.training.outer_step import OuterStep, outer_step
+from fastadapt.training.outer_step import OuterStep
 
-NETS |= {"GaussianPolicy": GaussianPolicy, "CategoricalPolicy": CategoricalPolicy}
+NETS |= {"GaussianPolicy": GaussianPolicy, "CategoricalPolicy": CategoricalPolicy, "RecurrentPolicy": RecurrentPolicy}
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,42 @@ class MetaPolicyMethod:
         """What one outer step does with the tasks."""
         if self.outer == "trpo":
             return TRPO(max_kl=self.max_kl, product=self.product, curvature_share=self.curvature_share)
-        return PPO(self.clip, self.epochs, self.inner_kl) if self.outer == "ppo" else outer_step
+        return PPO(self.clip, self.epochs, self.inner_kl) if self.outer == "ppo" else plain_step
+
+
+@dataclass(frozen=True)
+class RecurrentPolicyNet:
+    """A policy with a memory."""
+
+    hidden: int = argument(RecurrentPolicy, "hidden")
+
+    def describe(self, data: Any, head: bool = True) -> dict[str, Any]:
+        """Return name and arguments of the policy for the observations and actions of `data`."""
+        shape = data.input
+        if shape.get("told"):
+            raise ConfigError("a policy with a memory finds the goal out by itself; leave data.told out")
+        sizes = {"observations": shape["inputs"], "actions": shape["outputs"], "discrete": bool(shape.get("discrete"))}
+        return {"name": "RecurrentPolicy", "arguments": {**sizes, "hidden": self.hidden}}
+
+
+@dataclass(frozen=True)
+class RL2Method:
+    """RL²: a policy with a memory that lives through a few episodes of each task, trained by PPO on whole trials."""
+
+    test_steps: int = 2
+    """Episodes of a trial but the first, in training and in evaluation."""
+    clip: float = argument(PPO, "clip")
+    epochs: int = argument(PPO, "epochs")
+
+    def build(self, model: nn.Module, loss: Loss) -> Learner:
+        """Return the learner around a policy with a memory."""
+        assert isinstance(model, RecurrentPolicy)
+        return RL2(model, test_steps=self.test_steps)
+
+    @property
+    def outer_step(self) -> OuterStep:
+        """PPO."""
+        return PPO(self.clip, self.epochs)
 
 
 def goal_size(known: Family) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 from fastadapt.errors import ConfigError
 from fastadapt.learner import Outcome
 from fastadapt.rl.meta_policy import Gathered, MetaPolicy
+from fastadapt.rl.plain import told
 from fastadapt.training.outer_step import Stepped
 
 Adapted = Callable[[], Sequence[Tensor]]
@@ -83,7 +84,7 @@ class TRPO:
             *_functions(learner, gathered, losses),
             None if self.curvature_share == 1 else _functions(learner, some, []),
         )
-        return Stepped(Outcome(losses[0].mean(), losses[0], gathered.metrics), moved, gradient, facts)
+        return told(Stepped(Outcome(losses[0].mean(), losses[0], gathered.metrics), moved, gradient, facts))
 
     def step(
         self,

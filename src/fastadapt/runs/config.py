@@ -56,7 +56,7 @@ from fastadapt.nets.settings import (
     ViTNet,
     build_net,
 )
-from fastadapt.rl.settings import EnvironmentData, MetaPolicyMethod, PolicyNet
+from fastadapt.rl.settings import EnvironmentData, MetaPolicyMethod, PolicyNet, RecurrentPolicyNet, RL2Method
 from fastadapt.training.outer_step import OuterStep, outer_step
 from fastadapt.training.settings import Training
 
@@ -81,6 +81,7 @@ class RunConfig:
         | RareEventsEncoderNet
         | FeaturesNet
         | PolicyNet
+        | RecurrentPolicyNet
     ) = field(default_factory=MLPNet)
     """The network."""
     # what extends another ahead of it: the command line takes the first that fits
@@ -112,6 +113,7 @@ class RunConfig:
         | LinearProbeMethod
         | CosineHeadMethod
         | MetaPolicyMethod
+        | RL2Method
     ) = field(default_factory=MAMLMethod)
     """How it learns to learn."""
     training: Training = field(default_factory=Training)
@@ -169,12 +171,14 @@ class RunConfig:
 
     def build(self) -> Learner:
         """Return a fresh learner; seed torch before if its first weights should repeat."""
-        policy = [isinstance(self.data, EnvironmentData), isinstance(self.net, PolicyNet), bool(self._policy)]
-        if any(policy) and not all(policy):
+        nets = {MetaPolicyMethod: PolicyNet, RL2Method: RecurrentPolicyNet}
+        wanted = nets.get(type(self.method))
+        policy = isinstance(self.data, EnvironmentData), isinstance(self.net, PolicyNet | RecurrentPolicyNet)
+        if any(policy) != (wanted is not None) or (wanted and not (policy[0] and isinstance(self.net, wanted))):
             kinds = [type(part).__name__ for part in (self.data, self.net, self.method)]
             raise ConfigError(
                 f"environments, a policy and a method for policies go together, got {', '.join(kinds)}; choose "
-                "EnvironmentData, PolicyNet and MetaPolicyMethod, or none of them"
+                "EnvironmentData, PolicyNet and MetaPolicyMethod, or RecurrentPolicyNet and RL2Method, or none of them"
             )
         model = build_net(self.network)
         if isinstance(self.method, MetricMethod | HeadMethod):
@@ -184,8 +188,8 @@ class RunConfig:
         return self.method.build(model, self.data.loss)
 
     @property
-    def _policy(self) -> MetaPolicyMethod | None:
-        return self.method if isinstance(self.method, MetaPolicyMethod) else None
+    def _policy(self) -> MetaPolicyMethod | RL2Method | None:
+        return self.method if isinstance(self.method, MetaPolicyMethod | RL2Method) else None
 
     @property
     def outer_step(self) -> OuterStep:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from fastadapt.evaluation import Protocol
 from fastadapt.rl.environments import FAMILIES
-from fastadapt.rl.settings import EnvironmentData, MetaPolicyMethod, PolicyNet
+from fastadapt.rl.settings import EnvironmentData, MetaPolicyMethod, PolicyNet, RecurrentPolicyNet, RL2Method
 from fastadapt.runs.config import RunConfig
 from fastadapt.training.settings import Training
 
@@ -38,6 +38,18 @@ def policy_presets() -> dict[str, tuple[str, RunConfig]]:
     found["promp-navigation"] = (
         "ProMP on navigation: unbiased curvature inside, PPO outside",
         replace(navigation, method=promp, training=replace(navigation.training, lr=1e-3)),
+    )
+    # Duan et al. 2016 (arXiv:1611.02779), by PPO as it is compared today; sizes and rate are ours
+    found["rl2-navigation"] = (
+        "RL² on navigation: a policy with a memory, over three episodes",
+        replace(
+            navigation,
+            net=RecurrentPolicyNet(),
+            method=RL2Method(),
+            data=replace(navigation.data, episodes=10),  # type: ignore[call-arg]
+            training=replace(navigation.training, steps=1000, lr=1e-3, checkpoint_every=20),
+            protocol=replace(navigation.protocol, name="navigation-rl2-v1", steps=2, report=2),
+        ),
     )
     for name, (what, episodes, test_episodes, later) in LOCOMOTION.items():
         if f"{name}-v0" not in FAMILIES:

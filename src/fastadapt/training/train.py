@@ -337,9 +337,7 @@ def _before(learner: Learner, tasks: list[Tasks]) -> dict[str, float]:
 def _after(taken: Stepped, optimizer: torch.optim.Optimizer) -> dict[str, float]:
     """Return what is worth reading of a step: the loss, the metrics after adaptation, the gradient's norm, the rate."""
     facts = {"loss": float(taken.outcome.loss.detach())}
-    # one of several words says itself what it is of
-    told = {name if " " in name else f"{name} after": value for name, value in taken.outcome.metrics.items()}
-    facts |= {name: float(value.mean()) for name, value in told.items()}
+    facts |= {f"{name} after": float(value.mean()) for name, value in taken.outcome.metrics.items()}
     return facts | taken.facts | {"gradient": float(taken.gradient), "lr": float(optimizer.param_groups[0]["lr"])}
 
 
