@@ -5,11 +5,13 @@ import math
 import pytest
 import torch
 
+from fastadapt import MAML
 from fastadapt.errors import ConfigError
 from fastadapt.rl.distributions import Gaussian
 from fastadapt.rl.environments import family
 from fastadapt.rl.meta_policy import MetaPolicy
 from fastadapt.rl.policies import GaussianPolicy, policy_for
+from fastadapt.rl.ppo import PPO
 from fastadapt.rl.tasks import Environments
 from fastadapt.rl.trpo import TRPO, _functions, _hessian, conjugate_gradients
 from fastadapt.rules import SGD
@@ -129,6 +131,9 @@ def test_curvature_of_some_tasks_and_settings_out_of_range():
         TRPO(curvature_share=0)
     with pytest.raises(ConfigError, match="max_kl > 0"):
         TRPO(max_kl=-1)
+    for step in (TRPO(), PPO()):
+        with pytest.raises(ConfigError, match="got a MAML; leave outer_step out"):
+            step(MAML(learner.model), tasks, None, None)
 
 
 def test_a_log_deviation_is_adapted_and_kept_above_its_floor():

@@ -28,10 +28,15 @@ class Episodes(Protocol):
     threads. One that has ended stays where it is until all are done; what is returned for it then is not looked at.
     """
 
-    observations: Tensor
-    """`[n, o]`, the present ones, float32 (float64 where the physics has it)."""
-    nonfinite: int
-    """Episodes that were ended because the physics was not finite."""
+    @property
+    def observations(self) -> Tensor:
+        """`[n, o]`, the present ones, float32 (float64 where the physics has it); an attribute will do."""
+        ...
+
+    @property
+    def nonfinite(self) -> int:
+        """Episodes that were ended because the physics was not finite; an attribute will do."""
+        ...
 
     def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Take one step in every environment.

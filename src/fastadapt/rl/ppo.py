@@ -57,6 +57,8 @@ class PPO:
         self, learner: Any, tasks: list[Tasks], optimizer: torch.optim.Optimizer, training: Training
     ) -> Stepped:
         """Gather the episodes of a meta-batch and update; the weights stay where a number is not finite."""
+        if not hasattr(learner, "clipped"):
+            raise ConfigError(f"PPO updates a MetaPolicy or RL2, got a {type(learner).__name__}; leave outer_step out")
         gathered = learner.gather(tasks)
         params = [p for group in optimizer.param_groups for p in group["params"]]
         first: list[Tensor] = []

@@ -57,11 +57,11 @@ class RecurrentPolicy(nn.Module):
 
     def forward(self, inputs: Tensor, state: Tensor | None = None) -> tuple[Distribution, Tensor]:
         """Return the distributions over the actions of a sequence `[n, L, i]`, and the state after it `[1, n, h]`."""
-        seen, state = self.gru(inputs, state)
+        seen, after = self.gru(inputs, state)
         outputs = self.head(seen)
         if self.log_std is None:
-            return Categorical(outputs), state
-        return Gaussian(outputs, self.log_std.clamp(min=LEAST_LOG_STD).expand_as(outputs)), state
+            return Categorical(outputs), after
+        return Gaussian(outputs, self.log_std.clamp(min=LEAST_LOG_STD).expand_as(outputs)), after
 
     def noise(self, rng: np.random.Generator, *shape: int) -> Tensor:
         """Return the random numbers `[*shape, k]` that as many actions are made of."""

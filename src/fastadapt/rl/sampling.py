@@ -1,6 +1,7 @@
 """Episodes lived through with a policy, many at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 from fastadapt.errors import EpisodeError, FastadaptError
 from fastadapt.rl.distributions import Distribution
-from fastadapt.rl.environments import Episodes
+from fastadapt.rl.environments import Episodes, Family
 
 Act = Callable[[Tensor], Distribution]
 """A policy: observations `[n, o]` to distributions over actions `[n, ...]`."""
@@ -57,7 +58,7 @@ def live(act: Act, episodes: Episodes, noise: Tensor, horizon: int, name: str) -
         alive = alive & finite
         rewards = torch.where(alive, rewards, 0.0)
         seen.append((now, actions, rewards, alive.to(noise), behaviour))
-        alive = alive & ~ended.bool()
+        alive = alive & ~ended.to(alive)
         now = then
         if not bool(alive.any()):
             break
@@ -65,19 +66,42 @@ def live(act: Act, episodes: Episodes, noise: Tensor, horizon: int, name: str) -
     return Lived(*stacked, nonfinite=episodes.nonfinite + broken)
 
 
+def begun(known: Family, goals: Tensor, seeds: Sequence[int]) -> Episodes:
+    """Return environments at their first observation.
+
+    Raises:
+        EpisodeError: if they can't be made.
+    """
+    with _told(known.name, "at its start"):
+        episodes = known.start(goals, seeds)
+        if episodes.observations.shape != (len(goals), known.observation_size):
+            raise ValueError(
+                f"the first observations have shape {list(episodes.observations.shape)} for {len(goals)} environments "
+                f"of {known.observation_size} numbers"
+            )
+        return episodes
+
+
 def _stepped(episodes: Episodes, actions: Tensor, name: str) -> tuple[Tensor, Tensor, Tensor]:
-    try:
-        then, rewards, ended = episodes.step(actions)
+    with _told(name, "in a step"):
+        then, rewards, ended = episodes.step(actions.cpu())
         n = len(actions)
         if then.shape[0] != n or rewards.shape != (n,) or ended.shape != (n,):
             shapes = [list(part.shape) for part in (then, rewards, ended)]
             raise ValueError(f"a step returned shapes {shapes} for {n} environments")
         return then, rewards, ended
+
+
+@contextmanager
+def _told(name: str, when: str) -> Iterator[None]:
+    """Say in a sentence what an environment raised."""
+    try:
+        yield
     except FastadaptError:
         raise
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         raise EpisodeError(
-            f"the environment {name} failed in a step: {type(error).__name__}: {first}; mend it, and the same command "
+            f"the environment {name} failed {when}: {type(error).__name__}: {first}; mend it, and the same command "
             "goes on from the last checkpoint"
         ) from error

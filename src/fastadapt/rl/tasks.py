@@ -14,7 +14,7 @@ from fastadapt.rl.advantages import advantages, discounted, linear_baseline
 from fastadapt.rl.distributions import Distribution
 from fastadapt.rl.environments import Family
 from fastadapt.rl.experience import Experience
-from fastadapt.rl.sampling import Act, live
+from fastadapt.rl.sampling import Act, begun, live
 from fastadapt.streams import task_rng
 from fastadapt.tasks import Collector, Task
 
@@ -141,7 +141,7 @@ def gather(collectors: Sequence[EpisodeCollector], policy: Any, act: Act) -> tup
         seeds += rng.integers(2**62, size=count).tolist()
         noise.append(policy.noise(rng, count, first.steps))
     goals = torch.stack([collector.goal for collector in collectors]).repeat_interleave(count, 0)
-    episodes = first.family.start(goals, seeds)
+    episodes = begun(first.family, goals, seeds)
     made_of = torch.cat(noise).to(next(policy.parameters()))
     told = goals.to(made_of)
 

@@ -11,7 +11,7 @@ from fastadapt.rl.advantages import advantages, discounted, linear_baseline
 from fastadapt.rl.distributions import Distribution
 from fastadapt.rl.environments import Episodes
 from fastadapt.rl.recurrent import RecurrentPolicy
-from fastadapt.rl.sampling import live
+from fastadapt.rl.sampling import begun, live
 from fastadapt.rl.tasks import EpisodeCollector
 
 
@@ -65,13 +65,13 @@ class _Recalled:
     def act(self, observations: Tensor) -> Distribution:
         actions, rewards = self.last
         begins = torch.full_like(observations[:, :1], self.begins)
-        read = self.policy.inputs(observations[:, None], actions[:, None], rewards[:, None], begins)
+        read = self.policy.inputs(observations[:, None], actions[:, None], rewards[:, None].to(begins), begins)
         self.begins = 0.0
         self.read.append(read[:, 0])
         answers, state = self.policy(read, self.state)
         # where an episode has ended, the state waits for the next
         before = torch.zeros_like(state) if self.state is None else self.state
-        self.state = torch.where(self.alive[None, :, None], state, before)
+        self.state = torch.where(self.alive.to(state.device)[None, :, None], state, before)
         return type(answers)(*(leaf[:, 0] for leaf in answers))
 
 
@@ -93,8 +93,8 @@ def gather_trials(collectors: Sequence[EpisodeCollector], policy: RecurrentPolic
     for number in range(episodes):
         rngs = [collector.rng() for collector in collectors]
         seeds = [seed for rng in rngs for seed in rng.integers(2**62, size=count).tolist()]
-        noise = torch.cat([policy.noise(rng, count, horizon) for rng in rngs])
-        recalled = _Recalled(first.family.start(goals, seeds), policy, state, float(number > 0))
+        noise = torch.cat([policy.noise(rng, count, horizon) for rng in rngs]).to(policy.head.weight)
+        recalled = _Recalled(begun(first.family, goals, seeds), policy, state, float(number > 0))
         lived = live(recalled.act, recalled, noise, horizon, first.family.name)
         state = recalled.state
         parts.append((torch.stack(recalled.read, 1), lived.actions, lived.rewards, lived.alive, lived.behaviour))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastadapt.errors import ConfigError
-from fastadapt.learner import Outcome
+from fastadapt.learner import Learner, Outcome
 from fastadapt.rl.meta_policy import Gathered, MetaPolicy
 from fastadapt.rl.plain import told
 from fastadapt.training.outer_step import Stepped
@@ -67,7 +67,7 @@ class TRPO:
         if min(self.cg_steps, self.tries) < 1:
             raise ConfigError(f"TRPO needs at least 1 of cg_steps and tries, got {self.cg_steps} and {self.tries}")
 
-    def __call__(self, learner: MetaPolicy, tasks: Any, optimizer: Any, training: Any) -> Stepped:
+    def __call__(self, learner: Learner, tasks: Any, optimizer: Any, training: Any) -> Stepped:
         """Gather the episodes of a meta-batch and step; the optimizer is not asked.
 
         Args:
@@ -75,7 +75,14 @@ class TRPO:
             tasks: a meta-batch of `Environments`.
             optimizer: none is needed; there as every outer step has it.
             training: likewise.
+
+        Raises:
+            ConfigError: if the learner is no `MetaPolicy`.
         """
+        if not isinstance(learner, MetaPolicy):
+            raise ConfigError(
+                f"TRPO steps the policy of a MetaPolicy, got a {type(learner).__name__}; leave outer_step out"
+            )
         gathered = learner.gather(tasks)
         some = gathered.first(math.ceil(self.curvature_share * len(gathered.metrics["return"])))
         losses: list[Tensor] = []
@@ -91,7 +98,7 @@ class TRPO:
         params: Sequence[Tensor],
         adapted: Adapted,
         judged: Judged,
-        curvature: tuple[Adapted, Judged] | None = None,
+        fewer: tuple[Adapted, Judged] | None = None,
     ) -> tuple[bool, Tensor, dict[str, float]]:
         """Step any parameters in place.
 
@@ -99,7 +106,7 @@ class TRPO:
             params: theta.
             adapted: returns theta' as a function of theta as it is now; theta itself where nothing is adapted.
             judged: returns the surrogate and the divergence at theta'; the latter is at its minimum, 0, at first.
-            curvature: the two on fewer tasks, whose divergence H is of; None takes the same.
+            fewer: the two on fewer tasks, whose divergence H is of; None takes the same.
 
         Returns:
             Whether all numbers were finite; the norm of the gradient; and the facts: `kl`, the divergence of the step
@@ -110,16 +117,16 @@ class TRPO:
         leaves = [p.detach().requires_grad_() for p in phi]
         loss, divergence = judged(leaves)
         before = float(loss.detach())
-        slope = torch.autograd.grad(loss, leaves, retain_graph=curvature is None, allow_unused=True)
+        slope = torch.autograd.grad(loss, leaves, retain_graph=fewer is None, allow_unused=True)
         gradient = flat(_pulled_back(phi, params, slope), params)
-        if curvature is not None:
-            phi = curvature[0]()
+        if fewer is not None:
+            phi = fewer[0]()
             leaves = [p.detach().requires_grad_() for p in phi]
-            divergence = curvature[1](leaves)[1]
+            divergence = fewer[1](leaves)[1]
         if self.product == "exact":
             product = _hessian(params, phi, leaves, divergence, self.damping)
         else:
-            product = _differences(params, *(curvature or (adapted, judged)), self.damping)
+            product = _differences(params, *(fewer or (adapted, judged)), self.damping)
         direction = conjugate_gradients(product, gradient, self.cg_steps)
         curvature = float(direction @ product(direction))
         del product, divergence, loss, phi, slope
