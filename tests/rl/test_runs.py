@@ -83,6 +83,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(tmp_path, outer):
         meta_train(halves, source, halves_training, folder=tmp_path, outer_step=outer, quiet=True)
     assert all(torch.equal(a, b) for a, b in zip(weights(through), weights(halves), strict=True))
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["loss"] == -last["return after"]
     assert last["return after"] == whole.records[-1]["return after"]
     assert not all(torch.equal(a, b) for a, b in zip(weights(through), weights(learner_of()), strict=True))
 

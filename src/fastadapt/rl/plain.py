@@ -16,8 +16,16 @@ def plain_step(learner: Learner, tasks: list[Tasks], optimizer: torch.optim.Opti
 
 
 def told(taken: Stepped) -> Stepped:
-    """Return the same, with all metrics but the return as facts: returns are means, steps and episodes are counted."""
+    """Return the same, as it is to be logged.
+
+    The loss becomes minus the return, as the surrogate is 0 wherever it is measured at the policies that acted; where a
+    number was not finite it stays, to be blamed. All metrics but the return become facts: means of returns, sums of
+    steps and episodes.
+    """
     metrics = dict(taken.outcome.metrics)
     headline = {"return": metrics.pop("return")}
     facts = {name: float(v.mean() if name.startswith("return") else v.sum()) for name, v in metrics.items()}
-    return replace(taken, outcome=replace(taken.outcome, metrics=headline), facts=facts | taken.facts)
+    outcome = replace(taken.outcome, metrics=headline)
+    if taken.moved:
+        outcome = replace(outcome, loss=-headline["return"].mean(), losses=-headline["return"])
+    return replace(taken, outcome=outcome, facts=facts | taken.facts)
