@@ -117,6 +117,50 @@ def test_the_policy_gradient_of_a_bandit_is_the_analytic_one(form):
     torch.testing.assert_close(policy.logits.grad, expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize(("form", "unbiased"), [("dice", True), ("likelihood_ratio", False), ("log_likelihood", False)])
+def test_the_curvature_of_dice_is_that_of_the_expected_return(form, unbiased):
+    """Episodes of two choices, all four of them weighted by their probability, rewarded at their end."""
+    policy = Logits(2)
+    policy.logits.data = torch.tensor([0.3, -0.4], dtype=torch.float64)
+    worth = torch.tensor([[1.0, -2.0], [0.5, 3.0]], dtype=torch.float64)
+
+    def expected(logits):
+        p = logits.softmax(0)
+        return -(p[:, None] * p[None, :] * worth).sum()
+
+    hessian = torch.zeros(2, 2, dtype=torch.float64)
+    slope = torch.zeros(2, dtype=torch.float64)
+    for first in range(2):
+        for second in range(2):
+            actions = torch.tensor([[first, second]])
+            value = worth[first, second].expand(1, 2)
+            behaviour = Categorical(policy.logits.detach().expand(1, 2, -1))
+            ones = torch.ones(1, 2, dtype=torch.float64)
+            steps = Experience(torch.zeros(1, 2, 1), actions, value, ones, value, value, behaviour)
+            loss = 2 * PolicyGradient(form)(policy, steps)  # its mean is over two steps
+            [gradient] = torch.autograd.grad(loss, policy.logits, create_graph=True)
+            share = behaviour.log_prob(actions).sum().exp()
+            slope += share * gradient.detach()
+            hessian += share * torch.stack(
+                [torch.autograd.grad(g, policy.logits, retain_graph=True)[0] for g in gradient]
+            )
+    torch.testing.assert_close(slope, torch.func.grad(expected)(policy.logits.detach()))
+    close = torch.allclose(hessian, torch.func.hessian(expected)(policy.logits.detach()), atol=1e-10)
+    assert close == unbiased
+
+
+def test_dice_trains_on_whole_episodes():
+    torch.manual_seed(0)
+    learner = MetaPolicy(policy_for(NAVIGATION, (8,)), PolicyGradient("dice"), rule=SGD(0.1))
+    assert learner.gather(tasks_of()).supports[0].alive.shape == (3, 4, 8)
+    learner(tasks_of()).loss.backward()
+    plain = MetaPolicy(learner.model, rule=SGD(0.1))  # the first derivative is the same
+    for form in (learner, plain):
+        assert all(bool(p.grad.isfinite().all()) for p in form.parameters())
+    a, b = (one.trace(tasks_of(), 1).metrics["return"] for one in (learner, plain))
+    torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-4)
+
+
 def toy(policy, rng, tasks=3, rows=30):
     """Return fixed steps in a world of two states: before and after adaptation, for a few tasks."""
 

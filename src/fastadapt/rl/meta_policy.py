@@ -183,7 +183,8 @@ class MetaPolicy(MAML):
                 steps += episodes.alive.sum((1, 2))
                 if j in (0, self.steps):
                     metrics["return" if j == self.steps else "return before"] = episodes.returns.mean(1)
-                seen.append(episodes.steps())
+                whole = j < self.steps and getattr(self.inner_loss, "whole_episodes", False)
+                seen.append(episodes if whole else episodes.steps())
                 if j < self.steps:
                     params, state = self.descended(params, state, seen[-1], stacked=j > 0)
                     params = detached(params)
@@ -216,7 +217,8 @@ class MetaPolicy(MAML):
         total = -mean_over_steps(worse, query.alive)
         for j, (own, support) in enumerate(zip(path, gathered.supports, strict=False)):
             now = self.answers(own, support, stacked=j > 0)
-            total = total + inner_kl * mean_over_steps(support.behaviour.kl(now), support.alive)
+            axes = support.alive.dim() - 1
+            total = total + inner_kl * mean_over_steps(support.behaviour.kl(now), support.alive, axes)
         return total
 
     def divergence(self, gathered: Gathered) -> Tensor:
@@ -260,7 +262,9 @@ class MetaPolicy(MAML):
                 if j in wanted:
                     found.append(episodes.returns.mean(1))
                 if j < wanted[-1]:
-                    params, state = self.descended(params, state, episodes.steps(), stacked=j > 0)
+                    whole = getattr(self.inner_loss, "whole_episodes", False)
+                    steps_of = episodes if whole else episodes.steps()
+                    params, state = self.descended(params, state, steps_of, stacked=j > 0)
                     params = detached(params)
         returns = torch.stack(found, 1)
         return Trace(-returns, {"return": returns}, [])

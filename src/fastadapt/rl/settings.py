@@ -121,7 +121,7 @@ class MetaPolicyMethod:
     meta_gradient: MetaGradient = default_of(MetaPolicy, "meta_gradient")
     """Exact, or first order (FOMAML)."""
     form: Form = default_of(PolicyGradient, "form")
-    """Inner objective: log_likelihood as published, or likelihood_ratio (ProMP), with a less biased curvature."""
+    """Inner objective: log_likelihood as published; likelihood_ratio (ProMP) or dice, with a less biased curvature."""
     outer: Literal["trpo", "ppo", "plain"] = "trpo"
     """How the outer step is taken: trpo as published, ppo with the optimizer of the training, or its plain step."""
     max_kl: float = argument(TRPO, "max_kl")
