@@ -10,6 +10,7 @@ return of row j is that of the very episodes that update j+1 learns from.
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from fastadapt.rl.trpo import TRPO
 from fastadapt.rl.waning import Waning
 from fastadapt.rules import SGD, Rule
 from fastadapt.runs.run_files import load_run
+from fastadapt.training.interrupts import EXIT_CODES
 from fastadapt.training.settings import Training
 from fastadapt.training.train import meta_train
 
@@ -63,9 +65,10 @@ def train(method: str, seed: int, steps: int, runs: Path) -> None:
     _, tasks, source = HOW[method]
     training = Training(steps=steps, meta_batch=tasks, seed=seed, checkpoint_every=5, log_every=1, keep=1)
     began = time.process_time()
-    meta_train(
-        learner_of(method, seed, SGD(0.5)), source, training, folder=runs / f"{method}-{seed}", outer_step=TRPO()
-    )
+    folder = runs / f"{method}-{seed}"
+    trained = meta_train(learner_of(method, seed, SGD(0.5)), source, training, folder=folder, outer_step=TRPO())
+    if trained.stopped in EXIT_CODES:
+        sys.exit(EXIT_CODES[trained.stopped])
     print(f"{method}, seed {seed}: step {steps}, {time.process_time() - began:.0f} s of CPU", flush=True)
 
 

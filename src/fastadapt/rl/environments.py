@@ -7,7 +7,7 @@ is used.
 
 import difflib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor
 from fastadapt.errors import ConfigError
 
 FAMILIES = {"navigation-v0": "fastadapt.rl.navigation:Navigation"}
-"""Versioned id -> the class or function, `module:name`, that makes the family when it is called without arguments."""
+"""Versioned id -> `module:name` of what makes the family: a class, a function without arguments, or a table of them."""
 OWN = "fastadapt.rl.gym_family:from_spec"
 """What makes a family of `package:function`, an environment of the user's own."""
 
@@ -100,4 +100,6 @@ def family(name: str) -> Family:
         )
     module, attribute = FAMILIES.get(name, OWN).split(":")
     make = getattr(importlib.import_module(module), attribute)
-    return make() if name in FAMILIES else make(name)
+    if name not in FAMILIES:
+        return make(name)
+    return make[name]() if isinstance(make, Mapping) else make()

@@ -112,7 +112,8 @@ class MetaPolicy(MAML):
 
     def theta(self) -> Params:
         """Return the parameters that are adapted, by name."""
-        return {name: p for name, p in self.model.named_parameters() if name in set(self.adapted)}
+        own = dict(self.model.named_parameters())
+        return {name: own[name] for name in self.adapted}
 
     def acting(self, params: Params, per_task: int | None) -> Callable[[Tensor], Distribution]:
         """Return the policy of given parameters.
