@@ -114,7 +114,8 @@ def section() -> str:
         "",
         f"Means over {GOALS} goals, the same for every row, with 95 % intervals over the goals; a goal counts by its "
         f"mean over the seeds. Published: raw means of the authors' result files, after 100 outer steps, one seed. "
-        f"After one update, seed by seed: {spread}. "
+        f"After one update, seed by seed: {spread}; every row has the published step size, and where a return falls at "
+        "the first update that step overshoots. "
         "`python benchmarks/navigation.py train --steps N` goes on with the trainings, `measure` writes these lines.",
         "",
         "![Return against updates](images/navigation.png)",
