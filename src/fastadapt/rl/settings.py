@@ -63,6 +63,11 @@ class EnvironmentData:
         )
 
     @property
+    def train_shots(self) -> int:
+        """Episodes of a training task."""
+        return self.episodes
+
+    @property
     def shots(self) -> int:
         """Episodes of a test task."""
         return self.test_episodes
