@@ -27,7 +27,7 @@ from fastadapt.rl.policies import policy_for
 from fastadapt.rl.tasks import Environments
 from fastadapt.rl.trpo import TRPO
 from fastadapt.rl.waning import Waning
-from fastadapt.rules import SGD, Rule
+from fastadapt.rules.rules import SGD, Rule
 from fastadapt.runs.run_files import load_run
 from fastadapt.training.interrupts import EXIT_CODES
 from fastadapt.training.settings import Training

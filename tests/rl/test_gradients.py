@@ -15,7 +15,7 @@ from fastadapt.rl.meta_policy import Gathered, MetaPolicy
 from fastadapt.rl.policies import CategoricalPolicy, GaussianPolicy, policy_for
 from fastadapt.rl.policy_gradient import PolicyGradient
 from fastadapt.rl.tasks import Environments
-from fastadapt.rules import SGD
+from fastadapt.rules.rules import SGD
 from fastadapt.tasks import draw
 
 NAVIGATION = family("navigation-v0")

@@ -18,7 +18,7 @@ from fastadapt.rl.rl2 import RL2
 from fastadapt.rl.settings import RL2Method
 from fastadapt.rl.tasks import Environments
 from fastadapt.rl.trpo import TRPO
-from fastadapt.rules import SGD
+from fastadapt.rules.rules import SGD
 from fastadapt.runs.config import RunConfig
 from fastadapt.runs.presets import PRESETS
 from fastadapt.tasks import draw

@@ -14,7 +14,7 @@ from fastadapt.rl.policies import GaussianPolicy, policy_for
 from fastadapt.rl.ppo import PPO
 from fastadapt.rl.tasks import Environments
 from fastadapt.rl.trpo import TRPO, _functions, _hessian, conjugate_gradients
-from fastadapt.rules import SGD
+from fastadapt.rules.rules import SGD
 from fastadapt.tasks import draw
 
 NAVIGATION = family("navigation-v0")

@@ -23,7 +23,7 @@ from fastadapt.rl.experience import Experience, mean_over_steps
 from fastadapt.rl.policies import Policy
 from fastadapt.rl.policy_gradient import PolicyGradient
 from fastadapt.rl.tasks import EpisodeCollector, gather
-from fastadapt.rules import SGD, Rule
+from fastadapt.rules.rules import SGD, Rule
 from fastadapt.tasks import as_groups, is_collector
 
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from fastadapt.batches.streams import task_rng
 from fastadapt.errors import ConfigError, TaskError
 from fastadapt.rl.advantages import advantages, discounted, linear_baseline
 from fastadapt.rl.distributions import Distribution
 from fastadapt.rl.environments import Family
 from fastadapt.rl.experience import Experience
 from fastadapt.rl.sampling import Act, begun, live
-from fastadapt.streams import task_rng
 from fastadapt.tasks import Collector, Task
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastadapt.rules import Params, Rate, rate_of
+from fastadapt.rules.rules import Params, Rate, rate_of
 
 
 @dataclass(frozen=True)
