@@ -56,6 +56,7 @@ PARTS_OF_COMMANDS = {
     "train_embeddings",
     "backbone_options",
 }
+PARTS_OF_COMMANDS |= {"adapt_policy", "predict_policy", "goals"}
 FROZEN_PRESETS = [
     "anil-mini-imagenet-5w1s",
     "anil-mini-imagenet-5w5s",
@@ -84,6 +85,7 @@ FROZEN_PRESETS = [
     "finetune-omniglot-5w5s",
     "fomaml-mini-imagenet-5w1s",
     "fomaml-mini-imagenet-5w5s",
+    "fomaml-navigation",
     "fomaml-omniglot-20w1s",
     "fomaml-omniglot-20w5s",
     "fomaml-omniglot-5w1s",
@@ -104,6 +106,7 @@ FROZEN_PRESETS = [
     "lstm-omniglot-5w",
     "maml-mini-imagenet-5w1s",
     "maml-mini-imagenet-5w5s",
+    "maml-navigation",
     "maml-omniglot-20w1s",
     "maml-omniglot-20w5s",
     "maml-omniglot-5w1s",
@@ -148,8 +151,11 @@ FROZEN_PRESETS = [
     "nearest-omniglot-20w5s",
     "nearest-omniglot-5w1s",
     "nearest-omniglot-5w5s",
+    "oracle-navigation",
     "oracle-sinusoid",
+    "pretrain-navigation",
     "pretrain-sinusoid",
+    "promp-navigation",
     "protomaml-mini-imagenet-5w1s",
     "protomaml-mini-imagenet-5w5s",
     "protomaml-omniglot-20w1s",
@@ -177,6 +183,7 @@ FROZEN_PRESETS = [
     "reptile-omniglot-5w1s",
     "reptile-omniglot-5w5s",
     "reptile-sinusoid",
+    "rl2-navigation",
     "siamese-omniglot-20w1s",
     "siamese-omniglot-20w5s",
     "siamese-omniglot-5w1s",

@@ -11,6 +11,7 @@ from fastadapt.errors import ConfigError
 from fastadapt.methods.settings import MAMLMethod
 from fastadapt.runs.config import RunConfig, differences
 from fastadapt.runs.presets import PRESETS
+from fastadapt.tasks import draw
 
 EVERY = pytest.mark.parametrize("name", PRESETS)
 
@@ -34,6 +35,11 @@ def test_a_preset_builds_a_learner_that_trains(name: str) -> None:
     small = replace(config, net=replace(config.net, width=4)) if hasattr(config.net, "width") else config
     shape = config.data.input
     learner = small.build()
+    if shape["kind"] == "environment":
+        rl = replace(config.data, episodes=1, horizon=4)
+        learner(draw(rl.source("train"), seed=0, split="train", indices=range(2))).loss.backward()
+        assert all(p.grad is not None for p in learner.parameters())
+        return
     if shape["kind"] == "points":
         x, y = torch.randn(2, 50, shape["inputs"]), torch.randn(2, 50, 1)
         tasks = Tasks((x, y), (x, y))

@@ -10,6 +10,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from fastadapt.commands import adapt_policy
 from fastadapt.data.embeddings.embeddings_settings import EmbeddingsData, support_of
 from fastadapt.data.embeddings.reading import read_embeddings
 from fastadapt.data.files import shown
@@ -50,7 +51,7 @@ class AdaptSettings:
     """The trained run, a folder."""
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """Your samples: a folder with one sub-folder of images for each class, embeddings with a class for each, or a CSV
-    with a header: points such as x,y, or rows of a table as in the training."""
+    with a header: points such as x,y, or rows of a table as in the training; for a policy goal=0.3,-0.2 or task=7."""
     out: Path
     """The folder to write the predictor to."""
     steps: int | None = None
@@ -104,6 +105,16 @@ def run(settings: AdaptSettings, load: "Callable[[Path], LoadedRun] | None" = No
         raise ConfigError(f"--shots must be at least 1, got {settings.shots}")
     check_target(settings.out, overwrite=settings.overwrite)  # before the work rather than after it
     trained = load(settings.run)
+    if trained.input["kind"] == "environment":
+        of_samples = {"--norm": settings.norm, "--fit": settings.fit, "--shots": settings.shots}
+        return adapt_policy.run(
+            trained,
+            str(settings.data),
+            settings.out,
+            steps=settings.steps,
+            overwrite=settings.overwrite,
+            of_samples=of_samples,
+        )
     read = {"image": _images, "table": _table, "features": _features}.get(trained.input["kind"], _points)
     samples = read(settings, trained)
     if trained.input["kind"] in ("image", "features"):

@@ -12,6 +12,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from fastadapt.commands import predict_policy
 from fastadapt.data.embeddings.embeddings import Embeddings
 from fastadapt.data.embeddings.embeddings_settings import check_same
 from fastadapt.data.embeddings.reading import read_embeddings
@@ -39,7 +40,8 @@ class PredictSettings:
     predictor: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PREDICTOR")]
     """The folder that adapt wrote."""
     files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE...")]
-    """Images, embeddings, CSV files of inputs with a header such as x, or tables with the columns of the training."""
+    """Images, embeddings, CSV files of inputs with a header such as x, or tables with the columns of the training; for
+    a policy goals such as goal=0.3,-0.2, by default the one that it was adapted to."""
     json: bool = False
     """Print one JSON array instead of a table."""
     fit: Fit | None = None
@@ -64,11 +66,13 @@ def run(settings: PredictSettings) -> int:
     Raises:
         FastadaptError: if the predictor or a file can't be used; nothing was printed then.
     """
-    if not settings.files:
-        raise ConfigError("there is nothing to predict: give at least one file")
     predictor = load_predictor(settings.predictor)
     recipe = predictor.details.get("input")
     kind = recipe.get("kind") if isinstance(recipe, dict) else None
+    if kind == "environment":
+        return predict_policy.run(predictor, [str(word) for word in settings.files], as_json=settings.json)
+    if not settings.files:
+        raise ConfigError("there is nothing to predict: give at least one file")
     if kind not in ("image", "points", "table", "features") or not isinstance(recipe, dict):
         raise CheckpointError(
             f"{shown(settings.predictor)} does not say what its input is; load it in Python and call it with a tensor"

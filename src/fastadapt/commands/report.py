@@ -30,13 +30,18 @@ def main(argv: Sequence[str]) -> int:
     from fastadapt.report import write_report
 
     loaded = load_run(settings.run)
-    if settings.against and loaded.input["kind"] != "points":
-        raise ConfigError(f"--against draws runs on sinusoids together, but {settings.run} is not one")
+    kind = loaded.input["kind"]
+    if settings.against and kind not in ("points", "environment"):
+        raise ConfigError(
+            f"--against draws runs on sinusoids together, or on environments, but {settings.run} is neither"
+        )
     if loaded.input["kind"] == "table":
         raise ConfigError(
             f"the report of a run on a table is written by train: see {settings.run}/report/comparison.md"
         )
     others = {path.name: load_run(path) for path in settings.against}
+    if foreign := [name for name, other in others.items() if other.input["kind"] != kind]:
+        raise ConfigError(f"{foreign[0]} is not of the kind of {settings.run}, so they have no figure in common")
     data = loaded.config.data
     source = data.source("test", data.load(settings.data))
     metrics = settings.run / "metrics.jsonl"

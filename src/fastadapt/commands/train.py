@@ -16,10 +16,12 @@ from fastadapt.errors import ConfigError, MissingExtraError
 from fastadapt.evaluation import evaluate, with_changes
 from fastadapt.ranks import Ranks
 from fastadapt.report.style import seconds_to_draw
+from fastadapt.rl.environments import family
 from fastadapt.runs.cheaper import cheaper
 from fastadapt.runs.config import RunConfig
 from fastadapt.runs.folder_run import first_guess, parse_wishes, resolve, seal, settled
 from fastadapt.runs.presets import PRESETS
+from fastadapt.runs.presets_policies import own_environment
 from fastadapt.runs.run_files import export_model, load_run, save_evaluation, save_split, settle
 from fastadapt.tasks import TaskSource
 from fastadapt.training import clock
@@ -59,7 +61,10 @@ def main(argv: Sequence[str]) -> int:
     if list(argv) in (["--help"], ["-h"]):
         print("fastadapt train --data FOLDER --ways N --shots K trains on your own images (--data FOLDER --help);")
         print("fastadapt train --data CSV --task-column C --target T on a table;")
-        print("fastadapt train --data EMBEDDINGS --head H fits a head to embeddings.\n")
+        print("fastadapt train --data EMBEDDINGS --head H fits a head to embeddings;")
+        print("fastadapt train --env PACKAGE:FUNCTION trains a policy in environments of your own.\n")
+    elif argv and argv[0].partition("=")[0] == "--env":
+        return train_environment(argv)
     elif train_embeddings.is_asked_for(argv):
         return train_embeddings.main(argv)
     elif train_table.is_asked_for(argv):
@@ -98,6 +103,24 @@ def train_folder(argv: Sequence[str]) -> int:
     settings = _folder_settings(rest, config)
     chosen = seal(honestly_named(settings.config, config), images, place)
     return run(dataclasses.replace(settings, config=chosen, data=wishes.data, run=place), images)
+
+
+def train_environment(argv: Sequence[str]) -> int:
+    """Train a policy in a family of environments: an id, or package:function of the user's own."""
+    word, _, value = argv[0].partition("=")
+    if not value and (len(argv) < 2 or argv[1].startswith("-")):
+        raise ConfigError(f"{word} needs what makes the environments: write --env package:function")
+    spec, rest = (value, argv[1:]) if value else (argv[1], argv[2:])
+    known = family(spec)  # a mistake is told before anything is written
+    config = own_environment(spec)
+    settings = tyro.cli(
+        TrainSettings,
+        args=list(rest),
+        prog="fastadapt train --env PACKAGE:FUNCTION",
+        default=TrainSettings(config=config, run=Path("runs") / f"maml-{spec.replace(':', '-')}"),
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+    return run(dataclasses.replace(settings, config=honestly_named(settings.config, config)), known)
 
 
 def _folder_settings(words: Sequence[str], config: RunConfig) -> TrainSettings:
@@ -177,6 +200,7 @@ def _run(settings: TrainSettings, loaded_data: Any, ranks: Ranks, device: torch.
         config.training,
         validation=validation,
         protocol=config.validation,
+        outer_step=config.outer_step,
         folder=folder,
         quiet=settings.quiet,
         tensorboard=settings.tensorboard,

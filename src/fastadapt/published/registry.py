@@ -5,7 +5,17 @@ import fnmatch
 from collections.abc import Sequence
 
 from fastadapt.errors import ConfigError
-from fastadapt.published import drawing, family, gradients, memory, metric, mini_imagenet, omniglot, sinusoid
+from fastadapt.published import (
+    drawing,
+    family,
+    gradients,
+    memory,
+    metric,
+    mini_imagenet,
+    omniglot,
+    policies,
+    sinusoid,
+)
 from fastadapt.published.experiment import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -19,6 +29,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         *family.EXPERIMENTS,
         *gradients.EXPERIMENTS,
         *drawing.EXPERIMENTS,
+        *policies.EXPERIMENTS,
     )
 }
 """Name -> experiment."""

@@ -103,6 +103,7 @@ def reproduce(
         config.training,
         validation=config.data.source("val", loaded) if config.training.validate_every else None,
         protocol=config.validation,
+        outer_step=config.outer_step,
         folder=run,
         quiet=quiet,
     )

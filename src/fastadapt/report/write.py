@@ -7,14 +7,18 @@ from typing import Any
 
 from fastadapt.atomic import write_text
 from fastadapt.compare.shots import evaluate_shots
-from fastadapt.evaluation import Evaluation
+from fastadapt.evaluation import Evaluation, evaluate
 from fastadapt.report.classes import draw_task
 from fastadapt.report.curves import draw_curves
+from fastadapt.report.policies import curve_of, draw_returns, draw_walks
 from fastadapt.report.sinusoid import draw_adaptation
 from fastadapt.report.steps import draw_steps
 from fastadapt.report.style import need_matplotlib
 from fastadapt.report.table import evaluation_table
 from fastadapt.report.worst import draw_worst
+from fastadapt.rl.meta_policy import MetaPolicy
+from fastadapt.rl.navigation import Navigation
+from fastadapt.rl.settings import EnvironmentData
 from fastadapt.runs.config import SinusoidData
 from fastadapt.runs.run_files import LoadedRun
 from fastadapt.tasks import TaskSource
@@ -33,7 +37,9 @@ def write_report(
 
     Sinusoids get `adaptation.png` (one wave, before and after) and `steps.png` (the error against the number
     of steps, K = 5, 10, 20); images get `task.png` (one task with its answers). Both get `worst.png`, the ten tasks
-    that came out worst. The table is written first, as it needs nothing that may be missing.
+    that came out worst. Environments get `returns.png` (the return against the number of updates, with the runs of
+    `against`) and on the plane `walks.png` (before and after one update). The table is written first, as it needs
+    nothing that may be missing.
 
     Args:
         folder: the folder of the run.
@@ -41,7 +47,7 @@ def write_report(
         records: the records of `metrics.jsonl`.
         evaluation: the run's result.
         source: the test tasks.
-        against: other runs on sinusoids, by the name to show, drawn into the sinusoid figures.
+        against: other runs on sinusoids, or on environments, by the name to show, drawn into the same figures.
         worst: how many of the worst tasks to draw.
 
     Returns:
@@ -59,6 +65,8 @@ def write_report(
     if isinstance(run.config.data, SinusoidData):
         files += _sinusoid(report, run, evaluation, against or {}, table)
         return files if run.config.data.oracle else [*files, *_worst(report, run, evaluation, source, worst)]
+    if isinstance(run.config.data, EnvironmentData):
+        return files + _policies(report, run, evaluation, source, against or {})
     if run.input["kind"] == "image":
         picture = draw_task(
             run.learner,
@@ -69,6 +77,23 @@ def write_report(
             evaluation=evaluation,
         )
         files += [picture, *_worst(report, run, evaluation, source, worst)]
+    return files
+
+
+def _policies(
+    report: Path, run: LoadedRun, evaluation: Evaluation, source: Any, against: Mapping[str, LoadedRun]
+) -> list[Path]:
+    """Draw the returns of runs on environments, each measured on the same goals, and walks on the plane."""
+    data: Any = run.config.data
+    curves = {run.name: curve_of(evaluation)}
+    for name, other in against.items():
+        name = f"{name} (other)" if name == run.name else name
+        theirs = replace(other.config.protocol, tasks=evaluation.protocol.tasks, seed=evaluation.protocol.seed)
+        curves[name] = curve_of(evaluate(other.learner, other.config.data.source("test"), theirs))
+    tasks = len(evaluation.per_task)
+    files = [draw_returns(curves, report / "returns.png", tasks=tasks, what=data.family)]
+    if data.family == Navigation.name and not data.told and isinstance(run.learner, MetaPolicy):
+        files.append(draw_walks(run.learner, source, report / "walks.png", seed=evaluation.protocol.seed))
     return files
 
 

@@ -7,7 +7,7 @@ is used.
 
 import difflib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -15,8 +15,13 @@ from torch import Tensor
 
 from fastadapt.errors import ConfigError
 
-FAMILIES = {"navigation-v0": "fastadapt.rl.navigation:Navigation"}
-"""Versioned id -> the class or function, `module:name`, that makes the family when it is called without arguments."""
+FAMILIES = {"navigation-v0": "fastadapt.rl.navigation:Navigation"} | {
+    f"{body}-{goal}-{physics}": "fastadapt.rl.locomotion:FAMILIES"
+    for body in ("half-cheetah", "ant")
+    for goal in ("velocity", "direction")
+    for physics in ("v0", "v5")
+}
+"""Versioned id -> `module:name` of what makes the family: a class, a function without arguments, or a table of them."""
 OWN = "fastadapt.rl.gym_family:from_spec"
 """What makes a family of `package:function`, an environment of the user's own."""
 
@@ -28,10 +33,15 @@ class Episodes(Protocol):
     threads. One that has ended stays where it is until all are done; what is returned for it then is not looked at.
     """
 
-    observations: Tensor
-    """`[n, o]`, the present ones, float32 (float64 where the physics has it)."""
-    nonfinite: int
-    """Episodes that were ended because the physics was not finite."""
+    @property
+    def observations(self) -> Tensor:
+        """`[n, o]`, the present ones, float32 (float64 where the physics has it); an attribute will do."""
+        ...
+
+    @property
+    def nonfinite(self) -> int:
+        """Episodes that were ended because the physics was not finite; an attribute will do."""
+        ...
 
     def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Take one step in every environment.
@@ -95,4 +105,6 @@ def family(name: str) -> Family:
         )
     module, attribute = FAMILIES.get(name, OWN).split(":")
     make = getattr(importlib.import_module(module), attribute)
-    return make() if name in FAMILIES else make(name)
+    if name not in FAMILIES:
+        return make(name)
+    return make[name]() if isinstance(make, Mapping) else make()

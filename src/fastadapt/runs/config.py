@@ -56,6 +56,8 @@ from fastadapt.nets.settings import (
     ViTNet,
     build_net,
 )
+from fastadapt.rl.settings import EnvironmentData, MetaPolicyMethod, PolicyNet, RecurrentPolicyNet, RL2Method
+from fastadapt.training.outer_step import OuterStep, outer_step
 from fastadapt.training.settings import Training
 
 _LONGEST = 60  # characters of a value in a message
@@ -65,8 +67,8 @@ _LONGEST = 60  # characters of a value in a message
 class RunConfig:
     """Everything a run depends on."""
 
-    data: SinusoidData | OmniglotData | MiniImageNetData | FolderData | TableData | EmbeddingsData = field(
-        default_factory=SinusoidData
+    data: SinusoidData | OmniglotData | MiniImageNetData | FolderData | TableData | EmbeddingsData | EnvironmentData = (
+        field(default_factory=SinusoidData)
     )
     """Where tasks come from."""
     net: (
@@ -78,6 +80,8 @@ class RunConfig:
         | StatisticianEncoderNet
         | RareEventsEncoderNet
         | FeaturesNet
+        | PolicyNet
+        | RecurrentPolicyNet
     ) = field(default_factory=MLPNet)
     """The network."""
     # what extends another ahead of it: the command line takes the first that fits
@@ -109,6 +113,8 @@ class RunConfig:
         | RidgeMethod
         | LinearProbeMethod
         | CosineHeadMethod
+        | MetaPolicyMethod
+        | RL2Method
     ) = field(default_factory=MAMLMethod)
     """How it learns to learn."""
     training: Training = field(default_factory=Training)
@@ -166,12 +172,30 @@ class RunConfig:
 
     def build(self) -> Learner:
         """Return a fresh learner; seed torch before if its first weights should repeat."""
+        nets = {MetaPolicyMethod: PolicyNet, RL2Method: RecurrentPolicyNet}
+        wanted = nets.get(type(self.method))
+        policy = isinstance(self.data, EnvironmentData), isinstance(self.net, PolicyNet | RecurrentPolicyNet)
+        if any(policy) != (wanted is not None) or (wanted and not (policy[0] and isinstance(self.net, wanted))):
+            kinds = [type(part).__name__ for part in (self.data, self.net, self.method)]
+            raise ConfigError(
+                f"environments, a policy and a method for policies go together, got {', '.join(kinds)}; choose "
+                "EnvironmentData, PolicyNet and MetaPolicyMethod, or RecurrentPolicyNet and RL2Method, or none of them"
+            )
         model = build_net(self.network)
         if isinstance(self.method, MetricMethod | HeadMethod):
             return self.method.learner(model, self.data.loss, self.data)
         if isinstance(self.method, FineTuneMethod | NearestMethod):
             return self.method.build(model, self.data.loss, self.data.classes)
         return self.method.build(model, self.data.loss)
+
+    @property
+    def _policy(self) -> MetaPolicyMethod | RL2Method | None:
+        return self.method if isinstance(self.method, MetaPolicyMethod | RL2Method) else None
+
+    @property
+    def outer_step(self) -> OuterStep:
+        """What one outer step does: the update of an optimizer, or what a method for policies has in its place."""
+        return outer_step if self._policy is None else self._policy.outer_step
 
     @property
     def validation(self) -> Protocol:

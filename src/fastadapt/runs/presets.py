@@ -10,6 +10,7 @@ from fastadapt.runs.config import RunConfig
 from fastadapt.runs.presets_family import family_presets
 from fastadapt.runs.presets_images import mini_imagenet_presets
 from fastadapt.runs.presets_metric import metric_presets
+from fastadapt.runs.presets_policies import policy_presets
 from fastadapt.runs.presets_rules import rule_presets
 from fastadapt.runs.presets_sequence import sequence_presets
 from fastadapt.runs.presets_sets import set_presets
@@ -186,6 +187,7 @@ PRESETS: dict[str, tuple[str, RunConfig]] = {
     **metric_presets(),
     **sequence_presets(),
     **set_presets(),
+    **policy_presets(),
     **rule_presets(),
 }
 """Name -> (what it is, its configuration)."""

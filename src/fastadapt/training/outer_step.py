@@ -1,7 +1,7 @@
 """One outer step: the meta-gradient of a meta-batch moves the weights, unless a number is not finite."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -38,11 +38,13 @@ class Stepped:
         moved: whether the weights were moved; false where a number was not finite. A `Late` one is known when it is
             asked for.
         gradient: the norm of the meta-gradient before clipping, a scalar.
+        facts: what else is worth a place in the log, by name.
     """
 
     outcome: Outcome
     moved: bool | Late
     gradient: Tensor
+    facts: dict[str, float] = field(default_factory=dict)
 
 
 OuterStep = Callable[[Learner, list[Tasks], torch.optim.Optimizer, Training], Stepped]

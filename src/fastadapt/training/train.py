@@ -25,7 +25,7 @@ from fastadapt.checks.tasks import first_look
 from fastadapt.data.images.resident import resident
 from fastadapt.engine.engine import Engine
 from fastadapt.engine.waiting import shown_by
-from fastadapt.errors import CheckpointError, ConfigError
+from fastadapt.errors import CheckpointError, ConfigError, EpisodeError
 from fastadapt.evaluation import Evaluation, Protocol, measure, summarise, with_headline
 from fastadapt.learner import Learner
 from fastadapt.ranks import Ranks, ends_together
@@ -239,7 +239,11 @@ def meta_train(
             if engine is not None:
                 engine.at_once = step == 0  # a first step to see soon; strategies are looked at in the second
             before = _before(learner, tasks, ranks) if logs else {}
-            taken = take(learner, tasks, optimizer, training)
+            try:
+                taken = take(learner, tasks, optimizer, training)
+            except EpisodeError:
+                save()  # the steps that are done are good
+                raise
             if engine is not None:
                 engine.at_once = False
             step += 1
@@ -356,7 +360,7 @@ def _after(taken: Stepped, optimizer: torch.optim.Optimizer) -> dict[str, float]
     """Return what is worth reading of a step: the loss, the metrics after adaptation, the gradient's norm, the rate."""
     facts = {"loss": float(taken.outcome.loss.detach())}
     facts |= {f"{name} after": float(value.mean()) for name, value in taken.outcome.metrics.items()}
-    return facts | {"gradient": float(taken.gradient), "lr": float(optimizer.param_groups[0]["lr"])}
+    return facts | taken.facts | {"gradient": float(taken.gradient), "lr": float(optimizer.param_groups[0]["lr"])}
 
 
 def validation_record(result: Evaluation) -> dict[str, Any]:
