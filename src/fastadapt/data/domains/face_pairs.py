@@ -1,0 +1,78 @@
+"""Pairs of faces of each domain: so many identities with two images each, gallery and probe."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fastadapt.data.domains.face_recipe import FaceRecipe, moved
+from fastadapt.data.domains.face_set import FaceSet, Part
+from fastadapt.data.domains.splits import Batch, DomainSplits, How
+from fastadapt.errors import DataError
+
+
+def pair_splits(
+    faces: FaceSet,
+    domains: Sequence[str],
+    part: Part,
+    *,
+    recipe: FaceRecipe,
+    batch: int = 8,
+    how: How = "random",
+    flip: bool = False,
+    shift: int = 0,
+) -> DomainSplits:
+    """Return splits of domains of faces as tasks of pairs.
+
+    In a task each domain has `B` identities with two different images each. With `D` domains a side of the task is
+    `(x, y)`: `x: [D 2 B, 1, S, S]`, domain by domain, in each first the gallery and then the probes, and
+    `y: [D, 2, B]`, numbers of the identities among all of `part` in these domains.
+
+    Args:
+        faces: the faces.
+        domains: which domains; no other is ever touched.
+        part: whose identities: "train", "val" or "test".
+        recipe: how pixels become an input.
+        batch: identities B of each domain.
+        how: see `DomainSplits`.
+        flip: mirror images by chance.
+        shift: shift them by up to so many pixels.
+
+    Raises:
+        DataError: if a domain has fewer than B such identities with two images.
+    """
+    everyone = faces.people(domains, [part], least=2)
+    number = np.full(len(faces.identity_names), -1, dtype=np.int64)
+    number[everyone] = np.arange(len(everyone))
+    draws = []
+    for domain in domains:
+        people = faces.people([domain], [part], least=2)
+        if len(people) < batch:
+            raise DataError(
+                f"domain {domain!r} has {len(people)} {part} identities with two images or more, and a batch takes "
+                f"{batch}; take a batch of at most {len(people)}, or leave the domain out"
+            )
+        draws.append(_Pairs(faces, people, number, recipe, batch, flip, shift))
+    return DomainSplits(tuple(draws), tuple(domains), how)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Draw identities of one domain, two images each."""
+
+    faces: FaceSet
+    people: np.ndarray
+    number: np.ndarray
+    recipe: FaceRecipe
+    batch: int
+    flip: bool
+    shift: int
+
+    def __call__(self, rng: np.random.Generator) -> Batch:
+        people = rng.choice(self.people, self.batch, replace=False)
+        pairs = np.stack([rng.choice(self.faces.rows[person], 2, replace=False) for person in people])
+        rows = pairs.T.reshape(-1)  # the gallery of all, then the probes of all
+        x = moved(self.recipe.prepare(self.faces.images[rows]), rng, self.flip, self.shift)
+        y = torch.from_numpy(np.tile(self.number[people], (1, 2, 1)))
+        return x, y
