@@ -266,7 +266,7 @@ def pair_batch(domains):
     """Pairs of so many domains, three identities each, whose two samples are alike."""
     person = torch.randn(domains, 1, 3, 3).expand(domains, 2, 3, 3)
     x = (person + 0.3 * torch.randn(domains, 2, 3, 3)).flatten(0, 2)
-    return x, torch.arange(3 * domains).reshape(domains, 1, 3).expand(domains, 2, 3).contiguous()
+    return x, torch.arange(3 * domains).reshape(domains, 1, 3).expand(domains, 2, 3).flatten(), 3
 
 
 def drawn(batch, sizes):

@@ -245,7 +245,7 @@ def test_inference_mode_gives_the_same_answers(entry, kind, tasks, route):
     with torch.no_grad():
         losses, answers = learner(tasks).losses, predict(x)
     with torch.inference_mode():
-        support = pytree.tree_map(torch.clone, tasks[0].support)  # tensors that autograd refuses
+        support = pytree.tree_map_only(torch.Tensor, torch.clone, tasks[0].support)  # tensors that autograd refuses
         for same in (tasks[0].support, support):
             torch.testing.assert_close(learner.adapt(same)(x), answers)
         torch.testing.assert_close(learner.trace(tasks).losses, trace.losses)
@@ -314,7 +314,8 @@ def test_both_routes_give_the_same_numbers(entry, kind, tasks):
 
 def test_float32_is_close_to_float64(entry, learner, tasks):
     narrow = copy.deepcopy(learner).float()
-    few = pytree.tree_map(lambda v: v.float() if v.is_floating_point() else v, [(t.support, t.query) for t in tasks])
+    halves = [(t.support, t.query) for t in tasks]
+    few = pytree.tree_map_only(torch.Tensor, lambda v: v.float() if v.is_floating_point() else v, halves)
     single = [type(tasks[0])(*pair) for pair in few]
     (a, want), (b, got) = backward(learner, tasks), backward(narrow, single)
     assert b.loss.dtype == torch.float32

@@ -116,8 +116,8 @@ class CDT(MFR):
         once = _Once(model)
         identity, told = value_of(self.loss(once, task.query), self.loss)
         x, y = paired(task.support)
-        out = embedded(once, task.query)[0]
-        other = embedded(model, (x[: y[0].numel()], y[:1]))[0]
+        first = x[: y[0].numel()], y[0].flatten(), y.shape[2]
+        out, other = embedded(once, task.query)[0], embedded(model, first)[0]
         between = self.between(out, out if self.within else other)
         if self.both:
             between = between + self.between(other, other if self.within else out)

@@ -49,8 +49,8 @@ class MFR(MLDG):
     Example:
         >>> import torch
         >>> from fastadapt import Task
-        >>> x, y = torch.randn(8, 3), torch.tensor([[[0, 1], [0, 1]], [[2, 3], [2, 3]]])
-        >>> outcome = MFR(nn.Linear(3, 2))(Task((x, y), (x[:4], y[:1])))
+        >>> x, y = torch.randn(8, 3), torch.tensor([0, 1, 0, 1, 2, 3, 2, 3])     # two domains of two identities
+        >>> outcome = MFR(nn.Linear(3, 2))(Task((x, y, 2), (x[:4], y[:4], 2)))
         >>> sorted(outcome.metrics)[-2:]
         ['soft', 'support loss']
 

@@ -1,7 +1,7 @@
 """Losses of a network on pairs of faces, as learners take them: `loss(model, batch)`.
 
-A batch is `(x, y)`: `x: [D 2 B, ...]`, domain by domain, in each the gallery of B identities and then their probes, and
-`y: [D, 2, B]`, the numbers of the identities. Embeddings are brought to length 1 here.
+A batch is `(x, y, B)`: `x: [D 2 B, ...]`, domain by domain, in each the gallery of B identities and then their probes,
+`y: [D 2 B]`, the number of each one's identity, and B as a plain number. Embeddings are brought to length 1 here.
 """
 
 from dataclasses import dataclass
@@ -27,21 +27,24 @@ def embedded(model: Any, batch: Any) -> Tensor:
 
 
 def paired(batch: Any) -> tuple[Tensor, Tensor]:
-    """Return `x` and `y` of a batch of pairs.
+    """Return `x` of a batch of pairs, and `y` as `[D, 2, B]`.
 
     Raises:
         TaskError: if it is none.
     """
-    x, y = batch if isinstance(batch, (tuple, list)) and len(batch) == 2 else (None, None)
-    if not isinstance(x, Tensor) or not isinstance(y, Tensor) or y.dim() != 3 or y.shape[1] != 2:
-        shape = tuple(y.shape) if isinstance(y, Tensor) else type(batch).__name__
+    x, y, people = batch if isinstance(batch, (tuple, list)) and len(batch) == 3 else (None, None, None)
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor) or not isinstance(people, int) or people < 1:
+        got = f"{len(batch)} things" if isinstance(batch, (tuple, list)) else type(batch).__name__
         raise TaskError(
-            f"pairs of D domains and B identities are (x: [D 2 B, ...], y: [D, 2, B]), and y is {shape}; draw them with "
-            "pair_splits"
+            f"a batch of pairs is (x: [D 2 B, ...], y: [D 2 B], B) for B identities of each of D domains, got {got}; "
+            "draw them with pair_splits"
         )
-    if len(x) != y.numel():
-        raise TaskError(f"{len(x)} samples have {y.numel()} identities, y {tuple(y.shape)}; give one each")
-    return x, y
+    if len(x) != y.numel() or y.numel() % (2 * people) or not y.numel():
+        raise TaskError(
+            f"pairs of {people} identities a domain are a multiple of {2 * people} samples with an identity each, got "
+            f"{len(x)} samples and {y.numel()} identities"
+        )
+    return x, y.reshape(-1, 2, people)
 
 
 def in_pairs(output: Any, y: Tensor) -> Tensor:
@@ -86,7 +89,7 @@ class PairLoss:
 
     Example:
         >>> x = torch.eye(2).repeat(2, 1)
-        >>> found = PairLoss(scale=1.0)(torch.nn.Identity(), (x, torch.tensor([[[0, 1], [0, 1]]])))
+        >>> found = PairLoss(scale=1.0)(torch.nn.Identity(), (x, torch.tensor([0, 1, 0, 1]), 2))
         >>> round(float(found["loss"]), 4), float(found["alignment"])
         (0.3133, 0.0)
 

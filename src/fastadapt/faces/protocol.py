@@ -97,7 +97,8 @@ def verification(
 
     The interval is a percentile bootstrap over identities: they are drawn with replacement, and with each its gallery
     image and its probes, as pairs that share an image are not independent. An identity that is drawn twice meets itself
-    only as itself.
+    only as itself. Rank-1 counts the probes of those that were drawn against the whole gallery: among the distinct ones
+    of a draw, which are fewer, everybody is easier to find.
 
     Args:
         scores: of every probe against the gallery.

@@ -41,8 +41,7 @@ class Resampled:
         thresholds = np.unique(np.concatenate((self.genuine, self.impostor)))[::-1]
         self.false_at = np.searchsorted(self.impostor, thresholds, "left")
         self.true_at = np.searchsorted(self.genuine, thresholds, "left")
-        self.others = np.where(same, -np.inf, scores.matrix)[self.mated]
-        self.own = scores.matrix[same]
+        self.found = scores.matrix[same] > np.where(same, -np.inf, scores.matrix)[self.mated].max(1)
 
     def measure(self, times: np.ndarray) -> dict[str, float] | None:
         """Return every number by name; None where no genuine or no impostor pair is left.
@@ -59,7 +58,7 @@ class Resampled:
         if all_impostors == 0 or all_genuine == 0:
             return None
         told = {f"tar@{far:g}": self._tar(far, impostors, genuine) for far in self.rates}
-        told["rank-1"] = self._rank_one(times)
+        told["rank-1"] = self._rank_one(times)  # against the whole gallery: one that is drawn has fewer people to mistake
         half = (impostors[self.below] + impostors[self.up_to]) / 2
         told["auc"] = float((weight * half).sum() / all_genuine / all_impostors)
         told["eer"] = self._equal_error(impostors, genuine)
@@ -74,9 +73,8 @@ class Resampled:
         return float((genuine[-1] - genuine[after]) / genuine[-1])
 
     def _rank_one(self, times: np.ndarray) -> float:
-        other = np.where(times > 0, self.others, -np.inf).max(1)
         weight = times[self.row[self.mated]]
-        return float(((self.own > other) * weight).sum() / weight.sum())
+        return float((self.found * weight).sum() / weight.sum())
 
     def _equal_error(self, impostors: np.ndarray, genuine: np.ndarray) -> float:
         false = np.concatenate(([0.0], 1 - impostors[self.false_at] / impostors[-1]))

@@ -26,8 +26,8 @@ def pair_splits(
     """Return splits of domains of faces as tasks of pairs.
 
     In a task each domain has `B` identities with two different images each. With `D` domains a side of the task is
-    `(x, y)`: `x: [D 2 B, 1, S, S]`, domain by domain, in each first the gallery and then the probes, and
-    `y: [D, 2, B]`, numbers of the identities among all of `part` in these domains.
+    `(x, y, B)`: `x: [D 2 B, 1, S, S]`, domain by domain, in each first the gallery and then the probes, and
+    `y: [D 2 B]`, numbers of the identities among all of `part` in these domains.
 
     Args:
         faces: the faces.
@@ -74,5 +74,4 @@ class _Pairs:
         pairs = np.stack([rng.choice(self.faces.rows[person], 2, replace=False) for person in people])
         rows = pairs.T.reshape(-1)  # the gallery of all, then the probes of all
         x = moved(self.recipe.prepare(self.faces.images[rows]), rng, self.flip, self.shift)
-        y = torch.from_numpy(np.tile(self.number[people], (1, 2, 1)))
-        return x, y
+        return x, torch.from_numpy(np.tile(self.number[people], 2)), self.batch

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from fastadapt.errors import ConfigError, DataError
 from fastadapt.tasks import Task, Tasks, group_by_shape
 
 How = Literal["random", "all", "pooled"]
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Any, ...]
 Draw = Callable[[np.random.Generator], Batch]
 
 
@@ -21,11 +21,12 @@ class DomainSplits:
     """Draw splits of N domains: one is left out as the query, the N - 1 others are the support.
 
     Args:
-        draws: for each domain a function of a generator that returns `(x, y)` of one batch; equal shapes for all.
+        draws: for each domain a function of a generator that returns a batch, such as `(x, y)`; equal shapes for all.
         names: what the domains are called.
         how: "random": a task leaves out one domain at random; "all": the tasks of a meta-batch leave out one domain
             after another, N tasks for each batch of every domain, so that a meta-batch is a multiple of N (a task alone
-            is a random split); "pooled": support and query are both all domains, for a training without splits.
+            is a random split); "pooled": the query is all domains and the support one more batch of one of them, for a
+            training without splits, which takes no inner step.
 
     Raises:
         ConfigError: for another `how`.
@@ -62,7 +63,7 @@ class DomainSplits:
         order = rng.permutation(len(self.draws))
         batches = [self.draws[number](rng) for number in order]
         if self.how == "pooled":
-            return Task(_joined(batches), _joined(batches))
+            return Task(self.draws[order[0]](rng), _joined(batches))
         return Task(_joined(batches[1:]), batches[0])
 
     def sample_batch(self, rngs: Sequence[np.random.Generator]) -> Tasks:
@@ -91,8 +92,9 @@ class DomainSplits:
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:
-    x, y = zip(*batches, strict=True)
-    return torch.cat(x), torch.cat(y)
+    """Return the batches as one; what is no tensor is the same in all."""
+    columns = zip(*batches, strict=True)
+    return tuple(torch.cat(column) if isinstance(column[0], Tensor) else column[0] for column in columns)
 
 
 def labelled_splits(
