@@ -11,7 +11,9 @@ import tyro
 
 from fastadapt.answers import Answers, worst
 from fastadapt.atomic import write_text
+from fastadapt.commands import evaluate_faces
 from fastadapt.compare.by_instance import ByInstance, by_instance
+from fastadapt.data.domains.face_settings import FacesData
 from fastadapt.data.tables.table_settings import TableData
 from fastadapt.errors import ConfigError
 from fastadapt.evaluation import Evaluation, Protocol, evaluate, with_headline
@@ -160,8 +162,11 @@ def main(argv: Sequence[str]) -> int:
     loaded = load_run(settings.run) if settings.ensemble is None else load_ensemble(settings.run, settings.ensemble)
     if settings.nil:
         loaded = dataclasses.replace(loaded, learner=nil(loaded.learner))
-    loaded.learner.to(choose_device(settings.device))
+    device = choose_device(settings.device)
+    loaded.learner.to(device)
     data = loaded.config.data
+    if isinstance(data, FacesData):
+        return evaluate_faces.run(loaded, settings.run, settings.data, device, settings.out, settings.json)
     instances = instances_of(loaded, settings) if settings.by_instance else None
     result, answers = of_table(loaded, data, settings) if isinstance(data, TableData) else of_stream(loaded, settings)
     if settings.out is not None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import tyro
 
+from fastadapt.data.domains.face_settings import FacesData
 from fastadapt.errors import ConfigError
 from fastadapt.evaluation import evaluate
+from fastadapt.runs.face_run import as_face_run
 from fastadapt.runs.run_files import load_run
 from fastadapt.training.log import read_metrics
 
@@ -28,6 +30,7 @@ def main(argv: Sequence[str]) -> int:
     """Parse the command line and draw."""
     settings = tyro.cli(ReportSettings, args=list(argv), prog="fastadapt report")
     from fastadapt.report import write_report
+    from fastadapt.report.faces import write_face_report
 
     loaded = load_run(settings.run)
     if settings.against and loaded.input["kind"] != "points":
@@ -38,9 +41,14 @@ def main(argv: Sequence[str]) -> int:
         )
     others = {path.name: load_run(path) for path in settings.against}
     data = loaded.config.data
-    source = data.source("test", data.load(settings.data))
     metrics = settings.run / "metrics.jsonl"
     records = read_metrics(metrics) if metrics.is_file() else []
+    if isinstance(data, FacesData):
+        model = as_face_run(loaded).model
+        for path in write_face_report(settings.run, model, data, data.load(settings.data), records, loaded.name):
+            print(path)
+        return 0
+    source = data.source("test", data.load(settings.data))
     result = evaluate(loaded.learner, source, loaded.config.protocol)
     for path in write_report(settings.run, loaded, records, result, source, others):
         print(path)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastadapt.data.domains.face_set import FaceSet
+from fastadapt.data.download import data_folders
 from fastadapt.data.files import complain, shown
 from fastadapt.data.images.images import ImageRecipe
 from fastadapt.data.images.tree import scan_tree, without_classes
@@ -44,6 +45,22 @@ def read_faces(place: Path, *, pixels: int = 64, seed: int = 2020) -> FaceSet:
         if pack.is_file():
             return read_pack(pack)
     return read_tree(place, pixels=pixels, seed=seed)
+
+
+def find_faces() -> Path:
+    """Return the pack in `FASTADAPT_DATA` or in the cache folder.
+
+    Raises:
+        DataError: if there is none; faces are not fetched for anybody.
+    """
+    places = data_folders("faces")
+    for place in places:
+        if (place / PACK).is_file():
+            return place
+    raise DataError(
+        f"there is no {PACK} in {' or '.join(map(shown, places))}; faces are not fetched for you: give --data a folder "
+        "domain/identity/image, or a pack"
+    )
 
 
 def read_pack(path: Path) -> FaceSet:
