@@ -4,8 +4,7 @@
     python benchmarks/faces.py --targets orl --seeds 0 1 2
     python benchmarks/faces.py --summary             the table of what is there
 
-All methods begin at the same base of a seed (CosFace on the source domains), see the same batches and take as many outer
-steps. Each main method's outer rate is chosen from one grid on the sources' validation identities; an ablation has the
+All methods begin at the same base of a seed (CosFace on the source domains) and take as many outer steps. Each main method's outer rate is chosen from one grid on the sources' validation identities; an ablation has the
 rate of its parent. Nothing of the target is looked at before the measurement. Needs FASTADAPT_DATA with faces/.
 """
 
@@ -97,7 +96,9 @@ def trained(
         shift=settings["shift"],
     )
     optimizer = torch.optim.SGD(learner.parameters(), rate, momentum=0.9, weight_decay=5e-4)
-    training = Training(steps=steps, meta_batch=1, lr=rate, schedule="cosine", clip_norm=5.0, seed=seed, log_every=steps)
+    training = Training(
+        steps=steps, meta_batch=1, lr=rate, schedule="cosine", clip_norm=5.0, seed=seed, log_every=steps
+    )
     began = time.process_time()
     meta_train(learner, source, training, optimizer=optimizer, quiet=True)
     learner.eval()
@@ -137,7 +138,14 @@ def row(faces: FaceSet, target: str, seed: int, contrast: bool, settings: dict[s
         path = keep / f"{target} {seed} {'contrast' if contrast else 'plain'} {name}.json"
         if not path.is_file():
             began = time.process_time()
-            made = {"target": target, "seed": seed, "contrast": contrast, "method": name, "settings": settings, **make()}
+            made = {
+                "target": target,
+                "seed": seed,
+                "contrast": contrast,
+                "method": name,
+                "settings": settings,
+                **make(),
+            }
             write_text(path, json.dumps(made | {"cpu_seconds": round(time.process_time() - began, 1)}, indent=1) + "\n")
             print(f"{path.stem}: {time.process_time() - began:.0f} s", flush=True)
         return json.loads(path.read_text(encoding="utf-8"))
@@ -151,7 +159,9 @@ def row(faces: FaceSet, target: str, seed: int, contrast: bool, settings: dict[s
         if not start:
             net = new_net(seed=seed, **common)
             learner = MAML(net, MarginLoss(), steps=0, route="loop")
-            trained(learner, how="pooled", steps=settings["base_steps"], rate=0.05, seed=seed, settings=settings, **common)
+            trained(
+                learner, how="pooled", steps=settings["base_steps"], rate=0.05, seed=seed, settings=settings, **common
+            )
             start.append(net)
         return copy.deepcopy(start[0])
 

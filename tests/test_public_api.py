@@ -50,7 +50,15 @@ FROZEN_COMMANDS = [
     "completion",
 ]
 # What a command is made of beside its own file; not a command.
-PARTS_OF_COMMANDS = {"train_table", "table_options", "check_table", "train_embeddings", "backbone_options", "train_faces", "evaluate_faces"}
+PARTS_OF_COMMANDS = {
+    "train_table",
+    "table_options",
+    "check_table",
+    "train_embeddings",
+    "backbone_options",
+    "train_faces",
+    "evaluate_faces",
+}
 FROZEN_PRESETS = [
     "anil-mini-imagenet-5w1s",
     "anil-mini-imagenet-5w5s",

@@ -210,7 +210,9 @@ LEARNERS = {
     "statistician": replace(metric(statistician), shuffles=True),
     "memory": metric(remembering),
     "mldg": Entry(of(MLDG, rule=SGD(0.1), test_steps=2)),
-    "mldg_first_order": Entry(of(MLDG, rule=SGD(0.1), steps=2, meta_gradient="first_order", test_steps=2), setting=True),
+    "mldg_first_order": Entry(
+        of(MLDG, rule=SGD(0.1), steps=2, meta_gradient="first_order", test_steps=2), setting=True
+    ),
     "mfr": Entry(of(MFR, rule=SGD(0.1), test_steps=2, norm="transductive"), kinds=PAIRS),
     "mfr_first_order": Entry(of(MFR, meta_gradient="first_order", test_steps=2), kinds=PAIRS, setting=True),
     "cdt": Entry(of(CDT, rule=SGD(0.1), test_steps=2, norm="transductive"), kinds=PAIRS),

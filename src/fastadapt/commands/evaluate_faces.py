@@ -1,4 +1,4 @@
-"""`fastadapt evaluate RUN` of a run on faces: its threshold, its targets, the sources' test identities, the controls."""
+"""`fastadapt evaluate RUN` of a run on faces: threshold, targets, the sources' test identities, the controls."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`fastadapt identify GALLERY PROBE...`: the enrolled people whom each image is most like, by a trained run on faces."""
+"""`fastadapt identify GALLERY PROBE...`: the enrolled people whom each image is most like, by a run on faces."""
 
 import json
 from collections.abc import Sequence
@@ -88,12 +88,16 @@ def enrolled(folder: Path) -> dict[str, Path]:
             "person"
         ) from error
     if not files:
-        raise DataError(f"the gallery {shown(folder)} has no image; put one of each person in it, named after the person")
+        raise DataError(
+            f"the gallery {shown(folder)} has no image; put one of each person in it, named after the person"
+        )
     people: dict[str, Path] = {}
     problems = []
     for path in files:
         if path.stem in people:
-            problems.append(f"{path.stem!r} has two images, {people[path.stem].name} and {path.name}; enrol one of each")
+            problems.append(
+                f"{path.stem!r} has two images, {people[path.stem].name} and {path.name}; enrol one of each"
+            )
         people[path.stem] = path
     if problems:
         raise complain(problems, shown(folder))

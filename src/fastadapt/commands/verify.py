@@ -73,7 +73,7 @@ def threshold_of(run: FaceRun, asked: float | None) -> dict[str, Any]:
         return {"value": asked, "given": True}
     if run.threshold is None:
         raise ConfigError(
-            f"{run.name} has no threshold yet; let its training finish, run fastadapt evaluate on it, or give --threshold"
+            f"{run.name} has no threshold yet; let its training finish, run fastadapt evaluate, or give --threshold"
         )
     return run.threshold
 

@@ -76,7 +76,7 @@ def triplet(
 ) -> Tensor:
     r"""Return the triplet loss of one domain under the metrics of another.
 
-        L = mean_b [ d^2_{Sigma+}(a_b, p_b) - d^2_{Sigma-}(a_b, n_b) + tau ]_+,     d^2_Sigma(u, v) = (u-v)^T Sigma (u-v)
+        L = mean_b [ d^2_{Sigma+}(a_b, p_b) - d^2_{Sigma-}(a_b, n_b) + tau ]_+,   d^2_Sigma(u, v) = (u-v)^T Sigma (u-v)
 
     Args:
         anchor: `a: [n, d]`.

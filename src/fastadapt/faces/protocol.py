@@ -120,7 +120,9 @@ def verification(
     resampled = Resampled(scores, rates)
     values = resampled.measure(np.ones(people))
     if values is None:
-        raise DataError("there are no genuine or no impostor pairs; verification needs pairs of one identity and of two")
+        raise DataError(
+            "there are no genuine or no impostor pairs; verification needs pairs of one identity and of two"
+        )
     rng = np.random.default_rng(protocol.seed)
     draws = [
         resampled.measure(np.bincount(rng.integers(people, size=people), minlength=people))

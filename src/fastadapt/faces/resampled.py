@@ -58,7 +58,9 @@ class Resampled:
         if all_impostors == 0 or all_genuine == 0:
             return None
         told = {f"tar@{far:g}": self._tar(far, impostors, genuine) for far in self.rates}
-        told["rank-1"] = self._rank_one(times)  # against the whole gallery: one that is drawn has fewer people to mistake
+        told["rank-1"] = self._rank_one(
+            times
+        )  # against the whole gallery: one that is drawn has fewer people to mistake
         half = (impostors[self.below] + impostors[self.up_to]) / 2
         told["auc"] = float((weight * half).sum() / all_genuine / all_impostors)
         told["eer"] = self._equal_error(impostors, genuine)

@@ -1,7 +1,7 @@
 """Verification and identification: how well scores tell pairs of one identity from pairs of two. Numbers, no torch.
 
-A score is the cosine of two embeddings. A matrix of scores has a row for each probe and a column for each gallery image,
-one of each identity. Genuine pairs are of one identity, impostor pairs of two.
+A score is the cosine of two embeddings. A matrix of scores has a row for each probe and a column for each gallery
+image, one of each identity. Genuine pairs are of one identity, impostor pairs of two.
 """
 
 from dataclasses import dataclass

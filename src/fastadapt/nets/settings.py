@@ -9,8 +9,8 @@ from torch import nn
 from fastadapt.arguments import added, argument
 from fastadapt.errors import ConfigError
 from fastadapt.nets.context import WithContext
-from fastadapt.nets.face import FaceNet, WithIdentities
 from fastadapt.nets.conv4 import Affine, Conv4, Down, Pooled
+from fastadapt.nets.face import FaceNet, WithIdentities
 from fastadapt.nets.features import Features
 from fastadapt.nets.koch import KochNet
 from fastadapt.nets.mlp import MLP, Activation

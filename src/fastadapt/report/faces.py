@@ -75,7 +75,9 @@ def draw_roc(scores: dict[str, Scores], path: Path) -> Path:
     for number, (name, each) in enumerate(scores.items()):
         false, true = roc(each.genuine, each.impostor)
         style = {**line_style(number), "marker": ""}
-        axes.plot(false, true, drawstyle="steps-post", label=f"{name}, AUC {area(each.genuine, each.impostor):.3f}", **style)
+        axes.plot(
+            false, true, drawstyle="steps-post", label=f"{name}, AUC {area(each.genuine, each.impostor):.3f}", **style
+        )
     axes.set_xscale("log")
     axes.set_xlim(1e-3, 1)
     axes.set_ylim(0, 1.01)
@@ -94,7 +96,9 @@ def draw_hardest(model: nn.Module, data: FacesData, faces: FaceSet, domain: str,
     for top, (same, sign) in enumerate(((True, 1), (False, -1))):
         order = np.where(scores.same == same, sign * scores.matrix, np.inf)
         for column, place in enumerate(_different(order, scores.probe)):
-            _pair(panels[2 * top : 2 * top + 2, column], faces, gallery[place[1]], probes[place[0]], scores.matrix[place])
+            _pair(
+                panels[2 * top : 2 * top + 2, column], faces, gallery[place[1]], probes[place[0]], scores.matrix[place]
+            )
     for axes in panels.flat:
         axes.set_axis_off()
     drawn.suptitle(f"{domain}: above one person, least alike; below two people, most alike", fontsize=10)

@@ -10,11 +10,12 @@ import numpy as np
 from torch import nn
 
 from fastadapt.atomic import write_text
+from fastadapt.data.domains.face_image import read_face
 from fastadapt.data.domains.face_recipe import FaceRecipe
 from fastadapt.data.domains.face_set import FaceSet
 from fastadapt.data.domains.face_settings import FacesData
 from fastadapt.data.files import complain, shown
-from fastadapt.data.images.images import Fit, ImageRecipe
+from fastadapt.data.images.images import Fit
 from fastadapt.errors import CheckpointError, ConfigError, DataError
 from fastadapt.evaluation_json import json_values
 from fastadapt.faces.measure import Pixels, embed, measured, threshold_on
@@ -53,15 +54,14 @@ class FaceRun:
         Raises:
             DataError: if a file can't be used; all that can't are named.
         """
-        recipe = ImageRecipe(self.data.pixels, fit="crop" if fit is None else fit)
         pixels, problems = [], []
         for file in files:
             try:
-                pixels.append(recipe.read_pixels(file))
+                pixels.append(read_face(file, self.data.pixels, "crop" if fit is None else fit))
             except DataError as error:
                 problems.append(str(error))
         if problems:
-            raise complain(problems, "the images")
+            raise complain(problems, "the list of images")
         return embed(self.model, np.stack(pixels), self.data.recipe)
 
 
@@ -120,7 +120,11 @@ class FaceResults:
         found = self.threshold
         many = f"{found['identities']} validation identities, {found['impostors']} impostor pairs"
         lines = [f"threshold {found['value']:.3f}, chosen for a false accept rate of {found['far']:g} on {many}"]
-        for title, results in (("unseen", self.targets), *self.controls.items(), ("at home, test identities", self.home)):
+        for title, results in (
+            ("unseen", self.targets),
+            *self.controls.items(),
+            ("at home, test identities", self.home),
+        ):
             for result in results:
                 lines.append(f"{title}: {result}")
                 if title == "unseen" and result.transferred:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from fastadapt.data.domains.face_image import read_face
 from fastadapt.data.domains.face_set import FaceSet
 from fastadapt.data.download import data_folders
 from fastadapt.data.files import complain, shown
-from fastadapt.data.images.images import ImageRecipe
 from fastadapt.data.images.tree import scan_tree, without_classes
 from fastadapt.errors import DataError
 
@@ -110,7 +110,6 @@ def read_tree(folder: Path, *, pixels: int, seed: int) -> FaceSet:
             f"{shown(folder)} has images in {wrong[0]!r}, and faces lie in domain/identity/image: a folder for each "
             "domain, in it one for each person; move them"
         )
-    recipe = ImageRecipe(pixels, fit="crop")
     people = sorted(tree.classes)
     domains = sorted({name.split("/")[0] for name in people})
     images, identity, gallery, names = [], [], [], []
@@ -118,7 +117,7 @@ def read_tree(folder: Path, *, pixels: int, seed: int) -> FaceSet:
     for number, person in enumerate(people):
         for place, file in enumerate(tree.classes[person]):
             try:
-                images.append(recipe.read_pixels(file))
+                images.append(read_face(file, pixels))
             except DataError as error:
                 problems.append(str(error))
                 continue

@@ -71,7 +71,24 @@ class _Pairs:
 
     def __call__(self, rng: np.random.Generator) -> Batch:
         people = rng.choice(self.people, self.batch, replace=False)
-        pairs = np.stack([rng.choice(self.faces.rows[person], 2, replace=False) for person in people])
-        rows = pairs.T.reshape(-1)  # the gallery of all, then the probes of all
-        x = moved(self.recipe.prepare(self.faces.images[rows]), rng, self.flip, self.shift)
-        return x, torch.from_numpy(np.tile(self.number[people], 2)), self.batch
+        x, _, count = pairs_of(self.faces, people, self.recipe, rng, flip=self.flip, shift=self.shift)
+        return x, torch.from_numpy(np.tile(self.number[people], 2)), count
+
+
+def pairs_of(
+    faces: FaceSet, people: np.ndarray, recipe: FaceRecipe, rng: np.random.Generator, *, flip: bool, shift: int
+) -> Batch:
+    """Return `(x, y, B)`: two different images of each of B identities of one domain, numbered 0..B-1.
+
+    Args:
+        faces: the faces.
+        people: the identities.
+        recipe: how pixels become an input.
+        rng: where chance comes from.
+        flip: mirror images by chance.
+        shift: shift them by up to so many pixels.
+    """
+    pairs = np.stack([rng.choice(faces.rows[person], 2, replace=False) for person in people])
+    rows = pairs.T.reshape(-1)  # the gallery of all, then the probes of all
+    x = moved(recipe.prepare(faces.images[rows]), rng, flip, shift)
+    return x, torch.from_numpy(np.tile(np.arange(len(people)), 2)), len(people)

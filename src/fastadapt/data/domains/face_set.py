@@ -56,8 +56,10 @@ class FaceSet:
             ("identity_domain", self.identity_domain, len(self.domain_names)),
             ("identity_part", self.identity_part, len(PARTS)),
         ):
-            if len(numbers) and not (0 <= int(numbers.min()) and int(numbers.max()) < most):
-                raise DataError(f"{name} has numbers in {numbers.min()}..{numbers.max()}, and only 0..{most - 1} mean one")
+            if len(numbers) and not (int(numbers.min()) >= 0 and int(numbers.max()) < most):
+                raise DataError(
+                    f"{name} has numbers in {numbers.min()}..{numbers.max()}, and only 0..{most - 1} mean one"
+                )
         enrolled = np.bincount(self.identity[self.gallery], minlength=people)
         if (enrolled != 1).any():
             number = int(np.flatnonzero(enrolled != 1)[0])
