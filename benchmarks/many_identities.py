@@ -2,7 +2,7 @@
 
     python benchmarks/many_identities.py             writes benchmarks/results/many_identities.json
 
-Features are random: what is measured is the head alone. Each way runs in a process of its own, whose peak memory is read
+Features are random: what is measured is the head alone. Each way is a process of its own, whose peak memory is read
 at its end; the memory before the first step, of interpreter, torch and the weights themselves, is told beside it.
 """
 
@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 from fastadapt.atomic import write_text
-from fastadapt.faces.margin import margin_softmax
 from fastadapt.faces.many import SampledIdentities
+from fastadapt.faces.margin import margin_softmax
 
 OUT = Path(__file__).parent / "results" / "many_identities.json"
 

@@ -113,7 +113,12 @@ def test_a_learned_loss_adapts_to_domains_it_has_not_seen():
     def tasks(part):
         count = len(part)
         return labelled_within(
-            x[part].flatten(0, 1), y[part].flatten(), np.repeat(np.arange(count), 40), support=20, query=20, labels=False
+            x[part].flatten(0, 1),
+            y[part].flatten(),
+            np.repeat(np.arange(count), 40),
+            support=20,
+            query=20,
+            labels=False,
         )
 
     torch.manual_seed(0)
