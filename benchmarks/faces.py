@@ -4,9 +4,9 @@
     python benchmarks/faces.py --targets orl --seeds 0 1 2
     python benchmarks/faces.py --summary             the table of what is there
 
-All methods begin at the same base of a seed (CosFace on the source domains) and take as many outer steps. The outer rate
-of each main method is chosen from one grid on the sources' validation identities; an ablation has the rate of its parent.
-Nothing of the target is looked at before the measurement. Needs FASTADAPT_DATA with faces/.
+All methods begin at the same base of a seed (CosFace on the source domains) and take as many outer steps. The outer
+rate of each main method is chosen from one grid on the sources' validation identities; an ablation has the rate of its
+parent. Nothing of the target is looked at before the measurement. Needs FASTADAPT_DATA with faces/.
 """
 
 import argparse

@@ -15,7 +15,7 @@ from fastadapt.loss_values import value_of
 pytestmark = pytest.mark.usefixtures("double")
 
 
-LONG = ("imaml", "mamlpp", "protomaml", "fine_tune", "fine_tune_transductive", "nearest_support")
+LONG = ("cdt", "imaml", "mamlpp", "protomaml", "fine_tune", "fine_tune_transductive", "nearest_support")
 SLOW = ("maml_segments", "maml_minibatch", "meta_lstm_exact", "mamlpp_first_order", "protomaml_first_order")
 
 

@@ -35,10 +35,9 @@ SMALL = [
 
 
 def train(folder, data, *words, preset="faces-mfr", steps=4):
-    return main(
-        ["train", preset, "--run", str(folder), "--data", str(data), "--training.steps", str(steps)]
-        + ["--training.validate-every", "2", *SMALL, *words]
-    )
+    place = ("--run", str(folder), "--data", str(data))
+    often = ("--training.steps", str(steps), "--training.validate-every", "2")
+    return main(["train", preset, *place, *often, *SMALL, *words])
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +128,7 @@ def test_what_can_not_be_compared_is_told_in_a_sentence(trained, tmp_path, capsy
         (["verify", str(picture), str(picture), "--run", str(tmp_path)], "can't load"),
         (["identify", str(tmp_path / "nowhere"), str(picture), *run], "can't read the gallery"),
         (["identify", str(tmp_path), *run], "there is nobody to look for"),
+        (["evaluate", str(trained / "run"), "--tasks", "5", "--nil"], "leave --tasks, --nil out"),
         (["adapt", str(trained / "run"), str(tmp_path), "--out", str(tmp_path / "p")], "faces"),
         (["serve", str(trained / "run")], "faces"),
     ):

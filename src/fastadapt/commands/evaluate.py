@@ -156,6 +156,16 @@ def written(
     return json.dumps(record, indent=2)
 
 
+def refuse_for_faces(settings: EvaluateSettings) -> None:
+    """Raise `ConfigError` for what a run on faces is not measured by."""
+    names = ("tasks", "steps", "after", "norm", "seed", "ensemble", "nil", "by_instance")
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(settings, name) not in (None, False)]
+    if given:
+        raise ConfigError(
+            f"a run on faces is measured on all pairs of its domains, not on tasks; leave {', '.join(given)} out"
+        )
+
+
 def main(argv: Sequence[str]) -> int:
     """Parse the command line and evaluate."""
     settings = tyro.cli(EvaluateSettings, args=list(argv), prog="fastadapt evaluate")
@@ -166,6 +176,7 @@ def main(argv: Sequence[str]) -> int:
     loaded.learner.to(device)
     data = loaded.config.data
     if isinstance(data, FacesData):
+        refuse_for_faces(settings)
         return evaluate_faces.run(loaded, settings.run, settings.data, device, settings.out, settings.json)
     instances = instances_of(loaded, settings) if settings.by_instance else None
     result, answers = of_table(loaded, data, settings) if isinstance(data, TableData) else of_stream(loaded, settings)

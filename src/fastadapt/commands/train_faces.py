@@ -9,11 +9,17 @@ from fastadapt.data.domains.face_settings import FacesData
 from fastadapt.errors import MissingExtraError
 from fastadapt.evaluation import evaluate
 from fastadapt.learner import Learner
+from fastadapt.report.style import seconds_to_draw
 from fastadapt.runs.config import RunConfig
 from fastadapt.runs.face_run import FILE, as_face_run, measure_run, save_results
 from fastadapt.runs.run_files import export_model, load_run, save_evaluation, settle
+from fastadapt.training import clock
+from fastadapt.training.budget import Budget
 from fastadapt.training.interrupts import EXIT_CODES
 from fastadapt.training.train import meta_train
+
+MEASURING = 20.0
+"""Seconds that are kept for verification and its intervals, where the minutes are limited."""
 
 
 def run(
@@ -44,6 +50,10 @@ def run(
     validation = data.source("val", faces) if config.training.validate_every else None
     learner = fresh(config).to(device)
     settle(folder, config)
+    budget, minutes = Budget(None), config.training.minutes
+    if minutes is not None:
+        after = seconds_to_draw() + MEASURING
+        budget = Budget(minutes, clock.began(), test=(test_tasks, config.protocol), after=after)
     trained = meta_train(
         learner,
         training_tasks,
@@ -53,13 +63,16 @@ def run(
         folder=folder,
         quiet=quiet,
         tensorboard=tensorboard,
+        budget=budget,
     )
     export_model(folder, config)
     if trained.stopped in EXIT_CODES:
         print(f"{folder} stopped at step {trained.step}; the same command goes on from there")
         return EXIT_CODES[trained.stopped]
     loaded = load_run(folder)
-    at_home = evaluate(loaded.learner.to(device), test_tasks, config.protocol)
+    at_once = budget.at_once(config.protocol)
+    learner = loaded.learner.to(device)
+    at_home = evaluate(learner, test_tasks, config.protocol, meta_batch=at_once, enough=budget.enough)
     save_evaluation(folder, loaded.step, at_home)
     print(f"{folder} (weights of step {loaded.step} of {config.training.steps}): {at_home}")
     model = as_face_run(loaded).model

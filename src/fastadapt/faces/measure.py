@@ -1,6 +1,7 @@
 """A network's embeddings of faces, their scores, and the result of a protocol for a domain."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,15 @@ def measured(
     without: Iterable[int] = (),
     threshold: float | None = None,
 ) -> Verification:
-    """Return the result of a protocol for a domain; the arguments are those of `scores_of` and `verification`."""
+    """Return the result of a protocol for a domain; the arguments are those of `scores_of` and `verification`.
+
+    Where not all identities of the domain are measured, the protocol's name in the result says so.
+    """
+    protocol, without = FaceProtocol() if protocol is None else protocol, list(without)
+    told = [protocol.name]
+    told += [] if tuple(parts) == PARTS else [f"{' and '.join(parts)} identities alone"]
+    told += [f"without {len(without)} identities"] if without else []
+    protocol = replace(protocol, name=", ".join(told))
     return verification(scores_of(model, faces, recipe, [domain], parts, without), domain, protocol, threshold)
 
 
