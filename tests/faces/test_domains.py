@@ -173,10 +173,11 @@ def test_tasks_within_a_domain_have_other_identities_to_be_judged_on(faces):
     [
         (lambda f: pair_splits(f, ["lab", "moon"], "train", recipe=RECIPE), "no domain 'moon'; there are lab, yard"),
         (lambda f: pair_splits(f, ["lab", "yard"], "val", recipe=RECIPE, batch=3), "'lab' has 2 val identities"),
+        (lambda f: pair_splits(f, ["lab", "yard"], "train", recipe=RECIPE, batch=1), "to tell apart, got 1"),
     ],
 )
 def test_pairs_that_are_not_there_are_refused(faces, make, words):
-    with pytest.raises(DataError, match=words):
+    with pytest.raises((ConfigError, DataError), match=words):
         make(faces)
 
 

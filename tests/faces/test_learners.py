@@ -274,6 +274,20 @@ def test_cosface_moves_weights_of_identities_in_the_inner_step_unless_they_are_l
     torch.testing.assert_close(a.metrics["support loss"][0], cross_entropy(4 * (cosines - margin), y).detach())
 
 
+def test_identities_that_did_not_train_have_no_share_in_a_softmax_over_those_that_did():
+    net = WithIdentities(linear(), 4, 2)
+    x, y, count = SPLITS[0].support
+    some = torch.tensor([0, -1, 0, -1, 2, 3, 2, 3])
+    got = MarginLoss(scale=4.0)(net, (x, some, count))
+    rows = some >= 0
+    cosines = normalize(net(x), dim=1) @ normalize(net.identities, dim=1).T
+    logits = 4 * (cosines - 0.2 * torch.nn.functional.one_hot(some.clamp(min=0), 4))
+    torch.testing.assert_close(got, cross_entropy(logits[rows], some[rows]))
+    assert float(MarginLoss()(net, (x, torch.full_like(y, -1), count)).detach()) == 0
+    with pytest.raises(TaskError, match="5"):
+        MarginLoss()(net, (x, torch.full_like(y, 5), count))
+
+
 def test_thresholds_follow_from_the_outer_step_alone():
     learner = MFR(linear(), PairLoss(positive=0.3, negative=0.04), thresholds_every=1000)
     seen = []

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -97,5 +98,5 @@ def fresh(config: RunConfig) -> Learner:
 
 def untrained(config: RunConfig) -> torch.nn.Module:
     """Return an untrained network of the run's kind."""
-    learner: torch.nn.Module = fresh(config).model
-    return learner
+    learner: Any = fresh(config)
+    return learner.model

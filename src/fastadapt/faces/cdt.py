@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from fastadapt.engine.engine import Route
 from fastadapt.engine.execution import Execution
-from fastadapt.errors import ConfigError
+from fastadapt.errors import ConfigError, TaskError
 from fastadapt.faces.cross_domain import Metric, metrics_of, triplet
 from fastadapt.faces.mfr import MFR
 from fastadapt.faces.objectives import MarginLoss, embedded, paired
@@ -126,6 +126,8 @@ class CDT(MFR):
     def between(self, features: Tensor, measure: Tensor) -> Tensor:
         """Return `L_cdt(i; j)` for embeddings `[2, B, d]` of domain i and of j, whose pairs make the metrics."""
         anchor, positive = features
+        if len(anchor) < 2 or measure.shape[1] < 2:
+            raise TaskError("a triplet needs a negative, and a domain has one identity; draw at least 2 of each")
         pairs = pair_differences(measure if self.through else measure.detach())
         metrics = metrics_of(*pairs, **self.metric)
         negative = self._semi_hard(anchor, positive) if self.semi_hard else positive.roll(1, 0)

@@ -50,7 +50,7 @@ def margin_logits(
     """
     check_margin(kind, scale, margin)
     cosines = F.normalize(features, dim=-1) @ F.normalize(weights, dim=-1).T
-    true = F.one_hot(labels, weights.shape[0]).to(torch.bool)
+    true = labels.unsqueeze(-1) == torch.arange(weights.shape[0], device=labels.device)
     if kind == "cosface":
         return scale * torch.where(true, cosines - margin, cosines)
     square = 1 - cosines.square()

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastadapt.errors import ConfigError, TaskError
-from fastadapt.faces.margin import Margin, check_margin, margin_softmax
+from fastadapt.faces.margin import Margin, check_margin, margin_logits
 from fastadapt.faces.pair_losses import domain_alignment, hard_pairs, soft_classification
+from fastadapt.labels import told
 
 
 def embedded(model: Any, batch: Any) -> Tensor:
@@ -139,7 +140,8 @@ class PairLoss:
 class MarginLoss:
     """Compute the softmax over all training identities with a margin, on pairs; both images count alike.
 
-    The model has a row of weights for each identity in `model.identities: [C, d]`, as `WithIdentities` has.
+    The model has a row of weights for each identity in `model.identities: [C, d]`, as `WithIdentities` has. Identities
+    that did not train, with the number -1, have none and do not count; where all are such, the loss is 0.
 
     Args:
         kind: "cosface" or "arcface".
@@ -175,8 +177,12 @@ class MarginLoss:
                 "a softmax over identities needs a row of weights for each in model.identities: [C, d]; wrap the "
                 "embedding in WithIdentities(embedding, identities=C, features=d)"
             )
-        chosen = {"kind": self.kind, "scale": self.scale, "margin": self.margin}
-        return margin_softmax(features, weights, y.flatten(), **chosen)  # type: ignore[arg-type]
+        numbers, known = y.flatten().clamp(min=0), (y.flatten() >= 0).to(features.dtype)
+        chosen: dict[str, Any] = {"kind": self.kind, "scale": self.scale, "margin": self.margin}
+        logits = margin_logits(features, weights, numbers, **chosen)
+        with told(logits, numbers):
+            losses = F.cross_entropy(logits, numbers, reduction="none")
+        return (losses * known).sum() / known.sum().clamp(min=1)
 
     def metrics(self, output: Tensor, batch: Any) -> dict[str, Tensor]:
         """Return `{"rank1": ...}` among the identities of the batch."""

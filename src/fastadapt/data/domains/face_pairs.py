@@ -9,7 +9,7 @@ import torch
 from fastadapt.data.domains.face_recipe import FaceRecipe, moved
 from fastadapt.data.domains.face_set import FaceSet, Part
 from fastadapt.data.domains.splits import Batch, DomainSplits, How
-from fastadapt.errors import DataError
+from fastadapt.errors import ConfigError, DataError
 
 
 def pair_splits(
@@ -27,7 +27,7 @@ def pair_splits(
 
     In a task each domain has `B` identities with two different images each. With `D` domains a side of the task is
     `(x, y, B)`: `x: [D 2 B, 1, S, S]`, domain by domain, in each first the gallery and then the probes, and
-    `y: [D 2 B]`, numbers of the identities among all of `part` in these domains.
+    `y: [D 2 B]`, numbers of the identities among all that train in these domains, -1 for those of another part.
 
     Args:
         faces: the faces.
@@ -40,9 +40,12 @@ def pair_splits(
         shift: shift them by up to so many pixels.
 
     Raises:
+        ConfigError: if B is below 2.
         DataError: if a domain has fewer than B such identities with two images.
     """
-    everyone = faces.people(domains, [part], least=2)
+    if batch < 2:
+        raise ConfigError(f"a batch has at least 2 identities of each domain to tell apart, got {batch}")
+    everyone = faces.people(domains, ["train"], least=2)
     number = np.full(len(faces.identity_names), -1, dtype=np.int64)
     number[everyone] = np.arange(len(everyone))
     draws = []
