@@ -1,5 +1,8 @@
 """Many identities: what a step sees, and that it is the whole softmax where it sees all."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -63,3 +66,13 @@ def test_rows_that_were_not_drawn_are_not_moved():
 def test_what_is_no_identity_is_refused(make, error, words):
     with pytest.raises(error, match=words.replace("..", r"\.\.")):
         make()
+
+
+def test_the_page_says_what_the_result_file_says():
+    root = Path(__file__).parents[2]
+    record = json.loads((root / "benchmarks" / "results" / "many_identities.json").read_text(encoding="utf-8"))
+    page = (root / "docs" / "faces.md").read_text(encoding="utf-8")
+    for words, each in zip(("all", "a tenth", "a hundredth"), record["ways"], strict=True):
+        more = each["MB at most"] - each["MB before"]
+        memory = f"{more} MB" if more else "below what can be read"
+        assert f"| {words} | {each['seconds a step']:.2f} | {memory} |" in page

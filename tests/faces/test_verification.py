@@ -152,6 +152,10 @@ def test_ten_folds_choose_the_threshold_elsewhere():
     assert best_threshold(score[:2], same[:2]) == pytest.approx(0.85)
     perfect = Scores(np.eye(20), np.arange(20), np.arange(20))
     assert ten_fold_of(perfect) == (1.0, 0.0)
+    told = verification(perfect, "room", FaceProtocol(resamples=100))
+    assert told.ten_fold == {"accuracy": 1.0, "deviation": 0.0} and "accuracy 1.000" in str(told)
+    few = Scores(np.eye(3), np.arange(3), np.arange(3))
+    assert verification(few, "room", FaceProtocol(resamples=100)).ten_fold == {}
 
 
 @pytest.mark.parametrize(

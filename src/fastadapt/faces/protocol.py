@@ -10,6 +10,8 @@ from fastadapt.faces.resampled import Resampled
 from fastadapt.faces.verification import FALSE_ACCEPTS, LEAST_ACCEPTED, Scores, accepted, ten_fold
 
 FOLDS = 10
+LEAST_FOR_FOLDS = 4
+"""Identities for two folds of two."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Verification:
         impostor: pairs of two.
         numbers: "tar@0.01" and others by name, each with its interval.
         transferred: true and false accept rates at a threshold that was chosen elsewhere; empty without one.
+        ten_fold: "accuracy" of accepting balanced pairs, thresholds chosen on other folds of identities, and its
+            "deviation" over folds; empty with fewer than four identities.
     """
 
     protocol: FaceProtocol
@@ -79,10 +83,13 @@ class Verification:
     impostor: int
     numbers: dict[str, Measured]
     transferred: dict[str, float]
+    ten_fold: dict[str, float]
 
     def __str__(self) -> str:
         """Return one line a person can read."""
         told = ", ".join(f"{name} {value}" for name, value in self.numbers.items())
+        if self.ten_fold:
+            told += f", accuracy {self.ten_fold['accuracy']:.3f} ± {self.ten_fold['deviation']:.3f} over folds"
         return f"{self.domain}: {told} ({self.identities} identities, protocol {self.protocol.name})"
 
     def to_plain(self) -> dict[str, Any]:
@@ -135,7 +142,10 @@ def verification(
         low, high = np.percentile([draw[name] for draw in drawn], ends) if drawn else (np.nan, np.nan)
         numbers[name] = Measured(value, float(low), float(high))
     transferred = {} if threshold is None else asdict(accepted(scores.genuine, scores.impostor, threshold))
-    return Verification(protocol, domain, people, len(scores.genuine), impostors, numbers, transferred)
+    folds = {}
+    if people >= LEAST_FOR_FOLDS:
+        folds = dict(zip(("accuracy", "deviation"), ten_fold_of(scores, protocol.seed), strict=True))
+    return Verification(protocol, domain, people, len(scores.genuine), impostors, numbers, transferred, folds)
 
 
 def ten_fold_of(scores: Scores, seed: int = 1) -> tuple[float, float]:
