@@ -58,6 +58,7 @@ PARTS_OF_COMMANDS = {
     "backbone_options",
     "train_faces",
     "evaluate_faces",
+    "adapt_faces",
 }
 FROZEN_PRESETS = [
     "anil-mini-imagenet-5w1s",

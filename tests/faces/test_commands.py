@@ -1,6 +1,7 @@
 """Faces through the command line: train, go on, evaluate, draw, verify, identify, and what is refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -129,11 +130,34 @@ def test_what_can_not_be_compared_is_told_in_a_sentence(trained, tmp_path, capsy
         (["identify", str(tmp_path / "nowhere"), str(picture), *run], "can't read the gallery"),
         (["identify", str(tmp_path), *run], "there is nobody to look for"),
         (["evaluate", str(trained / "run"), "--tasks", "5", "--nil"], "leave --tasks, --nil out"),
-        (["adapt", str(trained / "run"), str(tmp_path), "--out", str(tmp_path / "p")], "faces"),
+        (["adapt", str(trained / "run"), str(tmp_path), "--out", str(tmp_path.parent / "p")], "two people or more"),
         (["serve", str(trained / "run")], "faces"),
     ):
         assert main(words) == 2, words
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_a_run_is_adapted_to_a_few_people_and_used_with_a_threshold_of_its_own(trained, tmp_path, capsys):
+    people = write_tree(tmp_path / "tree", small_faces()) / "cellar"
+    for person in sorted(people.iterdir())[4:]:
+        shutil.rmtree(person)
+    out = tmp_path / "here"
+    assert main(["adapt", str(trained / "run"), str(people), "--out", str(out), "--steps", "3"]) == 0
+    told = capsys.readouterr().out
+    assert "to 4 people, 12 images, in 3 steps" in told and "10 people or more are advised" in told
+    picture = str(next(people.rglob("*.png")))
+    assert main(["verify", picture, picture, "--run", str(out)]) == 2  # the old threshold is not that of other weights
+    assert "has no threshold yet" in capsys.readouterr().err
+    assert main(["verify", picture, picture, "--run", str(out), "--threshold", "0.5"]) == 0
+    before, after = ((trained / "run", out)[i] / "model" / "learner.safetensors" for i in (0, 1))
+    assert before.read_bytes() != after.read_bytes()
+    assert main(["adapt", str(trained / "run"), str(people), "--out", str(out)]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    shutil.rmtree(people / "036")
+    (people / "037" / "0111.png").rename(people / "loose.png")
+    assert main(["adapt", str(trained / "run"), str(people), "--out", str(tmp_path / "b"), "--shots", "1"]) == 2
+    assert "too few images to make a pair" in capsys.readouterr().err
 
 
 def test_a_gallery_has_one_image_of_each_person(tmp_path):

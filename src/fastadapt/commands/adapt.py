@@ -104,6 +104,13 @@ def run(settings: AdaptSettings, load: "Callable[[Path], LoadedRun] | None" = No
         raise ConfigError(f"--shots must be at least 1, got {settings.shots}")
     check_target(settings.out, overwrite=settings.overwrite)  # before the work rather than after it
     trained = load(settings.run)
+    if trained.input["kind"] == "faces":
+        if settings.norm is not None:
+            raise ConfigError("a run on faces has no batch-norm mode to choose; leave --norm out")
+        from fastadapt.commands import adapt_faces
+
+        chosen = {"steps": settings.steps, "shots": settings.shots, "fit": settings.fit}
+        return adapt_faces.run(trained, settings.data, settings.out, **chosen)  # type: ignore[arg-type]
     read = {"image": _images, "table": _table, "features": _features}.get(trained.input["kind"], _points)
     samples = read(settings, trained)
     if trained.input["kind"] in ("image", "features"):

@@ -113,7 +113,7 @@ def read_tree(folder: Path, *, pixels: int, seed: int) -> FaceSet:
     people = sorted(tree.classes)
     domains = sorted({name.split("/")[0] for name in people})
     images, identity, gallery, names = [], [], [], []
-    problems: list[str] = []
+    problems = [finding.text for finding in tree.findings if finding.refused]
     for number, person in enumerate(people):
         for place, file in enumerate(tree.classes[person]):
             try:
