@@ -12,6 +12,7 @@ from fastadapt.data.domains.face_image import read_face
 from fastadapt.data.domains.face_pairs import pair_splits
 from fastadapt.data.domains.face_recipe import FaceRecipe, moved
 from fastadapt.data.domains.face_settings import FacesData
+from fastadapt.data.domains.shards import write_shards
 from fastadapt.data.domains.splits import DomainSplits, labelled_splits
 from fastadapt.data.domains.within import labelled_within, pairs_within
 from fastadapt.errors import ConfigError, DataError
@@ -244,6 +245,31 @@ def test_a_pack_and_a_tree_hold_the_same_faces(faces, tmp_path):
         assert np.array_equal(tree.images[tree.rows[number]], few.images[few.rows[there]])
         assert tree.gallery[tree.rows[number]].tolist() == [True, False]
     assert [int(n) for n in np.bincount(tree.identity_part)] == [12, 4, 4]
+
+
+def test_shards_hold_the_faces_of_the_pack_and_are_read_where_they_are_asked_for(faces, tmp_path):
+    arrays = write_pack(tmp_path / "faces64.npz", faces)
+    files = write_shards(tmp_path / "shards", arrays, size=50)
+    assert [file.name for file in files] == ["pixels-00000.npy", "pixels-00001.npy", "pixels-00002.npy", "people.npz"]
+    sharded = read_faces(tmp_path / "shards")
+    assert sharded.digest == faces.digest
+    assert all(isinstance(part, np.memmap) for part in sharded.images.parts)
+    rows = np.array([120, 3, 49, 50, 3])
+    assert np.array_equal(sharded.images[rows], faces.images[rows]) and np.array_equal(
+        sharded.images[7], faces.images[7]
+    )
+    known = ["lab", "yard"]
+    a, b = (pair_splits(each, known, "train", recipe=RECIPE, batch=4) for each in (faces, sharded))
+    assert torch.equal(*(draw(s, seed=0, split="train", indices=[0])[0].support[0] for s in (a, b)))
+    with pytest.raises(IndexError):
+        sharded.images[np.array([500])]
+    files[1].write_bytes(b"cut off")
+    with pytest.raises(DataError, match="as a shard of faces"):
+        read_faces(tmp_path / "shards")
+    for file in files[:3]:
+        file.unlink()
+    with pytest.raises(DataError, match="no pixels-"):
+        read_faces(tmp_path / "shards")
 
 
 def test_files_that_are_no_faces_are_refused_in_a_sentence(faces, tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastadapt.data.domains.face_image import read_face
 from fastadapt.data.domains.face_set import FaceSet
+from fastadapt.data.domains.shards import PEOPLE, Shards, read_shards
 from fastadapt.data.download import data_folders
 from fastadapt.data.files import complain, shown
 from fastadapt.data.images.tree import scan_tree, without_classes
@@ -32,7 +33,8 @@ def read_faces(place: Path, *, pixels: int = 64, seed: int = 2020) -> FaceSet:
     """Return the faces of a pack or of a tree of folders.
 
     Args:
-        place: a .npz file; a folder with the pack, itself or in `faces/`; or a folder `domain/identity/image`.
+        place: a .npz file; a folder with the pack, itself or in `faces/`, or with a pack in shards; or a folder
+            `domain/identity/image`.
         pixels: side to which the images of a tree are brought; a pack has its own.
         seed: of the division of a tree's identities into those that train (60 %), validate (15 %) and test, in each
             domain; a pack has its own.
@@ -41,6 +43,8 @@ def read_faces(place: Path, *, pixels: int = 64, seed: int = 2020) -> FaceSet:
         DataError: if there is no such thing, or it can't be used; one sentence says why.
     """
     place = Path(place)
+    if (place / PEOPLE).is_file():
+        return read_pack(place / PEOPLE, read_shards(place))
     for pack in (place, place / PACK, place / "faces" / PACK):
         if pack.is_file():
             return read_pack(pack)
@@ -63,8 +67,8 @@ def find_faces() -> Path:
     )
 
 
-def read_pack(path: Path) -> FaceSet:
-    """Return the faces of a pack: arrays in a .npz file, without pickles.
+def read_pack(path: Path, shards: Shards | None = None) -> FaceSet:
+    """Return the faces of a pack: arrays in a .npz file, without pickles; the pixels may lie in shards beside it.
 
     Raises:
         DataError: if it can't be read, or lacks an array.
@@ -74,6 +78,8 @@ def read_pack(path: Path) -> FaceSet:
             arrays: dict[str, Any] = {name: pack[name] for name in _ARRAYS if name in pack.files}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"can't read {shown(path)} as a pack of faces: {str(error).splitlines()[0]}") from error
+    if shards is not None:
+        arrays["images"] = shards
     missing = [name for name in _ARRAYS if name not in arrays]
     if missing:
         raise DataError(f"{shown(path)} is no pack of faces: it has no array {', '.join(missing)}")

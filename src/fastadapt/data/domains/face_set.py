@@ -8,10 +8,13 @@ from typing import Literal
 
 import numpy as np
 
+from fastadapt.data.domains.shards import Shards
 from fastadapt.errors import DataError
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
+CHUNK = 4096
+"""Images at a time, as there may be more than memory holds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +22,7 @@ class FaceSet:
     """Hold grey images of identities that belong to one domain each.
 
     Args:
-        images: `[M, S, S]`, uint8.
+        images: `[M, S, S]`, uint8; an array, or what gives rows of one, see `fastadapt.data.domains.shards`.
         identity: `[M]`, numbers into `identity_names`.
         gallery: `[M]`, bool; true for exactly one image of each identity, its enrolment.
         names: `[M]`, what each image is called.
@@ -32,7 +35,7 @@ class FaceSet:
         DataError: if these do not fit together.
     """
 
-    images: np.ndarray
+    images: np.ndarray | Shards
     identity: np.ndarray
     gallery: np.ndarray
     names: tuple[str, ...]
@@ -81,7 +84,9 @@ class FaceSet:
     @cached_property
     def digest(self) -> str:
         """A digest of the images and of who is on them."""
-        facts = hashlib.sha256(np.ascontiguousarray(self.images).tobytes())
+        facts = hashlib.sha256()
+        for first in range(0, len(self.images), CHUNK):
+            facts.update(np.ascontiguousarray(self.images[first : first + CHUNK]).tobytes())
         for part in (self.identity, self.gallery, self.identity_domain, self.identity_part):
             facts.update(np.ascontiguousarray(part).astype(np.int64).tobytes())
         return facts.hexdigest()[:16]
