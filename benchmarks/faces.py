@@ -38,6 +38,10 @@ from fastadapt.methods.mldg import MLDG
 from fastadapt.nets.face import FaceNet, WithIdentities
 
 OUT = Path(__file__).parent / "results" / "faces.json"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "faces.md"
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+TOLD = ("mldg - cosface", "cdt - cosface", "agg - cosface", "mfr - agg", "mfr first order - agg")
+"""Differences that the page tells: each method beside its own control."""
 TARGETS = ("orl", "gt", "imm", "yaleb", "sketch", "thermal")
 ONLY_TARGETS = ("umist", "yale")
 RATES = (0.0125, 0.025, 0.05)
@@ -234,6 +238,47 @@ def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
     return made
 
 
+def told(pair: list[float | None]) -> str:
+    """Return a mean with its interval, in words of a table."""
+    mean, half = pair
+    return f"{mean:.1f}" if half is None else f"{mean:.1f} ± {half:.1f}"
+
+
+def section(record: dict[str, Any]) -> str:
+    """Return the part of the page that says what a result file says."""
+    lines = [BEGIN]
+    for kind, words in (("contrast", "with"), ("plain", "without")):
+        methods = record[kind]["methods"]
+        if not methods:
+            continue
+        targets = list(dict.fromkeys(t for each in methods.values() for t in each["tar@0.01"]))
+        seeds = sorted({cell["seed"] for cell in record["cells"] if cell["contrast"] == (kind == "contrast")})
+        lines += [
+            "",
+            f"TAR at FAR 1 % of everybody in the domain left out, in per cent, {words} contrast normalisation;",
+            f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}"
+            + (", ± 1.96 standard errors over seeds:" if len(seeds) > 1 else ", so that there is no interval yet:"),
+            "",
+            f"| method | {' | '.join('umist, yale' if t == 'all' else t for t in targets)} | AUC at home |",
+            "|---" * (len(targets) + 2) + "|",
+        ]
+        for name, each in methods.items():
+            cells = [told(each["tar@0.01"][t]) if t in each["tar@0.01"] else "" for t in targets]
+            lines.append(f"| {name} | {' | '.join(cells)} | {each['sources_auc']:.1f} |")
+        pairs = record[kind]["paired tar@0.01"]
+        gaps = [f"{name} {told(gap[:2])}" for name, gap in pairs.items() if name in TOLD and gap[1] is not None]
+        if gaps:
+            lines += ["", f"Paired over target and seed: {'; '.join(gaps)} points."]
+    return "\n".join([*lines, END])
+
+
+def write_page(record: dict[str, Any]) -> None:
+    """Put the section into the page."""
+    text = PAGE.read_text(encoding="utf-8")
+    begin, end = text.index(BEGIN), text.index(END) + len(END)
+    write_text(PAGE, text[:begin] + section(record) + text[end:])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--targets", nargs="+", default=[*TARGETS, "all"], choices=[*TARGETS, "all"])
@@ -262,6 +307,8 @@ def main() -> None:
         "cells": [{k: v for k, v in cell.items() if k != "settings"} for cell in cells],
     }
     write_text(asked.out, json.dumps(record, indent=1) + "\n")
+    if asked.out == OUT:
+        write_page(json.loads(OUT.read_text(encoding="utf-8")))
     print(json.dumps(record["contrast"], indent=1))
 
 
