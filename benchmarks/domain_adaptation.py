@@ -139,15 +139,18 @@ def omniglot_of(seed: int) -> dict[str, Any]:
 
     torch.manual_seed(seed)
     net = small_net()
-    plain = MAML(net, CrossEntropy(), steps=0, norm="running", route="loop")
-    tasks = labelled_within(train, labels, domain, support=1, query=64)
-    settings: dict[str, Any] = {"lr": 3e-3, "seed": seed, "schedule": "cosine", "log_every": 300}
-    meta_train(plain, tasks, Training(steps=300, meta_batch=1, **settings), quiet=True)
+    optimizer = torch.optim.Adam(net.parameters(), 3e-3)
+    for _ in range(300):
+        rows = torch.from_numpy(rng.choice(len(train), 64, replace=False))
+        optimizer.zero_grad()
+        F.cross_entropy(net(train[rows]), labels[rows]).backward()
+        optimizer.step()
     net.eval()
     loss, meta = LearnedLoss(), copy.deepcopy(net)
-    learned = MAML(meta, CrossEntropy(), rule=SGD(0.1), steps=1, inner_loss=loss, norm="running", route="loop")
+    learned = MAML(meta, CrossEntropy(), rule=SGD(0.1), steps=1, inner_loss=loss, norm="transductive", route="loop")
     tasks = labelled_within(train, labels, domain, support=40, query=40, labels=False)
-    meta_train(learned, tasks, Training(steps=150, meta_batch=2, **{**settings, "lr": 1e-3}), quiet=True)
+    training = Training(steps=150, meta_batch=2, lr=1e-3, seed=seed, schedule="cosine", log_every=150)
+    meta_train(learned, tasks, training, quiet=True)
 
     told: dict[str, Any] = {}
     answers = torch.arange(CLASSES).repeat_interleave(20 - TRAINERS)
@@ -160,8 +163,8 @@ def omniglot_of(seed: int) -> dict[str, Any]:
             "as it is": net,
             "statistics of 240 drawings": with_statistics(net, here),
             "statistics and entropy": with_entropy(with_statistics(net, here), here, steps=10, rule=SGD(0.01)),
-            "the learner of the learned loss, as it is": meta,
-            "learned loss, 240 drawings": learned.adapt(here, steps=1),
+            "the learner of the learned loss, statistics of the test drawings": learned.adapt(here, steps=0),
+            "the same and a step of the learned loss on 240 drawings": learned.adapt(here, steps=1),
             "2 labelled drawings of each, 60 steps": fine_tuned(
                 net, CrossEntropy(), lambda step, few=few: (few[1], few[0]), steps=60, rule=SGD(0.05)
             ),

@@ -13,7 +13,7 @@ from fastadapt.commands.identify import enrolled, sentence
 from fastadapt.data.domains.face_settings import FacesData
 from fastadapt.errors import ConfigError, DataError
 from fastadapt.faces.settings import CDTMethod, MFRMethod, MLDGMethod, PooledMethod
-from fastadapt.nets.settings import FacesNet
+from fastadapt.nets.settings import FacesNet, MLPNet
 from fastadapt.runs.config import RunConfig
 from fastadapt.runs.presets import PRESETS
 
@@ -197,6 +197,7 @@ def test_presets_are_written_read_and_built(name):
             lambda: RunConfig(data=FacesData(splits="pooled"), net=FacesNet(), method=MLDGMethod()).build(),
             "set it to 'random'",
         ),
+        (lambda: RunConfig(data=FacesData(), method=MFRMethod(), net=MLPNet(norm=True)).build(), "with batch norm"),
         (lambda: RunConfig(data=FacesData(), method=CDTMethod(metric="x"), net=FacesNet()).build(), "got 'x'"),
     ],
 )

@@ -142,9 +142,10 @@ def verification(
         low, high = np.percentile([draw[name] for draw in drawn], ends) if drawn else (np.nan, np.nan)
         numbers[name] = Measured(value, float(low), float(high))
     transferred = {} if threshold is None else asdict(accepted(scores.genuine, scores.impostor, threshold))
-    folds = {}
+    folds: dict[str, float] = {}
     if people >= LEAST_FOR_FOLDS:
-        folds = dict(zip(("accuracy", "deviation"), ten_fold_of(scores, protocol.seed), strict=True))
+        accuracy, deviation = ten_fold_of(scores, protocol.seed)
+        folds = {"accuracy": accuracy, "deviation": deviation}
     return Verification(protocol, domain, people, len(scores.genuine), impostors, numbers, transferred, folds)
 
 

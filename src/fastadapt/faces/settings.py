@@ -13,6 +13,7 @@ from fastadapt.faces.cross_domain import Metric
 from fastadapt.faces.mfr import MFR
 from fastadapt.faces.objectives import MarginLoss, PairLoss
 from fastadapt.inner.differentiation import MetaGradient
+from fastadapt.layers.norm import batch_norm_layers
 from fastadapt.learner import Learner
 from fastadapt.losses import Loss
 from fastadapt.methods.maml import MAML
@@ -44,8 +45,13 @@ class FaceMethod(Execution):
         """Return the learner around an embedding; its loss is the method's own.
 
         Raises:
-            ConfigError: if the splits of the data are not those that the method takes.
+            ConfigError: if the splits of the data are not those that the method takes, or the network has batch norm.
         """
+        if batch_norm_layers(model):
+            raise ConfigError(
+                "a network with batch norm sees one domain otherwise than several, and an embedding that is used alone has "
+                "no batch; choose FacesNet, or leave net.norm out"
+            )
         if self.pooled != (data.splits == "pooled"):
             wanted = "pooled" if self.pooled else "random"
             raise ConfigError(

@@ -1,6 +1,7 @@
 """A trained network adapted to a domain: by a few labelled samples, or by inputs without labels.
 
-Each function leaves the network as it was and returns an adapted copy in evaluation mode.
+Each function leaves the network as it was and returns an adapted copy in evaluation mode. Batch norm normalises by the
+network's own running moments: those that a learner gathered with norm="running" lie in the learner.
 """
 
 import copy
