@@ -49,8 +49,8 @@ class FaceMethod(Execution):
         """
         if batch_norm_layers(model):
             raise ConfigError(
-                "a network with batch norm sees one domain otherwise than several, and an embedding that is used alone has "
-                "no batch; choose FacesNet, or leave net.norm out"
+                "a network with batch norm sees one domain otherwise than several, and an embedding that is used alone "
+                "has no batch; choose FacesNet, or leave net.norm out"
             )
         if self.pooled != (data.splits == "pooled"):
             wanted = "pooled" if self.pooled else "random"
