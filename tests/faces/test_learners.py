@@ -10,7 +10,7 @@ from fastadapt.faces.cdt import CDT, pair_differences
 from fastadapt.faces.mfr import MFR
 from fastadapt.faces.objectives import MarginLoss, PairLoss
 from fastadapt.methods.mldg import MLDG
-from fastadapt.nets.face import WithIdentities
+from fastadapt.nets.face import FaceNet, WithIdentities
 
 pytestmark = pytest.mark.usefixtures("double")
 ORDERS = ["exact", "first_order"]
@@ -325,3 +325,19 @@ def test_adapt_returns_the_embedding_as_it_is_unless_steps_are_asked_for():
 def test_what_can_not_be_used_is_refused(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+def test_splits_of_images_run_at_once_and_one_by_one_alike():
+    x = torch.randn(3, 8, 1, 8, 8)
+    y = torch.tensor([0, 1, 2, 3] * 2)
+    sides = [(each, y, 4) for each in x]
+    both = lambda a, b: (torch.cat((a[0], b[0])), torch.cat((a[1], b[1])), 4)  # noqa: E731
+    tasks = [Task(both(sides[i - 1], sides[i - 2]), sides[i]) for i in range(3)]
+    found = {}
+    for route in ("loop", "vmap"):
+        torch.manual_seed(1)
+        learner = MFR(FaceNet(8, (4,), 3), PairLoss(scale=4.0), rule=SGD(0.1), route=route)
+        found[route] = step(learner, tasks)
+    torch.testing.assert_close(found["vmap"][0].losses, found["loop"][0].losses)
+    for name, want in found["loop"][1].items():
+        torch.testing.assert_close(found["vmap"][1][name], want, msg=lambda m, name=name: f"{name}: {m}")
