@@ -166,7 +166,7 @@ def omniglot_of(seed: int) -> dict[str, Any]:
             "the learner of the learned loss, statistics of the test drawings": learned.adapt(here, steps=0),
             "the same and a step of the learned loss on 240 drawings": learned.adapt(here, steps=1),
             "2 labelled drawings of each, 60 steps": fine_tuned(
-                net, CrossEntropy(), lambda step, few=few: (few[1], few[0]), steps=60, rule=SGD(0.05)
+                net, CrossEntropy(), lambda step, few=few: (few[1], few[0]), steps=60, rule=SGD(0.01)
             ),
         }
         with torch.no_grad():
