@@ -67,6 +67,7 @@ ABLATIONS: dict[str, tuple[str, Build]] = {
     "cdt with euclid": ("cdt", lambda net: CDT(net, rule=INNER, metric="euclid", route="loop")),
     "cdt within one domain": ("cdt", lambda net: CDT(net, rule=INNER, within=True, route="loop")),
 }
+ORDER = ("pixels", "untrained", "base", *MAIN, *ABLATIONS)
 PLAIN = ("cosface", "agg", "mldg", "mfr")
 """What is run without contrast normalisation."""
 
@@ -209,19 +210,28 @@ def mean_and_half(values: list[float]) -> list[float | None]:
     return [round(float(np.mean(values)), 2), None if half is None else round(half, 2)]
 
 
+def over_seeds(cells: list[dict[str, Any]], number: str) -> list[float | None]:
+    """Return mean and half-width over seeds; of one seed and one target the ends of its interval too."""
+    found = mean_and_half([value(cell, number) for cell in cells])
+    targets = list(cells[0]["targets"].values())
+    if len(cells) > 1 or len(targets) > 1 or "low" not in targets[0]["numbers"][number]:
+        return found
+    return [*found, *(round(100 * targets[0]["numbers"][number][end], 2) for end in ("low", "high"))]
+
+
 def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
     """Return means by input, method and target, and paired differences to the controls over target and seed."""
     made: dict[str, Any] = {}
     for contrast in (True, False):
         own = [cell for cell in cells if cell["contrast"] == contrast]
         by = {(c["method"], c["target"], c["seed"]): c for c in own}
-        methods = list(dict.fromkeys(c["method"] for c in own))
+        methods = [name for name in ORDER if any(c["method"] == name for c in own)]
         table: dict[str, Any] = {}
         for method in methods:
             places = [key for key in by if key[0] == method]
             table[method] = {
                 number: {
-                    target: mean_and_half([value(by[key], number) for key in places if key[1] == target])
+                    target: over_seeds([by[key] for key in places if key[1] == target], number)
                     for target in dict.fromkeys(key[1] for key in places)
                 }
                 for number in ("tar@0.01", "rank-1", "auc")
@@ -239,9 +249,11 @@ def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def told(pair: list[float | None]) -> str:
-    """Return a mean with its interval, in words of a table."""
-    mean, half = pair
-    return f"{mean:.1f}" if half is None else f"{mean:.1f} ± {half:.1f}"
+    """Return a mean with its interval over seeds, in words of a table; of one seed that over identities."""
+    mean, half, *ends = pair
+    if half is not None:
+        return f"{mean:.1f} ± {half:.1f}"
+    return f"{mean:.1f} [{ends[0]:.1f}, {ends[1]:.1f}]" if ends else f"{mean:.1f}"
 
 
 def section(record: dict[str, Any]) -> str:
@@ -257,7 +269,7 @@ def section(record: dict[str, Any]) -> str:
             "",
             f"TAR at FAR 1 % of everybody in the domain left out, in per cent, {words} contrast normalisation;",
             f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}"
-            + (", ± 1.96 standard errors over seeds:" if len(seeds) > 1 else ", so that there is no interval yet:"),
+            + (", ± 1.96 standard errors over seeds:" if len(seeds) > 1 else ", and intervals over identities:"),
             "",
             f"| method | {' | '.join('umist, yale' if t == 'all' else t for t in targets)} | AUC at home |",
             "|---" * (len(targets) + 2) + "|",

@@ -40,7 +40,9 @@ def test_a_table_has_means_intervals_and_paired_differences(script):
     assert "| agg | 55.0 ± 9.8 | 55.0 ± 9.8 | 90.0 |" in text
     assert "mfr - agg 1.5 ± 0.6 points." in text
     one = [each for each in cells if each["seed"] == 0]
-    assert "no interval yet" in script.section({**script.summary(one), "cells": one})
+    assert "1 seed, and intervals over identities" in script.section({**script.summary(one), "cells": one})
+    one[0]["targets"]["orl"]["numbers"]["tar@0.01"] |= {"low": 0.4, "high": 0.61}
+    assert "| agg | 50.0 [40.0, 61.0] | 50.0 |" in script.section({**script.summary(one), "cells": one})
 
 
 def test_the_page_says_what_the_result_file_says(script):
