@@ -13,6 +13,7 @@ from fastadapt.data.domains.within import labelled_within
 from fastadapt.errors import ConfigError, DivergenceError, TaskError
 from fastadapt.methods.to_domain import fine_tuned, norm_parameters, with_entropy, with_statistics
 from fastadapt.methods.unlabelled import Entropy, LearnedLoss
+from fastadapt.nets.face import FaceNet
 from fastadapt.tasks import draw
 
 
@@ -149,3 +150,13 @@ def test_a_learned_loss_adapts_to_domains_it_has_not_seen():
 def test_what_can_not_be_adapted_is_refused(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+def test_group_norms_alone_are_tuned_behind_frozen_convolutions():
+    """Where torch's kernel for a group norm whose input needs no gradient ended the process."""
+    net, x = FaceNet(32, (16, 32), 8), torch.randn(20, 1, 32, 32)
+    chosen = norm_parameters(net)
+    tuned = fine_tuned(net, Entropy(), lambda step: x, steps=2, select=chosen)
+    moved = [name for name, p in tuned.named_parameters() if not torch.equal(p, dict(net.named_parameters())[name])]
+    assert moved == chosen
+    assert all(p.requires_grad for p in tuned.parameters())
