@@ -4,7 +4,7 @@ Each replacement gives the numbers of the original and covers only the arguments
 
 * batch normalisation takes the moments that the task's `Statistics` name, and is written out;
 * convolution becomes `fastadapt.layers.convolution`, whose derivatives of every order are fast kernels;
-* group normalisation gets its maps with channels first: torch's CPU kernel for channels last ends the process (torch 2.13)
+* group normalisation gets its maps with channels first: torch's CPU kernel for channels last (2.13) ends the process
   where parameters of the norm want a gradient and the input does not, as behind frozen layers;
 * attention runs on the kernel that has a second derivative;
 * weight normalisation is written out, as torch's kernel has a wrong second derivative (by `v`, 47 % off in torch 2.13);
