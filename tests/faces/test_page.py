@@ -51,3 +51,11 @@ def test_the_page_says_what_the_result_file_says(script):
     record = json.loads(script.OUT.read_text(encoding="utf-8")) if script.OUT.is_file() else None
     want = f"{script.BEGIN}\n{script.END}" if record is None else script.section(record)
     assert found == want, "run python benchmarks/faces.py --summary"
+
+
+def test_the_page_says_what_ways_without_labels_reached():
+    runs = json.loads((ROOT / "benchmarks" / "results" / "domain_adaptation_omniglot.json").read_text("utf-8"))["runs"]
+    page = (ROOT / "docs" / "faces.md").read_text("utf-8")
+    for domain, ways in runs[0]["accuracy"].items():
+        means = [sum(run["accuracy"][domain][way] for run in runs) / len(runs) for way in ways]
+        assert f"| {domain} | {' | '.join(f'{mean:.1f}' for mean in means)} |" in page
