@@ -32,6 +32,7 @@ from fastadapt.data.domains.face_recipe import FaceRecipe
 from fastadapt.data.domains.face_set import FaceSet
 from fastadapt.data.domains.within import labelled_within, pairs_within
 from fastadapt.data.images.omniglot import load_omniglot
+from fastadapt.errors import DivergenceError
 from fastadapt.faces.measure import measured
 from fastadapt.faces.objectives import MarginLoss, PairLoss
 from fastadapt.methods.to_domain import fine_tuned, norm_parameters, with_entropy, with_statistics
@@ -125,6 +126,16 @@ def small_net() -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(32 * 16, CLASSES))
 
 
+@torch.no_grad()
+def accuracy(make: Callable[[], nn.Module], x: Tensor, y: Tensor) -> float | None:
+    """Return the accuracy of an adapted network in per cent; None where adapting it diverged."""
+    try:
+        net = make()
+    except DivergenceError:
+        return None
+    return round(100 * float((net.eval()(x).argmax(1) == y).float().mean()), 2)
+
+
 def omniglot_of(seed: int) -> dict[str, Any]:
     data = load_omniglot()
     rng = np.random.default_rng(seed)
@@ -159,21 +170,21 @@ def omniglot_of(seed: int) -> dict[str, Any]:
         images = 1 - images if name == "inverted" else images
         here, test = images[:, :TRAINERS].flatten(0, 1), images[:, TRAINERS:].flatten(0, 1)
         few = torch.arange(CLASSES).repeat_interleave(2), images[:, :2].flatten(0, 1)
-        ways = {
-            "as it is": net,
-            "statistics of 240 drawings": with_statistics(net, here),
-            "statistics and entropy": with_entropy(with_statistics(net, here), here, steps=10, rule=SGD(0.01)),
-            "the learner of the learned loss, statistics of the test drawings": learned.adapt(here, steps=0),
-            "the same and a step of the learned loss on 240 drawings": learned.adapt(here, steps=1),
-            "2 labelled drawings of each, 60 steps": fine_tuned(
-                net, CrossEntropy(), lambda step, few=few: (few[1], few[0]), steps=60, rule=SGD(0.01)
+        ways: dict[str, Callable[[], nn.Module]] = {
+            "as it is": lambda: net,
+            "statistics of 240 drawings": lambda here=here: with_statistics(net, here),
+            "statistics and entropy": lambda here=here: with_entropy(
+                with_statistics(net, here), here, steps=10, rule=SGD(0.01)
+            ),
+            "the learner of the learned loss, statistics of the test drawings": lambda here=here: learned.adapt(
+                here, steps=0
+            ),
+            "the same and a step of the learned loss on 240 drawings": lambda here=here: learned.adapt(here, steps=1),
+            "2 labelled drawings of each, 60 steps": lambda few=few: fine_tuned(
+                net, CrossEntropy(), lambda step: (few[1], few[0]), steps=60, rule=SGD(0.01)
             ),
         }
-        with torch.no_grad():
-            told[name] = {
-                way: round(100 * float((other.eval()(test).argmax(1) == answers).float().mean()), 2)
-                for way, other in ways.items()
-            }
+        told[name] = {way: accuracy(make, test, answers) for way, make in ways.items()}
     return {"seed": seed, "accuracy": told}
 
 
