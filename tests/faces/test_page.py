@@ -59,3 +59,11 @@ def test_the_page_says_what_ways_without_labels_reached():
     for domain, ways in runs[0]["accuracy"].items():
         means = [sum(run["accuracy"][domain][way] for run in runs) / len(runs) for way in ways]
         assert f"| {domain} | {' | '.join(f'{mean:.1f}' for mean in means)} |" in page
+
+
+def test_the_page_says_what_people_of_the_target_were_worth():
+    [run] = json.loads((ROOT / "benchmarks" / "results" / "domain_adaptation_faces.json").read_text("utf-8"))["runs"]
+    page = (ROOT / "docs" / "faces.md").read_text("utf-8")
+    for start in ("base", "pooled", "maml", "untrained"):
+        names = [f"{start}, nobody", *(f"{start}, {count} people, 60 steps" for count in (5, 10, 20))]
+        assert " | ".join(f"{100 * run['numbers'][name]['tar@0.01']:.1f}" for name in names) in page
