@@ -321,7 +321,7 @@ def main() -> None:
     write_text(asked.out, json.dumps(record, indent=1) + "\n")
     if asked.out == OUT:
         write_page(json.loads(OUT.read_text(encoding="utf-8")))
-    print(json.dumps(record["contrast"], indent=1))
+    print(section(json.loads(json.dumps(record))))
 
 
 if __name__ == "__main__":
