@@ -27,8 +27,8 @@ from fastadapt.atomic import write_text
 from fastadapt.commands.train_table import MOST_STEPS, TableSettings, TableTraining, configure, prepare
 from fastadapt.compare.comparison import compare, plus_minus, tune_adaptation, verdict
 from fastadapt.compare.held_out import Judged, explained_variance, interval
-from fastadapt.evaluation_json import json_values
 from fastadapt.methods.gradient import GradientLearner
+from fastadapt.results.evaluation_json import json_values
 from fastadapt.training.checkpoint import best_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]

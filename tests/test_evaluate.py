@@ -23,8 +23,8 @@ from fastadapt import (
 )
 from fastadapt.errors import ConfigError, TaskError
 from fastadapt.evaluation import confidence, summarise
-from fastadapt.evaluation_json import column_of
 from fastadapt.methods.nearest import NearestNeighbour
+from fastadapt.results.evaluation_json import column_of
 
 
 def test_the_interval_equals_a_hand_computed_one() -> None:

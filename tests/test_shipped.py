@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw
 import fastadapt as fa
 from fastadapt.cli import main
 from fastadapt.data import load_omniglot
-from fastadapt.evaluation_json import column_of
 from fastadapt.published.registry import find
+from fastadapt.results.evaluation_json import column_of
 from fastadapt.runs.run_files import load_run, run_folder
 from fastadapt.runs.shipped import SHIPPED, shipped_models
 from fastadapt.serve.served import load_served

@@ -11,7 +11,7 @@ from torch import nn
 
 from fastadapt import MSE, CrossEntropy
 from fastadapt.errors import ConfigError, TaskError
-from fastadapt.loss_values import called, value_of
+from fastadapt.judging.loss_values import called, value_of
 from fastadapt.losses import OnOutput, ScaledMSE, as_loss
 
 NET = nn.Linear(3, 2)

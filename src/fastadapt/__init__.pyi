@@ -29,10 +29,10 @@ from .nets.conv4 import Conv4 as Conv4
 from .nets.mlp import MLP as MLP
 from .nets.resnet12 import ResNet12 as ResNet12
 from .predictor import Predictor as Predictor
-from .rules import SGD as SGD
-from .rules import Adam as Adam
-from .rules import Clip as Clip
-from .rules import Momentum as Momentum
+from .rules.rules import SGD as SGD
+from .rules.rules import Adam as Adam
+from .rules.rules import Clip as Clip
+from .rules.rules import Momentum as Momentum
 from .runs.predictor_file import load_predictor as load_predictor
 from .runs.predictor_file import save_predictor as save_predictor
 from .runs.run_files import load_run as load_run

@@ -19,14 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastadapt.answers import Seen, counted, together
-from fastadapt.by_class import ByClass, Tally
 from fastadapt.data.images.resident import resident
 from fastadapt.errors import ConfigError
-from fastadapt.evaluation_json import json_values
+from fastadapt.judging.not_finite import faults_of_data, listed
 from fastadapt.layers.norm import Norm, batch_norm_layers
 from fastadapt.learner import Learner
-from fastadapt.not_finite import faults_of_data, listed
+from fastadapt.results.answers import Seen, counted, together
+from fastadapt.results.by_class import ByClass, Tally
+from fastadapt.results.evaluation_json import json_values
 from fastadapt.tasks import SampleFunction, Tasks, TaskSource, draw_batch
 
 logger = logging.getLogger("fastadapt")

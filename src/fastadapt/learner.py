@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from fastadapt.errors import ConfigError, TaskError
 from fastadapt.layers.norm import Norm
 from fastadapt.predictor import Predictor
-from fastadapt.rules import Params
+from fastadapt.rules.rules import Params
 from fastadapt.tasks import Task, Tasks
 
 MetaBatch = Tasks | Task | Sequence[Task] | Sequence[Tasks]

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
-from fastadapt.criteria import criterion_of, ignored_index, unwrapped
 from fastadapt.errors import ConfigError, TaskError
-from fastadapt.labels import (
+from fastadapt.judging.criteria import criterion_of, ignored_index, unwrapped
+from fastadapt.judging.labels import (
     IGNORED,
     Fault,
     accuracy,
@@ -28,8 +28,8 @@ from fastadapt.labels import (
     fault_in_range,
     told,
 )
-from fastadapt.loss_values import as_numbers, called, check_same_shape, check_tensors, pair
-from fastadapt.loss_values import value_of as value_of
+from fastadapt.judging.loss_values import as_numbers, called, check_same_shape, check_tensors, pair
+from fastadapt.judging.loss_values import value_of as value_of
 
 FIRST = {
     *("input", "inputs", "pred", "preds", "prediction", "predictions", "predicted", "output", "outputs", "logits"),

@@ -2,7 +2,7 @@
 
 A *task source* is any object with `sample(rng) -> Task`, or simply such a function. If it also has
 `sample_batch(rngs) -> Tasks`, a whole meta-batch is drawn at once. Task `i` of a run depends only on
-`(seed, split, i)`: see `fastadapt.streams`. What a task is stands in `fastadapt.meta_batch`.
+`(seed, split, i)`: see `fastadapt.batches.streams`. What a task is stands in `fastadapt.batches.meta_batch`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,20 +13,20 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from fastadapt.batches.leaves import Collector as Collector
+from fastadapt.batches.leaves import first_tensor as first_tensor
+from fastadapt.batches.leaves import is_collector as is_collector
+from fastadapt.batches.leaves import map_tensors as map_tensors
+from fastadapt.batches.meta_batch import WRITE
+from fastadapt.batches.meta_batch import Task as Task
+from fastadapt.batches.meta_batch import Tasks as Tasks
+from fastadapt.batches.meta_batch import as_groups as as_groups
+from fastadapt.batches.meta_batch import as_support as as_support
+from fastadapt.batches.meta_batch import group_by_shape as group_by_shape
+from fastadapt.batches.streams import task_rng as task_rng
+from fastadapt.batches.streams import task_rngs as task_rngs
+from fastadapt.batches.uniforms import uniforms
 from fastadapt.errors import TaskError
-from fastadapt.leaves import Collector as Collector
-from fastadapt.leaves import first_tensor as first_tensor
-from fastadapt.leaves import is_collector as is_collector
-from fastadapt.leaves import map_tensors as map_tensors
-from fastadapt.meta_batch import WRITE
-from fastadapt.meta_batch import Task as Task
-from fastadapt.meta_batch import Tasks as Tasks
-from fastadapt.meta_batch import as_groups as as_groups
-from fastadapt.meta_batch import as_support as as_support
-from fastadapt.meta_batch import group_by_shape as group_by_shape
-from fastadapt.streams import task_rng as task_rng
-from fastadapt.streams import task_rngs as task_rngs
-from fastadapt.uniforms import uniforms
 
 
 @runtime_checkable

@@ -12,11 +12,11 @@ from fastadapt.cli import main
 from fastadapt.commands import adapt, predict
 from fastadapt.commands.adapt import AdaptSettings
 from fastadapt.commands.predict import PredictSettings
-from fastadapt.curvature import MetaCurvature
 from fastadapt.data.settings import OmniglotData, SinusoidData
-from fastadapt.meta_lstm import MetaLSTM
 from fastadapt.methods.rule_settings import CAVIAMethod, MetaCurvatureMethod, MetaLSTMMethod
 from fastadapt.nets.settings import Conv4Net, MLPNet
+from fastadapt.rules.curvature import MetaCurvature
+from fastadapt.rules.meta_lstm import MetaLSTM
 from fastadapt.runs.config import RunConfig
 from fastadapt.runs.presets import PRESETS
 from fastadapt.runs.run_files import LoadedRun, export_model

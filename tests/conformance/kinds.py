@@ -9,12 +9,10 @@ from torch import nn
 
 import fastadapt.methods as methods
 from fastadapt import MAML, SGD, Adam, CrossEntropy, Exact, Implicit, Learner, Momentum, Pretrain, Reptile, Task
-from fastadapt.curvature import MetaCurvature, curvature
 from fastadapt.faces.cdt import CDT
 from fastadapt.faces.mfr import MFR
 from fastadapt.faces.objectives import PairLoss
 from fastadapt.losses import MSE
-from fastadapt.meta_lstm import Gates, MetaLSTM
 from fastadapt.methods import (
     CAVIA,
     FOML,
@@ -31,7 +29,9 @@ from fastadapt.methods import (
 from fastadapt.methods.mldg import MLDG
 from fastadapt.nets import FiLM
 from fastadapt.nets.normals import Normal
-from fastadapt.rates import learned_rates
+from fastadapt.rules.curvature import MetaCurvature, curvature
+from fastadapt.rules.meta_lstm import Gates, MetaLSTM
+from fastadapt.rules.rates import learned_rates
 
 
 @dataclass(frozen=True)

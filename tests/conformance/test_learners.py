@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 from conformance.kinds import KINDS, LEARNERS, USUAL
 from fastadapt import Outcome, Predictor, Task
 from fastadapt.errors import ConfigError
-from fastadapt.loss_values import value_of
+from fastadapt.judging.loss_values import value_of
 
 pytestmark = pytest.mark.usefixtures("double")
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from fastadapt import MAML, SGD, Execution, Momentum, Reptile
 from fastadapt.engine.guards import Guards
-from fastadapt.rates import learned_rates
+from fastadapt.rules.rates import learned_rates
 from reference import difference
 from watched import Net, mse, result, tasks
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from faces.small_faces import DOMAINS, small_faces, write_pack, write_tree
 from fastadapt import MLP, CrossEntropy, check_tasks, draw, meta_train
+from fastadapt.batches.streams import task_rngs
 from fastadapt.data.domains.face_files import read_faces
 from fastadapt.data.domains.face_image import read_face
 from fastadapt.data.domains.face_pairs import pair_splits
@@ -17,7 +18,6 @@ from fastadapt.data.domains.splits import DomainSplits, labelled_splits
 from fastadapt.data.domains.within import labelled_within, pairs_within
 from fastadapt.errors import ConfigError, DataError
 from fastadapt.methods.mldg import MLDG
-from fastadapt.streams import task_rngs
 from fastadapt.tasks import draw_batch
 from fastadapt.training.settings import Training
 

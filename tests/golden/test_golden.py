@@ -46,7 +46,7 @@ from fastadapt.methods import (
     SiameseNet,
 )
 from fastadapt.nets import Generator
-from fastadapt.rates import learned_rates
+from fastadapt.rules.rates import learned_rates
 
 FILE = Path(__file__).with_name("golden.json")
 CROSS_ENTROPY = CrossEntropy()

@@ -6,7 +6,7 @@ from torch.func import functional_call
 from fastadapt import MAML, MLP, MSE, SGD, Adam, Clip, CrossEntropy, Execution, Momentum, Reptile, Task, Tasks
 from fastadapt.engine.memory import PeakBytes
 from fastadapt.errors import ConfigError
-from fastadapt.rates import learned_rates
+from fastadapt.rules.rates import learned_rates
 from reference import difference, grads_of
 
 double = pytest.mark.usefixtures("double")

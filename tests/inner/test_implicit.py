@@ -6,7 +6,7 @@ from torch import nn
 
 from fastadapt import MAML, MLP, SGD, Implicit, Task
 from fastadapt.errors import ConfigError
-from fastadapt.rates import learned_rates
+from fastadapt.rules.rates import learned_rates
 
 pytestmark = pytest.mark.usefixtures("double")
 A, C = torch.tensor([1.0, 3.0], dtype=torch.float64), torch.tensor([0.5, -1.0], dtype=torch.float64)

@@ -9,7 +9,7 @@ from fastadapt import MAML, MLP, SGD, CrossEntropy, Protocol, Reptile, Sinusoid,
 from fastadapt.errors import ConfigError, SelectionError, TaskError
 from fastadapt.methods import Ensemble, MAMLPlusPlus, ProtoMAML, ProtoNet, nil
 from fastadapt.methods.feature_reuse import cka, keeping, similarity
-from fastadapt.rates import learned_rates
+from fastadapt.rules.rates import learned_rates
 from reference import difference, grads_of
 
 pytestmark = pytest.mark.usefixtures("double")

@@ -9,7 +9,7 @@ from torch import nn
 
 from fastadapt import CrossEntropy, Task
 from fastadapt.methods import FineTune
-from fastadapt.rules import DecayedSGD
+from fastadapt.rules.rules import DecayedSGD
 
 pytestmark = pytest.mark.usefixtures("double")
 both_routes = pytest.mark.parametrize("route", ["vmap", "loop"])

@@ -6,7 +6,7 @@ from torch import nn
 
 from fastadapt import MAML, MLP, MSE, SGD, Adam, Clip, CrossEntropy, Momentum, Task
 from fastadapt.errors import ConfigError, SelectionError, TaskError
-from fastadapt.rules import DecayedSGD
+from fastadapt.rules.rules import DecayedSGD
 from reference import adam, clipped, decayed, difference, grads_of, maml, momentum, sgd
 
 pytestmark = pytest.mark.usefixtures("double")

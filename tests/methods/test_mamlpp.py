@@ -12,7 +12,7 @@ from fastadapt import MAML, SGD, CrossEntropy, Momentum, Protocol, Task, Trainin
 from fastadapt.errors import ConfigError
 from fastadapt.methods import MAMLPlusPlus
 from fastadapt.methods.mamlpp import multi_step_weights
-from fastadapt.rates import Stepwise, learned_rates
+from fastadapt.rules.rates import Stepwise, learned_rates
 
 pytestmark = pytest.mark.usefixtures("double")
 OFF = {"multi_step_epochs": 0, "step_affine": False, "norm": "transductive"}

@@ -9,7 +9,7 @@ from torch.func import functional_call
 from fastadapt import MLP, SGD, CrossEntropy, Momentum, Task, load_predictor, save_predictor
 from fastadapt.errors import ConfigError, TaskError
 from fastadapt.methods import ProtoMAML, ProtoNet
-from fastadapt.rates import learned_rates
+from fastadapt.rules.rates import learned_rates
 from reference import difference, grads_of
 
 pytestmark = pytest.mark.usefixtures("double")

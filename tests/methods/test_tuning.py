@@ -8,7 +8,7 @@ from fastadapt import Task
 from fastadapt.errors import ConfigError
 from fastadapt.methods import FineTune, tune_transfer
 from fastadapt.methods.tuning import DECAYS, RATES
-from fastadapt.rules import DecayedSGD
+from fastadapt.rules.rules import DecayedSGD
 from fastadapt.tasks import draw, task_rng
 
 pytestmark = pytest.mark.usefixtures("double")

@@ -9,9 +9,9 @@ from PIL import Image
 from torch import nn
 
 import fastadapt as fa
-from fastadapt.answers import worst
 from fastadapt.data.images.classes import ClassImages
 from fastadapt.report.worst import draw_worst
+from fastadapt.results.answers import worst
 
 
 def images(ways=3, shots=1, queries=4, channels=0, names=None, classes=12):

@@ -203,7 +203,7 @@ def poisoned(bad):
 
 
 def captured_rng(number):
-    from fastadapt.streams import task_rng
+    from fastadapt.batches.streams import task_rng
 
     return task_rng(0, "train", number)
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from fastadapt.checks.drawn import Drawn, Side, matches, same_data
-from fastadapt.criteria import criterion_of
+from fastadapt.judging.criteria import criterion_of
+from fastadapt.judging.not_finite import not_finite_in
 from fastadapt.learner import Learner
 from fastadapt.losses import MSE, OnOutput
-from fastadapt.not_finite import not_finite_in
 
 _WIDE, _SHARE = 16, 0.1
 """Numbers in a row from which on two are not alike by chance; and the share of shorter ones that is no chance."""

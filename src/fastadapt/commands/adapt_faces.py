@@ -15,7 +15,7 @@ from fastadapt.data.images.tree import scan_tree
 from fastadapt.errors import DataError
 from fastadapt.faces.objectives import PairLoss
 from fastadapt.methods.to_domain import fine_tuned
-from fastadapt.rules import SGD
+from fastadapt.rules.rules import SGD
 from fastadapt.runs.face_run import as_face_run
 from fastadapt.runs.run_files import LoadedRun, export_learner
 

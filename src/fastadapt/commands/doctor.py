@@ -18,7 +18,7 @@ from fastadapt.data.images.omniglot import load_omniglot
 from fastadapt.errors import DataError, FastadaptError
 from fastadapt.methods.maml import MAML
 from fastadapt.methods.reptile import Reptile
-from fastadapt.rules import SGD
+from fastadapt.rules.rules import SGD
 from fastadapt.tasks import Task
 from fastadapt.version import __version__
 

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import tyro
 
-from fastadapt.answers import Answers, worst
 from fastadapt.atomic import write_text
 from fastadapt.commands import evaluate_faces
 from fastadapt.compare.by_instance import ByInstance, by_instance
@@ -17,9 +16,10 @@ from fastadapt.data.domains.face_settings import FacesData
 from fastadapt.data.tables.table_settings import TableData
 from fastadapt.errors import ConfigError
 from fastadapt.evaluation import Evaluation, Protocol, evaluate, with_headline
-from fastadapt.evaluation_json import json_values
 from fastadapt.layers.norm import Norm
 from fastadapt.methods.feature_reuse import nil
+from fastadapt.results.answers import Answers, worst
+from fastadapt.results.evaluation_json import json_values
 from fastadapt.runs.run_files import LoadedRun, load_ensemble, load_run
 from fastadapt.training.device import choose_device
 

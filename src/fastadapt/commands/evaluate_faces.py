@@ -7,7 +7,7 @@ import torch
 
 from fastadapt.commands.train_faces import untrained
 from fastadapt.data.domains.face_settings import FacesData
-from fastadapt.evaluation_json import json_values
+from fastadapt.results.evaluation_json import json_values
 from fastadapt.runs.face_run import FILE, as_face_run, measure_run, save_results
 from fastadapt.runs.run_files import LoadedRun
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import tyro
 
-from fastadapt.evaluation_json import column_of
 from fastadapt.published.listing import read_listing
+from fastadapt.results.evaluation_json import column_of
 from fastadapt.runs.shipped import shipped_models
 from fastadapt.training.saved_steps import newest_step
 

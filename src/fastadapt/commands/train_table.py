@@ -36,11 +36,11 @@ from fastadapt.data.tables.table import write_split
 from fastadapt.data.tables.table_settings import PreparedTable, TableData, prepare_table
 from fastadapt.errors import MissingExtraError
 from fastadapt.evaluation import Protocol
-from fastadapt.evaluation_json import json_values
 from fastadapt.methods.gradient import GradientLearner
 from fastadapt.methods.settings import MAMLMethod, ReptileMethod
 from fastadapt.nets.settings import MLPNet
 from fastadapt.report.style import seconds_to_draw
+from fastadapt.results.evaluation_json import json_values
 from fastadapt.runs.config import RunConfig
 from fastadapt.runs.run_files import LoadedRun, export_model, load_run, read_config, save_evaluation, settle
 from fastadapt.training import clock

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from fastadapt.errors import ConfigError
 from fastadapt.evaluation import Protocol, confidence
-from fastadapt.evaluation_json import json_values
-from fastadapt.labels import IGNORED
+from fastadapt.judging.labels import IGNORED
 from fastadapt.learner import Learner
 from fastadapt.methods.gradient import evaluating
 from fastadapt.methods.mann import MANN
+from fastadapt.results.evaluation_json import json_values
 from fastadapt.tasks import SampleFunction, TaskSource, draw_batch
 
 

@@ -20,8 +20,8 @@ from fastadapt.atomic import write_text
 from fastadapt.compare.contestants import Contestant
 from fastadapt.errors import DataError, FastadaptError
 from fastadapt.evaluation import Evaluation, evaluate
-from fastadapt.evaluation_json import json_values
 from fastadapt.learner import Learner
+from fastadapt.results.evaluation_json import json_values
 from fastadapt.runs.run_files import LoadedRun, export_model, load_run, settle
 from fastadapt.runs.within import scheduled, within
 from fastadapt.tasks import TaskSource, draw

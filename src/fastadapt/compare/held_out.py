@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastadapt.by_class import Tally
 from fastadapt.data.tables.table import LoadedTable, Part
 from fastadapt.data.tables.table_settings import TableData
 from fastadapt.errors import ConfigError
 from fastadapt.evaluation import Evaluation, Protocol, summarise
 from fastadapt.learner import Learner
+from fastadapt.results.by_class import Tally
 from fastadapt.tasks import Tasks, task_rng
 
 _AT_ONCE = 64  # draws run at a time

@@ -10,7 +10,7 @@ from torch import Tensor
 from fastadapt.errors import ConfigError
 from fastadapt.evaluation import Protocol, evaluate
 from fastadapt.methods.gradient import GradientLearner
-from fastadapt.rules import with_lr
+from fastadapt.rules.rules import with_lr
 from fastadapt.tasks import SampleFunction, TaskSource
 
 

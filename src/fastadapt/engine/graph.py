@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from fastadapt.batches.leaves import label
 from fastadapt.engine.checks import ambient
 from fastadapt.engine.memory import budget
 from fastadapt.engine.parts import in_chunks
@@ -28,7 +29,6 @@ from fastadapt.engine.strategy import TaskFunction
 from fastadapt.engine.vmapped import Vmapped
 from fastadapt.inner.generators import repeats
 from fastadapt.layers.rewrites import tell_once
-from fastadapt.leaves import label
 from fastadapt.tasks import Tasks
 
 __all__ = ["Graph", "Graphs", "Uncapturable"]

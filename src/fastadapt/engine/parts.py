@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from fastadapt.leaves import map_tensors
+from fastadapt.batches.leaves import map_tensors
 from fastadapt.tasks import Tasks
 
 Results = tuple[Any, Any]

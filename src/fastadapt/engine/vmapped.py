@@ -10,6 +10,7 @@ from typing import Any
 from torch.func import vmap
 from torch.utils import _pytree as pytree
 
+from fastadapt.batches.leaves import task_axes
 from fastadapt.engine.check import python_states
 from fastadapt.engine.loop import Loop
 from fastadapt.engine.parts import Results, in_chunks
@@ -19,7 +20,6 @@ from fastadapt.inner.generators import random_state, set_random_state
 from fastadapt.inner.runner import Inline
 from fastadapt.layers.patches import kept
 from fastadapt.layers.rewrites import tell_once
-from fastadapt.leaves import task_axes
 from fastadapt.tasks import Tasks
 
 

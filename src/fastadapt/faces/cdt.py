@@ -12,10 +12,10 @@ from fastadapt.faces.cross_domain import Metric, metrics_of, triplet
 from fastadapt.faces.mfr import MFR
 from fastadapt.faces.objectives import MarginLoss, embedded, paired
 from fastadapt.inner.differentiation import Differentiation, MetaGradient
+from fastadapt.judging.loss_values import value_of
 from fastadapt.layers.norm import Norm
-from fastadapt.loss_values import value_of
 from fastadapt.losses import Loss
-from fastadapt.rules import SGD, Rule
+from fastadapt.rules.rules import SGD, Rule
 from fastadapt.selection import Selection
 from fastadapt.tasks import Task
 

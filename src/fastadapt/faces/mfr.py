@@ -13,7 +13,7 @@ from fastadapt.inner.differentiation import Differentiation, MetaGradient
 from fastadapt.layers.norm import Norm
 from fastadapt.losses import Loss
 from fastadapt.methods.mldg import MLDG
-from fastadapt.rules import SGD, Rule
+from fastadapt.rules.rules import SGD, Rule
 from fastadapt.selection import Selection
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from fastadapt.errors import ConfigError, TaskError
 from fastadapt.faces.margin import Margin, check_margin, margin_logits
 from fastadapt.faces.pair_losses import domain_alignment, hard_pairs, soft_classification
-from fastadapt.labels import told
+from fastadapt.judging.labels import told
 
 
 def embedded(model: Any, batch: Any) -> Tensor:

@@ -18,7 +18,7 @@ from fastadapt.learner import Learner
 from fastadapt.losses import Loss
 from fastadapt.methods.maml import MAML
 from fastadapt.methods.mldg import MLDG
-from fastadapt.rules import SGD
+from fastadapt.rules.rules import SGD
 
 FaceLoss = Literal["cosface", "arcface", "pairs"]
 

@@ -20,6 +20,7 @@ from fastadapt.inner.calculus import (
 from fastadapt.inner.differentiation import Differentiation, MetaGradient, as_differentiation
 from fastadapt.inner.loop import check_steps, descend
 from fastadapt.inner.unchanged import unchanged
+from fastadapt.judging.loss_values import value_of
 from fastadapt.layers.bound import Bound, as_then, inside, outcome
 from fastadapt.layers.kept import Kept
 from fastadapt.layers.kernels import on_kernels_that_differentiate
@@ -28,9 +29,8 @@ from fastadapt.layers.norm import Norm, NormPlan, batch_norm_layers, check_norm
 from fastadapt.layers.scope import held
 from fastadapt.layers.settled import inside_a_transform
 from fastadapt.layers.turns import turn
-from fastadapt.loss_values import value_of
 from fastadapt.losses import as_loss
-from fastadapt.rules import Rule, as_rule
+from fastadapt.rules.rules import Rule, as_rule
 from fastadapt.selection import Selection, select
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fastadapt.errors import ConfigError
 from fastadapt.inner.calculus import Autograd, Calculus
-from fastadapt.rules import Params, Rule, moved
+from fastadapt.rules.rules import Params, Rule, moved
 
 
 def check_steps(steps: int, name: str = "steps") -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from fastadapt.errors import ConfigError, TaskError
-from fastadapt.rules import Adam, Params
+from fastadapt.rules.rules import Adam, Params
 from fastadapt.tasks import SampleFunction, Tasks, TaskSource, draw_batch
 
 Pull = Literal["none", "zero", "mean"]

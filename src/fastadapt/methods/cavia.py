@@ -13,7 +13,7 @@ from fastadapt.losses import Loss
 from fastadapt.methods.loop import State
 from fastadapt.methods.maml import MAML
 from fastadapt.methods.results import Ran
-from fastadapt.rules import SGD, Rule
+from fastadapt.rules.rules import SGD, Rule
 from fastadapt.selection import Selection
 
 

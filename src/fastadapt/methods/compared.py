@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastadapt.errors import TaskError
-from fastadapt.labels import IGNORED
+from fastadapt.judging.labels import IGNORED
 
 Memory = dict[str, Tensor]
 COLUMNS = "columns"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fastadapt.errors import TaskError
-from fastadapt.labels import IGNORED
+from fastadapt.judging.labels import IGNORED
 from fastadapt.learner import MetaBatch
 from fastadapt.tasks import Tasks, as_groups, is_collector, map_tensors
 

@@ -13,8 +13,8 @@ from fastadapt.losses import Loss
 from fastadapt.methods.mamlpp import MAMLPlusPlus
 from fastadapt.methods.protomaml import ProtoMAML
 from fastadapt.methods.settings import MAMLMethod, _InnerSteps
-from fastadapt.rates import Stepwise, learned_rates
-from fastadapt.rules import Rule
+from fastadapt.rules.rates import Stepwise, learned_rates
+from fastadapt.rules.rules import Rule
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from fastadapt.engine.engine import Route
 from fastadapt.engine.execution import Execution
 from fastadapt.inner.calculus import Calculus, Params
 from fastadapt.inner.trajectory import Carry
+from fastadapt.judging.loss_values import value_of
 from fastadapt.layers.bound import Bound, outcome
 from fastadapt.layers.norm import Norm, NormPlan, Statistics
-from fastadapt.loss_values import value_of
 from fastadapt.losses import Loss
 from fastadapt.methods.loop import InnerLoop, State
 from fastadapt.methods.transfer import Transfer
-from fastadapt.rules import DecayedSGD, Rule
+from fastadapt.rules.rules import DecayedSGD, Rule
 from fastadapt.selection import Selection
 
 

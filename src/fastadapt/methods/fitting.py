@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from fastadapt.criteria import criterion_of
 from fastadapt.errors import TaskError
+from fastadapt.judging.criteria import criterion_of
+from fastadapt.judging.not_finite import not_finite
 from fastadapt.layers.copied import copied
 from fastadapt.layers.settled import inside_a_transform
 from fastadapt.losses import MSE, CrossEntropy, OnOutput
-from fastadapt.not_finite import not_finite
 from fastadapt.tasks import Tasks, as_support, first_tensor, map_tensors
 
 _ANSWERS: "weakref.WeakKeyDictionary[nn.Module, tuple[int, ...]]" = weakref.WeakKeyDictionary()

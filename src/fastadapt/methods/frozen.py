@@ -10,19 +10,19 @@ from torch import Tensor, nn
 from fastadapt.errors import ConfigError, TaskError
 from fastadapt.inner.loop import check_after, check_steps
 from fastadapt.inner.unchanged import unchanged
+from fastadapt.judging.loss_values import called
+from fastadapt.judging.not_finite import not_finite
 from fastadapt.layers.copied import copied
 from fastadapt.layers.norm import Norm
 from fastadapt.layers.supported import as_module
 from fastadapt.layers.turns import turn
 from fastadapt.learner import Learner, MetaBatch, Outcome, Trace
-from fastadapt.loss_values import called
 from fastadapt.losses import CrossEntropy, Loss, as_loss
 from fastadapt.methods.episodes import Episode, episodes_of, support_of
 from fastadapt.methods.features import check_averages, features_of
 from fastadapt.methods.fitted import Fitted
 from fastadapt.methods.judged import judged
 from fastadapt.nets.headed import Headed, answers, transformed
-from fastadapt.not_finite import not_finite
 from fastadapt.predictor import Predictor
 from fastadapt.tasks import as_support
 

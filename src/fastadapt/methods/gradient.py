@@ -17,6 +17,7 @@ from fastadapt.inner.loop import check_after, check_steps
 from fastadapt.inner.runner import Inline, Runner
 from fastadapt.inner.trajectory import walk
 from fastadapt.inner.unchanged import unchanged
+from fastadapt.judging.loss_values import called
 from fastadapt.layers.bound import Bound, outcome
 from fastadapt.layers.kernels import on_kernels_that_differentiate
 from fastadapt.layers.layout import Layout
@@ -24,15 +25,14 @@ from fastadapt.layers.norm import Moments, Norm, NormPlan, RunningMoments, Stati
 from fastadapt.layers.supported import as_module
 from fastadapt.layers.turns import turn
 from fastadapt.learner import Learner, MetaBatch, Outcome, Trace, with_gradient, with_task_gradients
-from fastadapt.loss_values import called
 from fastadapt.losses import Loss, as_loss
 from fastadapt.methods.fitting import checked_support
 from fastadapt.methods.loop import InnerLoop, State
 from fastadapt.methods.results import Ran, gathered, in_order
 from fastadapt.methods.running import Running
 from fastadapt.predictor import Predictor, frozen_copy
-from fastadapt.rates import learned_tensors
-from fastadapt.rules import Rule, as_rule, rule_name, rule_tensors
+from fastadapt.rules.rates import learned_tensors
+from fastadapt.rules.rules import Rule, as_rule, rule_name, rule_tensors
 from fastadapt.selection import Selection, select
 from fastadapt.tasks import Task, Tasks, as_groups, first_tensor, group_by_shape, is_collector
 

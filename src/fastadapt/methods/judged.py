@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fastadapt.errors import TaskError
-from fastadapt.loss_values import value_of
+from fastadapt.judging.loss_values import value_of
 from fastadapt.losses import Loss
 from fastadapt.methods.episodes import Episode
 

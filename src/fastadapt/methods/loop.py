@@ -11,12 +11,12 @@ from fastadapt.errors import TaskError
 from fastadapt.inner.calculus import Calculus, Params, detached
 from fastadapt.inner.loop import advance
 from fastadapt.inner.trajectory import Carry
+from fastadapt.judging.loss_values import value_of
 from fastadapt.layers.bound import Bound, inside, outcome
 from fastadapt.layers.layout import Layout
 from fastadapt.layers.norm import NormPlan, RunningMoments, Statistics
 from fastadapt.layers.scope import held
-from fastadapt.loss_values import value_of
-from fastadapt.rules import Rule, with_lr, with_tensors
+from fastadapt.rules.rules import Rule, with_lr, with_tensors
 from fastadapt.tasks import Task, first_tensor, is_collector
 
 State = dict[str, Any]

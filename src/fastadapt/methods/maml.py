@@ -12,7 +12,7 @@ from fastadapt.layers.norm import Norm
 from fastadapt.learner import MetaBatch, Outcome
 from fastadapt.losses import Loss
 from fastadapt.methods.meta_gradient import MetaGradientLearner
-from fastadapt.rules import Rule
+from fastadapt.rules.rules import Rule
 from fastadapt.selection import Selection
 from fastadapt.tasks import Task
 

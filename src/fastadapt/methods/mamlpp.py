@@ -17,8 +17,8 @@ from fastadapt.methods.loop import InnerLoop, State
 from fastadapt.methods.maml import MAML
 from fastadapt.methods.step_affine import StepAffine, StepAffineLoop, but_norms
 from fastadapt.predictor import Predictor
-from fastadapt.rates import Stepwise, learned_rates
-from fastadapt.rules import SGD, Rule
+from fastadapt.rules.rates import Stepwise, learned_rates
+from fastadapt.rules.rules import SGD, Rule
 from fastadapt.selection import Selection
 
 _LEAST = 0.03

@@ -9,20 +9,20 @@ from torch import Tensor, nn
 from fastadapt.errors import ConfigError, TaskError
 from fastadapt.inner.loop import check_after, check_steps
 from fastadapt.inner.unchanged import unchanged
-from fastadapt.labels import IGNORED
+from fastadapt.judging.labels import IGNORED
+from fastadapt.judging.loss_values import called
+from fastadapt.judging.not_finite import not_finite
 from fastadapt.layers.norm import Norm, NormPlan, RunningMoments, batch_norm_layers, check_norm
 from fastadapt.layers.supported import as_module
 from fastadapt.layers.tracing import written_for
 from fastadapt.layers.turns import turn
 from fastadapt.learner import Learner, MetaBatch, Outcome, Trace
-from fastadapt.loss_values import called
 from fastadapt.losses import CrossEntropy, Loss, as_loss
 from fastadapt.methods.compared import Compared, Comparison, Memory
 from fastadapt.methods.episodes import Episode, episodes_of, support_of
 from fastadapt.methods.gradient import evaluating
 from fastadapt.methods.judged import judged
 from fastadapt.methods.one_pass import Answer, OnePass
-from fastadapt.not_finite import not_finite
 from fastadapt.predictor import Predictor
 from fastadapt.tasks import as_support
 

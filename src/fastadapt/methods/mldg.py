@@ -15,7 +15,7 @@ from fastadapt.methods.loop import InnerLoop, State
 from fastadapt.methods.meta_gradient import MetaGradientLearner
 from fastadapt.methods.split_loop import SplitLoop, without_loss
 from fastadapt.predictor import Predictor
-from fastadapt.rules import Params, Rule
+from fastadapt.rules.rules import Params, Rule
 from fastadapt.selection import Selection
 
 

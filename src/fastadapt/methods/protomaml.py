@@ -22,7 +22,7 @@ from fastadapt.methods.proto_loop import HEAD, ProtoLoop
 from fastadapt.methods.step_affine import but_norms
 from fastadapt.nets.headed import Headed
 from fastadapt.predictor import Predictor, frozen_copy
-from fastadapt.rules import Rule
+from fastadapt.rules.rules import Rule
 from fastadapt.selection import Selection
 from fastadapt.tasks import Tasks, as_support
 

@@ -20,7 +20,7 @@ from fastadapt.methods.gradient import GradientLearner
 from fastadapt.methods.loop import State
 from fastadapt.methods.minibatches import check_batch_size, minibatches
 from fastadapt.methods.results import Ran, without_graph
-from fastadapt.rules import Adam, Rule
+from fastadapt.rules.rules import Adam, Rule
 from fastadapt.selection import Selection
 from fastadapt.tasks import Tasks, as_groups, group_by_shape
 

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from torch import nn
 
 from fastadapt.arguments import argument, default_of
-from fastadapt.curvature import MetaCurvature, curvature
 from fastadapt.engine.execution import Execution
 from fastadapt.inner.differentiation import MetaGradient
 from fastadapt.layers.norm import Norm
 from fastadapt.learner import Learner
 from fastadapt.losses import Loss
-from fastadapt.meta_lstm import Feedback, Gates, MetaLSTM
 from fastadapt.methods.cavia import CAVIA
 from fastadapt.methods.maml import MAML
 from fastadapt.methods.settings import MAMLMethod
-from fastadapt.rates import learned_rates
-from fastadapt.rules import Rule, with_lr
+from fastadapt.rules.curvature import MetaCurvature, curvature
+from fastadapt.rules.meta_lstm import Feedback, Gates, MetaLSTM
+from fastadapt.rules.rates import learned_rates
+from fastadapt.rules.rules import Rule, with_lr
 from fastadapt.selection import Selection
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fastadapt.errors import ConfigError, TaskError
-from fastadapt.labels import IGNORED
+from fastadapt.judging.labels import IGNORED
 from fastadapt.layers.norm import Norm
 from fastadapt.losses import Loss
 from fastadapt.methods.compared import COLUMNS, Compared, Comparison, Memory, check_shape

@@ -18,7 +18,7 @@ from fastadapt.methods.maml import MAML
 from fastadapt.methods.nearest import NearestNeighbour
 from fastadapt.methods.pretrain import Pretrain
 from fastadapt.methods.reptile import InnerState, Reptile
-from fastadapt.rules import SGD, Adam, Clip, Momentum, Rate, Rule
+from fastadapt.rules.rules import SGD, Adam, Clip, Momentum, Rate, Rule
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastadapt.errors import ConfigError, TaskError
-from fastadapt.labels import IGNORED
+from fastadapt.judging.labels import IGNORED
 from fastadapt.layers.norm import Norm
 from fastadapt.learner import MetaBatch, Outcome
 from fastadapt.losses import Loss

@@ -16,7 +16,7 @@ from fastadapt.inner.adapt import adapt
 from fastadapt.layers.norm import batch_norm_layers
 from fastadapt.losses import Loss
 from fastadapt.methods.unlabelled import Entropy
-from fastadapt.rules import SGD, Rule
+from fastadapt.rules.rules import SGD, Rule
 from fastadapt.selection import Selection
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)

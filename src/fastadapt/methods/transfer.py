@@ -16,7 +16,7 @@ from fastadapt.losses import CrossEntropy, Loss
 from fastadapt.methods.loop import State
 from fastadapt.methods.pretrain import Pretrain
 from fastadapt.methods.results import Ran
-from fastadapt.rules import Rule
+from fastadapt.rules.rules import Rule
 from fastadapt.selection import Selection, linear_head
 from fastadapt.tasks import as_groups
 

@@ -10,7 +10,7 @@ import torch
 from fastadapt.errors import ConfigError
 from fastadapt.losses import CrossEntropy
 from fastadapt.methods.fine_tune import FineTune
-from fastadapt.rules import DecayedSGD
+from fastadapt.rules.rules import DecayedSGD
 from fastadapt.tasks import SampleFunction, Task, TaskSource, draw
 
 RATES = (0.5, 0.1, 0.01, 1e-3, 1e-4, 1e-5)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastadapt.evaluation import confidence
-from fastadapt.evaluation_json import column_of
 from fastadapt.published.experiment import Experiment, Measurement
 from fastadapt.published.verdict import Verdict, judge
+from fastadapt.results.evaluation_json import column_of
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from fastadapt.methods.tuning import tune_transfer
 from fastadapt.nets.settings import build_net
 from fastadapt.published.experiment import Experiment, Measurement
 from fastadapt.report.waves import adapted_wave
-from fastadapt.rules import with_lr
+from fastadapt.rules.rules import with_lr
 from fastadapt.runs.config import RunConfig, SinusoidData
 from fastadapt.runs.run_files import LoadedRun, export_model, load_run, settle
 from fastadapt.runs.within import scheduled, within

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastadapt.answers import worst
 from fastadapt.evaluation import Evaluation
 from fastadapt.learner import Learner
 from fastadapt.report.classes import frame, letters, pictures, place, short
 from fastadapt.report.style import BLUE, RED, figure, note, only_note, save_figure, tidy
+from fastadapt.results.answers import worst
 from fastadapt.tasks import SampleFunction, Task, TaskSource, draw, task_rng
 
 _CLASSES, _WRONG = 10, 8

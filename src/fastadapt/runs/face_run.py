@@ -17,9 +17,9 @@ from fastadapt.data.domains.face_settings import FacesData
 from fastadapt.data.files import complain, shown
 from fastadapt.data.images.images import Fit
 from fastadapt.errors import CheckpointError, ConfigError, DataError
-from fastadapt.evaluation_json import json_values
 from fastadapt.faces.measure import Pixels, embed, measured, threshold_on
 from fastadapt.faces.protocol import FaceProtocol, Verification
+from fastadapt.results.evaluation_json import json_values
 from fastadapt.runs.run_files import LoadedRun, load_run
 
 FILE = "verification.json"

@@ -17,11 +17,11 @@ from torch import Tensor
 from fastadapt.data.images.images import ImageRecipe
 from fastadapt.engine.memory import PeakBytes
 from fastadapt.errors import CheckpointError, ConfigError
-from fastadapt.evaluation_json import column_of
 from fastadapt.layers.norm import Norm
 from fastadapt.learner import Learner
 from fastadapt.methods.gradient import GradientLearner
 from fastadapt.methods.transfer import Transfer
+from fastadapt.results.evaluation_json import column_of
 from fastadapt.runs.run_files import LoadedRun, load_run, run_folder
 from fastadapt.runs.shipped import shipped_models
 from fastadapt.serve.heads import head_of

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from fastadapt.errors import DivergenceError
+from fastadapt.judging.not_finite import SHOWN, faults_of_data, listed
 from fastadapt.learner import Learner, Outcome
-from fastadapt.not_finite import SHOWN, faults_of_data, listed
 from fastadapt.tasks import Task, Tasks
 from fastadapt.training.settings import Training
 

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from fastadapt.batches.leaves import label
 from fastadapt.engine.check import python_states, undisturbed
 from fastadapt.engine.graph import copy_all
 from fastadapt.engine.recorder import Recorder, Uncapturable, recording
 from fastadapt.engine.watch import Watch
 from fastadapt.inner.generators import repeats
 from fastadapt.learner import Learner, Outcome
-from fastadapt.leaves import label
 from fastadapt.methods.gradient import GradientLearner
 from fastadapt.tasks import Tasks
 from fastadapt.training.ahead import labels_fit

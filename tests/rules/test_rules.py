@@ -7,8 +7,8 @@ from torch import nn
 
 from fastadapt import SGD, Adam, Clip, Momentum
 from fastadapt.errors import ConfigError
-from fastadapt.rates import learned_rates
-from fastadapt.rules import DecayedSGD, with_lr
+from fastadapt.rules.rates import learned_rates
+from fastadapt.rules.rules import DecayedSGD, with_lr
 
 
 def falling(params, lr=0.1, decay=0.5):

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.data._utils.collate import default_collate_fn_map
 
-from fastadapt.errors import TaskError
-from fastadapt.leaves import (
+from fastadapt.batches.leaves import (
     checked,
     first_tensor,
     is_collector,
@@ -26,6 +25,7 @@ from fastadapt.leaves import (
     pinned,
     same,
 )
+from fastadapt.errors import TaskError
 
 WRITE = "write fastadapt.Task(support=(x, y), query=(x_query, y_query))"
 

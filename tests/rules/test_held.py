@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fastadapt import SGD, Adam, Clip, Momentum
-from fastadapt.held import held_tensors, with_held
-from fastadapt.rules import rule_name, rule_tensors, with_tensors
+from fastadapt.rules.held import held_tensors, with_held
+from fastadapt.rules.rules import rule_name, rule_tensors, with_tensors
 
 PARAMS = {"w": torch.ones(3), "b": torch.zeros(2)}
 GRADS = {"w": torch.arange(3.0) - 1, "b": torch.tensor([0.5, 2.0])}

@@ -8,7 +8,7 @@ from torch import nn
 
 from fastadapt import SGD, Adam, Clip
 from fastadapt.errors import ConfigError
-from fastadapt.rules import as_rule
+from fastadapt.rules.rules import as_rule
 
 W = [nn.Parameter(torch.zeros(2))]
 

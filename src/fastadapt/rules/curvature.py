@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from fastadapt.errors import ConfigError
-from fastadapt.rules import Params, Rate, moved
+from fastadapt.rules.rules import Params, Rate, moved
 from fastadapt.selection import Selection, select
 
 LARGEST = 4096

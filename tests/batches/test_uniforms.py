@@ -8,9 +8,9 @@ import torch
 
 import fastadapt.tasks
 from fastadapt import Sinusoid, Task, Tasks, draw
+from fastadapt.batches.uniforms import uniforms
 from fastadapt.errors import TaskError
 from fastadapt.tasks import draw_batch, group_by_shape
-from fastadapt.uniforms import uniforms
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 22, 101])
@@ -19,7 +19,7 @@ from fastadapt.uniforms import uniforms
 def test_numbers_are_those_of_numpys_generators(seed, split, indices, count):
     for t, row in enumerate(uniforms(seed, split, indices, count)):
         # written out, so that it shares nothing with the streams
-        key = fastadapt.streams.key_of(seed, split)
+        key = fastadapt.batches.streams.key_of(seed, split)
         counter = np.array([0, 0, 0, indices[t]], np.uint64)
         assert (row == np.random.Generator(np.random.Philox(key=key, counter=counter)).random(count)).all()
         if t > 20:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from fastadapt.leaves import kind_of
+from fastadapt.batches.leaves import kind_of
 
 SHOWN = 3
 """Tasks that are named in a sentence."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fastadapt.errors import ConfigError
-from fastadapt.rules import Params, Rate, check_lr, moved, rate_of, rule_tensors, step_count, with_lr
+from fastadapt.rules.rules import Params, Rate, check_lr, moved, rate_of, rule_tensors, step_count, with_lr
 
 
 def learned_rates(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastadapt.labels import IGNORED
+from fastadapt.judging.labels import IGNORED
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from torch import nn
 
 from fastadapt import MAML, MLP, SGD, Clip, Execution, FirstOrder, Reptile, Task, adapt
 from fastadapt.errors import ConfigError, TaskError
-from fastadapt.meta_lstm import Gates, MetaLSTM, preprocessed
-from fastadapt.rules import with_lr
+from fastadapt.rules.meta_lstm import Gates, MetaLSTM, preprocessed
+from fastadapt.rules.rules import with_lr
 
 pytestmark = pytest.mark.usefixtures("double")
 

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from fastadapt import MAML, SGD, Adam, Clip, CrossEntropy, Momentum, Task
-from fastadapt.curvature import LARGEST, MetaCurvature, curvature, curved
 from fastadapt.errors import ConfigError, SelectionError
-from fastadapt.meta_lstm import MetaLSTM
-from fastadapt.rates import learned_rates
-from fastadapt.rules import rule_name, rule_tensors, with_lr
+from fastadapt.rules.curvature import LARGEST, MetaCurvature, curvature, curved
+from fastadapt.rules.meta_lstm import MetaLSTM
+from fastadapt.rules.rates import learned_rates
+from fastadapt.rules.rules import rule_name, rule_tensors, with_lr
 
 pytestmark = pytest.mark.usefixtures("double")
 

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from fastadapt.errors import ConfigError
-from fastadapt.held import held_tensors, with_held
-from fastadapt.torch_rules import instead
+from fastadapt.rules.held import held_tensors, with_held
+from fastadapt.rules.torch_rules import instead
 
 Params = dict[str, Tensor]
 RuleT = TypeVar("RuleT", bound="Rule")

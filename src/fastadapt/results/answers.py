@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastadapt.by_class import Tally
 from fastadapt.learner import Trace
+from fastadapt.results.by_class import Tally
 from fastadapt.tasks import Origin, SampleFunction, Task, Tasks, TaskSource, task_rng
 
 Seen = Callable[[Sequence[int], list[Tasks], Trace], None]

@@ -10,7 +10,7 @@ from torch import nn
 
 import fastadapt as fa
 from fastadapt.errors import DivergenceError, TaskError
-from fastadapt.not_finite import not_finite, not_finite_in
+from fastadapt.judging.not_finite import not_finite, not_finite_in
 
 
 @dataclass

@@ -1,4 +1,4 @@
-r"""Uniform random numbers of many tasks at once, bit for bit those of the generators in `fastadapt.streams`.
+r"""Uniform random numbers of many tasks at once, bit for bit those of the generators in `fastadapt.batches.streams`.
 
 Philox is a function of a counter c and a key, so that blocks of all tasks can be computed side by side. On four words
 `x0 y0 x1 y1` of 64 bits, ten times, with constants M and W:
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastadapt.streams import key_of
+from fastadapt.batches.streams import key_of
 
 _U = np.uint64
 _M = np.array([[0xD2E7470EE14C6C93], [0xCA5A826395121157]], _U)
@@ -41,7 +41,7 @@ def uniforms(seed: int, split: str, indices: Sequence[int], count: int) -> np.nd
         In row t what `task_rng(seed, split, indices[t]).random(count)` gives.
 
     Example:
-        >>> from fastadapt.streams import task_rng
+        >>> from fastadapt.batches.streams import task_rng
         >>> row = uniforms(0, "train", [7], 5)
         >>> bool((row[0] == task_rng(0, "train", 7).random(5)).all())
         True

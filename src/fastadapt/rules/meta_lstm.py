@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from fastadapt.errors import ConfigError
-from fastadapt.rules import Params, Rate, check_lr, rate_of
+from fastadapt.rules.rules import Params, Rate, check_lr, rate_of
 
 State = dict[str, Tensor]
 Feedback = Literal["logits", "gates"]
