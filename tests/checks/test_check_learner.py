@@ -21,7 +21,8 @@ def net():
 @pytest.mark.long
 @pytest.mark.parametrize("name", LEARNERS)
 def test_every_method_of_ours_passes(name):
-    kind = KINDS["classification"]
+    kinds = LEARNERS[name].kinds
+    kind = KINDS["classification" if kinds is None else kinds[0]]
     fa.check_learner(LEARNERS[name].build(kind.model(), kind.loss), kind.tasks())
 
 

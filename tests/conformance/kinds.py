@@ -9,6 +9,9 @@ from torch import nn
 
 import fastadapt.methods as methods
 from fastadapt import MAML, SGD, Adam, CrossEntropy, Exact, Implicit, Learner, Momentum, Pretrain, Reptile, Task
+from fastadapt.faces.cdt import CDT
+from fastadapt.faces.mfr import MFR
+from fastadapt.faces.objectives import PairLoss
 from fastadapt.losses import MSE
 from fastadapt.methods import (
     CAVIA,
@@ -23,6 +26,7 @@ from fastadapt.methods import (
     RelationNet,
     SiameseNet,
 )
+from fastadapt.methods.mldg import MLDG
 from fastadapt.nets import FiLM
 from fastadapt.nets.normals import Normal
 from fastadapt.rules.curvature import MetaCurvature, curvature
@@ -39,7 +43,7 @@ class Entry:
         shuffles: its training draws minibatches, or what is hidden, so that two calls differ unless the seed is set
             again.
         has_route: it takes `route=`.
-        kinds: the kinds of task it is for; None is all.
+        kinds: the kinds of task it is for; None is all that are no pairs.
         has_steps: it takes inner steps.
         setting: it is another setting of a method above.
         trains: it has something to meta-train.
@@ -144,6 +148,7 @@ def steered(model, loss, **settings):
 
 
 CLASSES = ("classification",)
+PAIRS = ("pairs",)
 LEARNERS = {
     "maml": Entry(of(MAML, rule=SGD(0.1), steps=2)),
     "maml_adam": Entry(of(MAML, rule=Adam(0.01, beta1=0.9), steps=2), setting=True),
@@ -209,6 +214,13 @@ LEARNERS = {
     "lstm": sequence(MANN, hidden=8, slots=None, setting=True),
     "statistician": replace(metric(statistician), shuffles=True),
     "memory": metric(remembering),
+    "mldg": Entry(of(MLDG, rule=SGD(0.1), test_steps=2)),
+    "mldg_first_order": Entry(
+        of(MLDG, rule=SGD(0.1), steps=2, meta_gradient="first_order", test_steps=2), setting=True
+    ),
+    "mfr": Entry(of(MFR, rule=SGD(0.1), test_steps=2, norm="transductive"), kinds=PAIRS),
+    "mfr_first_order": Entry(of(MFR, meta_gradient="first_order", test_steps=2), kinds=PAIRS, setting=True),
+    "cdt": Entry(of(CDT, rule=SGD(0.1), test_steps=2, norm="transductive"), kinds=PAIRS),
 }
 
 
@@ -257,6 +269,13 @@ def weighted_batch(n):
     return {"input": torch.randn(n, 3), "target": (torch.randn(n, 1), torch.rand(n))}
 
 
+def pair_batch(domains):
+    """Pairs of so many domains, three identities each, whose two samples are alike."""
+    person = torch.randn(domains, 1, 3, 3).expand(domains, 2, 3, 3)
+    x = (person + 0.3 * torch.randn(domains, 2, 3, 3)).flatten(0, 2)
+    return x, torch.arange(3 * domains).reshape(domains, 1, 3).expand(domains, 2, 3).flatten(), 3
+
+
 def drawn(batch, sizes):
     return lambda: [Task(batch(support), batch(query)) for support, query in sizes]
 
@@ -268,4 +287,6 @@ KINDS = {
     "classification": Kind(lambda: Net(2), CrossEntropy(), drawn(classification_batch, EQUAL)),
     "ragged": Kind(lambda: Net(1), MSE(), drawn(regression_batch, RAGGED)),
     "other_structure": Kind(lambda: Net(1), WeightedError(), drawn(weighted_batch, EQUAL)),
+    "pairs": Kind(lambda: Net(3), PairLoss(scale=4.0), drawn(pair_batch, [(3, 1)] * 4)),
 }
+USUAL = tuple(kind for kind in KINDS if kind not in PAIRS)

@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch.utils import _pytree as pytree
 
-from conformance.kinds import KINDS, LEARNERS
+from conformance.kinds import KINDS, LEARNERS, USUAL
 from fastadapt import Outcome, Predictor, Task
 from fastadapt.errors import ConfigError
+from fastadapt.judging.loss_values import value_of
 
 pytestmark = pytest.mark.usefixtures("double")
 
 
-LONG = ("imaml", "mamlpp", "protomaml", "fine_tune", "fine_tune_transductive", "nearest_support")
+LONG = ("cdt", "imaml", "mamlpp", "protomaml", "fine_tune", "fine_tune_transductive", "nearest_support")
 SLOW = ("maml_segments", "maml_minibatch", "meta_lstm_exact", "mamlpp_first_order", "protomaml_first_order")
 
 
@@ -23,7 +24,7 @@ def when(name, kind):
     if name == "maml":
         return []
     again = LEARNERS[name].setting or name in LONG  # a setting of a method that runs, or long itself
-    if name in SLOW or kind not in ("classification", "ragged"):
+    if name in SLOW or kind not in ("classification", "ragged", "pairs"):
         return [pytest.mark.slow]
     if kind == "ragged":
         return [pytest.mark.slow if again else pytest.mark.long]
@@ -33,7 +34,7 @@ def when(name, kind):
 CASES = [
     pytest.param((name, kind), id=f"{name}-{kind}", marks=when(name, kind))
     for name, entry in LEARNERS.items()
-    for kind in entry.kinds or KINDS
+    for kind in entry.kinds or USUAL
 ]
 
 
@@ -188,7 +189,8 @@ def test_trace_begins_with_the_unadapted_model_and_has_a_column_for_each_step(en
     for i, task in enumerate(tasks):
         for column in (0, 3):
             predict = learner.adapt(task.support, steps=column)
-            torch.testing.assert_close(kind.loss(predict, task.query).detach(), trace.losses[i, column])
+            judged = value_of(kind.loss(predict, task.query))[0].detach()
+            torch.testing.assert_close(judged, trace.losses[i, column])
     assert not torch.allclose(trace.losses[:, 0], trace.losses[:, 3])
 
 
@@ -243,7 +245,7 @@ def test_inference_mode_gives_the_same_answers(entry, kind, tasks, route):
     with torch.no_grad():
         losses, answers = learner(tasks).losses, predict(x)
     with torch.inference_mode():
-        support = pytree.tree_map(torch.clone, tasks[0].support)  # tensors that autograd refuses
+        support = pytree.tree_map_only(torch.Tensor, torch.clone, tasks[0].support)  # tensors that autograd refuses
         for same in (tasks[0].support, support):
             torch.testing.assert_close(learner.adapt(same)(x), answers)
         torch.testing.assert_close(learner.trace(tasks).losses, trace.losses)
@@ -312,7 +314,8 @@ def test_both_routes_give_the_same_numbers(entry, kind, tasks):
 
 def test_float32_is_close_to_float64(entry, learner, tasks):
     narrow = copy.deepcopy(learner).float()
-    few = pytree.tree_map(lambda v: v.float() if v.is_floating_point() else v, [(t.support, t.query) for t in tasks])
+    halves = [(t.support, t.query) for t in tasks]
+    few = pytree.tree_map_only(torch.Tensor, lambda v: v.float() if v.is_floating_point() else v, halves)
     single = [type(tasks[0])(*pair) for pair in few]
     (a, want), (b, got) = backward(learner, tasks), backward(narrow, single)
     assert b.loss.dtype == torch.float32

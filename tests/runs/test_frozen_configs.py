@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from fastadapt.faces.settings import FaceMethod
 from fastadapt.methods.family_settings import ProtoMAMLMethod
 from fastadapt.methods.head_settings import HeadMethod
 from fastadapt.methods.metric_settings import MetricMethod
@@ -45,6 +46,10 @@ def test_what_was_written_before_is_still_read() -> None:
         flat = {"flat_batch": 64} if kind in ("FineTuneMethod", "NearestMethod") else {}
         classes = flat or issubclass(KINDS[kind], MetricMethod | HeadMethod | ProtoMAMLMethod)
         data = {"data": {**frozen["OmniglotData"], **flat}} if classes else {}
+        if issubclass(KINDS[kind], FaceMethod):
+            data = {"data": frozen["FacesData"]}
+        elif kind == "FacesData":
+            data = {"method": frozen["MFRMethod"]}
         config = RunConfig.from_json(json.dumps({"kind": "RunConfig", **data, part: settings}))
         assert _to_plain(getattr(config, part)) == settings
 

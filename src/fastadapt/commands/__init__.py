@@ -9,6 +9,8 @@ COMMANDS = {
     "reproduce": "train published runs and compare with the papers' numbers",
     "adapt": "adapt a run to your own samples and save the predictor",
     "predict": "answer for files with a saved predictor",
+    "verify": "compare two faces by a run on faces",
+    "identify": "rank the people of a gallery by likeness to images of faces",
     "report": "draw the pictures of a run, alone or against others",
     "serve": "serve trained runs: a REST API and a page that uses it",
     "demo": "draw in the browser and watch a model learn from it",

@@ -115,6 +115,13 @@ def run(settings: AdaptSettings, load: "Callable[[Path], LoadedRun] | None" = No
             overwrite=settings.overwrite,
             of_samples=of_samples,
         )
+    if trained.input["kind"] == "faces":
+        if settings.norm is not None:
+            raise ConfigError("a run on faces has no batch-norm mode to choose; leave --norm out")
+        from fastadapt.commands import adapt_faces
+
+        chosen = {"steps": settings.steps, "shots": settings.shots, "fit": settings.fit}
+        return adapt_faces.run(trained, settings.data, settings.out, **chosen)  # type: ignore[arg-type]
     read = {"image": _images, "table": _table, "features": _features}.get(trained.input["kind"], _points)
     samples = read(settings, trained)
     if trained.input["kind"] in ("image", "features"):

@@ -10,7 +10,9 @@ from typing import Any, Literal
 import tyro
 
 from fastadapt.atomic import write_text
+from fastadapt.commands import evaluate_faces
 from fastadapt.compare.by_instance import ByInstance, by_instance
+from fastadapt.data.domains.face_settings import FacesData
 from fastadapt.data.tables.table_settings import TableData
 from fastadapt.errors import ConfigError
 from fastadapt.evaluation import Evaluation, Protocol, evaluate, with_headline
@@ -154,14 +156,28 @@ def written(
     return json.dumps(record, indent=2)
 
 
+def refuse_for_faces(settings: EvaluateSettings) -> None:
+    """Raise `ConfigError` for what a run on faces is not measured by."""
+    names = ("tasks", "steps", "after", "norm", "seed", "ensemble", "nil", "by_instance")
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(settings, name) not in (None, False)]
+    if given:
+        raise ConfigError(
+            f"a run on faces is measured on all pairs of its domains, not on tasks; leave {', '.join(given)} out"
+        )
+
+
 def main(argv: Sequence[str]) -> int:
     """Parse the command line and evaluate."""
     settings = tyro.cli(EvaluateSettings, args=list(argv), prog="fastadapt evaluate")
     loaded = load_run(settings.run) if settings.ensemble is None else load_ensemble(settings.run, settings.ensemble)
     if settings.nil:
         loaded = dataclasses.replace(loaded, learner=nil(loaded.learner))
-    loaded.learner.to(choose_device(settings.device))
+    device = choose_device(settings.device)
+    loaded.learner.to(device)
     data = loaded.config.data
+    if isinstance(data, FacesData):
+        refuse_for_faces(settings)
+        return evaluate_faces.run(loaded, settings.run, settings.data, device, settings.out, settings.json)
     instances = instances_of(loaded, settings) if settings.by_instance else None
     result, answers = of_table(loaded, data, settings) if isinstance(data, TableData) else of_stream(loaded, settings)
     if settings.out is not None:

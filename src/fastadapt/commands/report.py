@@ -6,8 +6,10 @@ from pathlib import Path
 
 import tyro
 
+from fastadapt.data.domains.face_settings import FacesData
 from fastadapt.errors import ConfigError
 from fastadapt.evaluation import evaluate
+from fastadapt.runs.face_run import as_face_run
 from fastadapt.runs.run_files import load_run
 from fastadapt.training.log import read_metrics
 
@@ -28,6 +30,7 @@ def main(argv: Sequence[str]) -> int:
     """Parse the command line and draw."""
     settings = tyro.cli(ReportSettings, args=list(argv), prog="fastadapt report")
     from fastadapt.report import write_report
+    from fastadapt.report.faces import write_face_report
 
     loaded = load_run(settings.run)
     kind = loaded.input["kind"]
@@ -43,9 +46,14 @@ def main(argv: Sequence[str]) -> int:
     if foreign := [name for name, other in others.items() if other.input["kind"] != kind]:
         raise ConfigError(f"{foreign[0]} is not of the kind of {settings.run}, so they have no figure in common")
     data = loaded.config.data
-    source = data.source("test", data.load(settings.data))
     metrics = settings.run / "metrics.jsonl"
     records = read_metrics(metrics) if metrics.is_file() else []
+    if isinstance(data, FacesData):
+        model = as_face_run(loaded).model
+        for path in write_face_report(settings.run, model, data, data.load(settings.data), records, loaded.name):
+            print(path)
+        return 0
+    source = data.source("test", data.load(settings.data))
     result = evaluate(loaded.learner, source, loaded.config.protocol)
     for path in write_report(settings.run, loaded, records, result, source, others):
         print(path)

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
-from fastadapt.commands import train_embeddings, train_table
+from fastadapt.commands import train_embeddings, train_faces, train_table
+from fastadapt.data.domains.face_settings import FacesData
 from fastadapt.data.images.folder_settings import FolderData
 from fastadapt.data.settings import SinusoidData
 from fastadapt.errors import ConfigError, MissingExtraError
@@ -182,6 +183,9 @@ def _run(settings: TrainSettings, loaded_data: Any, ranks: Ranks, device: torch.
     config, folder = settings.config, Path(settings.run or "runs/custom")
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    if isinstance(config.data, FacesData):
+        shown = {"quiet": settings.quiet, "tensorboard": settings.tensorboard}
+        return train_faces.run(config, folder, settings.data, device, **shown)
     if loaded_data is None:
         loaded_data = config.data.load(settings.data, settings.download)
     training_tasks = config.data.source("train", loaded_data)

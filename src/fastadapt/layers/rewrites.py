@@ -4,6 +4,8 @@ Each replacement gives the numbers of the original and covers only the arguments
 
 * batch normalisation takes the moments that the task's `Statistics` name, and is written out;
 * convolution becomes `fastadapt.layers.convolution`, whose derivatives of every order are fast kernels;
+* group normalisation gets its maps with channels first: torch's CPU kernel for channels last (2.13) ends the process
+  where parameters of the norm want a gradient and the input does not, as behind frozen layers;
 * attention runs on the kernel that has a second derivative;
 * weight normalisation is written out, as torch's kernel has a wrong second derivative (by `v`, 47 % off in torch 2.13);
 * embeddings give dense gradients, and bound the norm of rows without writing to the table;
@@ -77,6 +79,8 @@ class Rewrites(TorchFunctionMode):
             return self.statistics.batch_norm(*args, **kwargs)
         if func is torch.conv2d and not is_for("autograd") and convolution.covers(*args, **kwargs):
             return convolution.conv2d(*args, **kwargs)
+        if func is F.group_norm and args:
+            return func(args[0].contiguous(), *args[1:], **kwargs)
         if func is torch._weight_norm:
             return weight_norm(*args, **kwargs)
         if func is F.embedding or func is F.embedding_bag:

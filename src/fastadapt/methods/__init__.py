@@ -20,6 +20,7 @@ from fastadapt.methods.mamlpp import MAMLPlusPlus as MAMLPlusPlus
 from fastadapt.methods.mann import MANN as MANN
 from fastadapt.methods.matching import MatchingNet as MatchingNet
 from fastadapt.methods.memory_module import MemoryModule as MemoryModule
+from fastadapt.methods.mldg import MLDG as MLDG
 from fastadapt.methods.nearest import NearestNeighbour as NearestNeighbour
 from fastadapt.methods.nearest_sample import NearestSample as NearestSample
 from fastadapt.methods.onnx_backbone import OnnxBackbone as OnnxBackbone

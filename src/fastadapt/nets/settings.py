@@ -10,6 +10,7 @@ from fastadapt.arguments import added, argument
 from fastadapt.errors import ConfigError
 from fastadapt.nets.context import WithContext
 from fastadapt.nets.conv4 import Affine, Conv4, Down, Pooled
+from fastadapt.nets.face import FaceNet, WithIdentities
 from fastadapt.nets.features import Features
 from fastadapt.nets.koch import KochNet
 from fastadapt.nets.mlp import MLP, Activation
@@ -145,6 +146,22 @@ def _check_embeds(name: str, method: str, head: bool) -> None:
 
 
 @dataclass(frozen=True)
+class FacesNet:
+    """A small convolutional embedding of faces, with a row of weights for each identity that trains."""
+
+    widths: tuple[int, ...] = argument(FaceNet, "widths")
+    features: int = argument(FaceNet, "features")
+
+    def describe(self, data: Any, head: bool = True) -> dict[str, Any]:
+        """Return name and arguments of the network for `data`."""
+        if data.input["kind"] != "faces":
+            raise ConfigError("FacesNet needs faces; choose Conv4Net for other images")
+        sizes = {"size": data.input["size"], "widths": list(self.widths), "features": self.features}
+        beside = {"identities": max(data.people, 1), "features": self.features}
+        return {"name": "WithIdentities", "arguments": {"net": {"name": "FaceNet", "arguments": sizes}, **beside}}
+
+
+@dataclass(frozen=True)
 class FeaturesNet:
     """No network: the data are embeddings already."""
 
@@ -187,6 +204,7 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "StatisticianEncoder": StatisticianEncoder,
     "RareEventsEncoder": RareEventsEncoder,
     "Features": Features,
+    "FaceNet": FaceNet,
     "Nearest": _nearest,
 }
 
@@ -203,6 +221,13 @@ def build_net(description: dict[str, Any]) -> nn.Module:
         raise ConfigError(f"there is no network {description['name']!r}; known are {', '.join(NETS)}")
     net = NETS[description["name"]](**description["arguments"])
     return WithContext(net, **description["context"]) if "context" in description else net
+
+
+def _with_identities(net: dict[str, Any], identities: int, features: int) -> WithIdentities:
+    return WithIdentities(build_net(net), identities, features)
+
+
+NETS["WithIdentities"] = _with_identities
 
 
 def _headed(net: dict[str, Any], **sizes: Any) -> nn.Module:

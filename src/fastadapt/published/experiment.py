@@ -71,7 +71,7 @@ class Measurement:
 
     def columns(self, config: RunConfig) -> range:
         """Return for which inner steps, or instances, there are numbers."""
-        data = self.config(config).data
+        data: Any = self.config(config).data
         return range(1, data.shots + data.queries + 1) if self.by_instance else range((self.protocol.steps or 0) + 1)
 
     def config(self, config: RunConfig) -> RunConfig:

@@ -10,12 +10,14 @@ import types
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from fastadapt.data.domains.face_settings import FacesData
 from fastadapt.data.embeddings.embeddings_settings import EmbeddingsData
 from fastadapt.data.images.folder_settings import FolderData
 from fastadapt.data.settings import MiniImageNetData, OmniglotData, SinusoidData
 from fastadapt.data.tables.table_settings import TableData
 from fastadapt.errors import ConfigError
 from fastadapt.evaluation import Protocol
+from fastadapt.faces.settings import CDTMethod, FaceMethod, MFRMethod, MLDGMethod, PooledMethod
 from fastadapt.learner import Learner
 from fastadapt.methods.family_settings import IMAMLMethod, MAMLPlusPlusMethod, MetaSGDMethod, ProtoMAMLMethod
 from fastadapt.methods.head_settings import (
@@ -47,6 +49,7 @@ from fastadapt.methods.settings import (
 )
 from fastadapt.nets.settings import (
     Conv4Net,
+    FacesNet,
     FeaturesNet,
     MLPNet,
     RareEventsEncoderNet,
@@ -67,9 +70,16 @@ _LONGEST = 60  # characters of a value in a message
 class RunConfig:
     """Everything a run depends on."""
 
-    data: SinusoidData | OmniglotData | MiniImageNetData | FolderData | TableData | EmbeddingsData | EnvironmentData = (
-        field(default_factory=SinusoidData)
-    )
+    data: (
+        SinusoidData
+        | OmniglotData
+        | MiniImageNetData
+        | FolderData
+        | TableData
+        | EmbeddingsData
+        | EnvironmentData
+        | FacesData
+    ) = field(default_factory=SinusoidData)
     """Where tasks come from."""
     net: (
         MLPNet
@@ -82,6 +92,7 @@ class RunConfig:
         | FeaturesNet
         | PolicyNet
         | RecurrentPolicyNet
+        | FacesNet
     ) = field(default_factory=MLPNet)
     """The network."""
     # what extends another ahead of it: the command line takes the first that fits
@@ -115,6 +126,10 @@ class RunConfig:
         | CosineHeadMethod
         | MetaPolicyMethod
         | RL2Method
+        | MFRMethod
+        | CDTMethod
+        | MLDGMethod
+        | PooledMethod
     ) = field(default_factory=MAMLMethod)
     """How it learns to learn."""
     training: Training = field(default_factory=Training)
@@ -138,6 +153,11 @@ class RunConfig:
             raise ConfigError(
                 f"{name} trains on tasks, and data.flat_batch is {self.data.flat_batch}: set it to 0, or choose a "
                 "method that trains a classifier of all classes"
+            )
+        if isinstance(self.method, FaceMethod) != isinstance(self.data, FacesData):
+            raise ConfigError(
+                f"{name} does not go with {type(self.data).__name__}: faces are trained by MFRMethod, CDTMethod, "
+                "MLDGMethod or PooledMethod, and these train on nothing else"
             )
         if self.embeds and self.data.ways is None:
             raise ConfigError(
@@ -182,7 +202,7 @@ class RunConfig:
                 "EnvironmentData, PolicyNet and MetaPolicyMethod, or RecurrentPolicyNet and RL2Method, or none of them"
             )
         model = build_net(self.network)
-        if isinstance(self.method, MetricMethod | HeadMethod):
+        if isinstance(self.method, MetricMethod | HeadMethod | FaceMethod):
             return self.method.learner(model, self.data.loss, self.data)
         if isinstance(self.method, FineTuneMethod | NearestMethod):
             return self.method.build(model, self.data.loss, self.data.classes)

@@ -7,6 +7,7 @@ from fastadapt.evaluation import Protocol
 from fastadapt.methods.settings import FineTuneMethod, MAMLMethod, NearestMethod, PretrainMethod, ReptileMethod
 from fastadapt.nets.settings import Conv4Net, MLPNet
 from fastadapt.runs.config import RunConfig
+from fastadapt.runs.presets_faces import face_presets
 from fastadapt.runs.presets_family import family_presets
 from fastadapt.runs.presets_images import mini_imagenet_presets
 from fastadapt.runs.presets_metric import metric_presets
@@ -189,5 +190,6 @@ PRESETS: dict[str, tuple[str, RunConfig]] = {
     **set_presets(),
     **policy_presets(),
     **rule_presets(),
+    **face_presets(),
 }
 """Name -> (what it is, its configuration)."""

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from fastadapt.evaluation import Protocol
-from fastadapt.rl.environments import FAMILIES
 from fastadapt.rl.settings import EnvironmentData, MetaPolicyMethod, PolicyNet, RecurrentPolicyNet, RL2Method
 from fastadapt.runs.config import RunConfig
 from fastadapt.training.settings import Training
@@ -52,8 +51,6 @@ def policy_presets() -> dict[str, tuple[str, RunConfig]]:
         ),
     )
     for name, (what, episodes, test_episodes, later) in LOCOMOTION.items():
-        if f"{name}-v0" not in FAMILIES:
-            continue
         data = EnvironmentData(f"{name}-v0", episodes=episodes, test_episodes=test_episodes)
         found |= _family(name, what, _maml(name, data, 0.1, later), pretrain_steps=1000, batch=100)
     return found

@@ -61,6 +61,10 @@ class Training:
     """For the step schedule: what the rate is multiplied by."""
     keep_best: int = added(1)
     """Best validated checkpoints to keep; an ensemble is made of several (fastadapt evaluate RUN --ensemble)."""
+    momentum: float = added(0.0)
+    """Momentum of the outer optimizer sgd."""
+    weight_decay: float = added(0.0)
+    """Weight decay of the outer optimizer: this share of the weights is added to their gradient."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "meta_batch", "checkpoint_every", "keep", "log_every", "max_nonfinite", "keep_best"):
@@ -73,6 +77,13 @@ class Training:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"training.{name} must be > 0 or None, got {value}")
+        if not 0 <= self.momentum < 1 or (self.momentum and self.optimizer != "sgd"):
+            raise ConfigError(
+                f"training.momentum must be in [0, 1) and is of optimizer sgd alone, got {self.momentum} for "
+                f"{self.optimizer}"
+            )
+        if not 0 <= self.weight_decay < math.inf:
+            raise ConfigError(f"training.weight_decay must be a number >= 0, got {self.weight_decay}")
         if self.optimizer not in ("adam", "sgd"):
             raise ConfigError(f"training.optimizer must be 'adam' or 'sgd', got {self.optimizer!r}")
         if self.schedule not in ("constant", "linear", "cosine", "step"):
@@ -121,11 +132,12 @@ class Training:
                 "as it is"
             )
         kind: Any = torch.optim.Adam if self.optimizer == "adam" else torch.optim.SGD
+        more = {"weight_decay": self.weight_decay} | ({} if self.optimizer == "adam" else {"momentum": self.momentum})
         steps_alone = params[0].is_cuda and len({p.device for p in params}) == 1
         if not (steps_alone and all(p.is_floating_point() for p in params)):
-            return kind(params, lr=self.lr)
+            return kind(params, lr=self.lr, **more)
         # what a GPU steps by itself, with a rate that it reads there: see fastadapt.training.captured
-        how = {"capturable": True} if self.optimizer == "adam" else {}
+        how = more | ({"capturable": True} if self.optimizer == "adam" else {})
         return kind(params, lr=torch.tensor(self.lr, device=params[0].device), fused=True, **how)
 
     def clip(self, params: Iterable[nn.Parameter]) -> None:

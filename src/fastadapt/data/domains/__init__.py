@@ -1,0 +1,1 @@
+"""Data of several domains: splits of them as tasks, and sets of faces."""
