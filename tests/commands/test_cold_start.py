@@ -63,7 +63,14 @@ def test_bash_completes_commands_options_and_names(capsys: pytest.CaptureFixture
     script = capsys.readouterr().out
     assert completed(script, "fastadapt", '""') == list(COMMANDS)
     assert completed(script, "fastadapt", "re") == ["reproduce", "report"]
-    assert completed(script, "fastadapt", "train", "oracle") == ["oracle-sinusoid", "oracle-navigation"]
+    assert completed(script, "fastadapt", "train", "oracle") == [
+        "oracle-sinusoid",
+        "oracle-navigation",
+        "oracle-half-cheetah-velocity",
+        "oracle-half-cheetah-direction",
+        "oracle-ant-velocity",
+        "oracle-ant-direction",
+    ]
     assert completed(script, "fastadapt", "check", "--wa") == ["--ways"]
     assert "--data.min-images" in completed(script, "fastadapt", "train", "--data.m")
     assert completed(script, "fastadapt", "serve", "dra") == ["drawing", "drawing-reptile"]
