@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 numbers failed (training diverged, adapted weights are not
 """
 
 import importlib
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -57,6 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         print(f"error: there is no command {command!r}{hint} (fastadapt --help lists them)", file=sys.stderr)
         return 2
+    if argv is None:
+        for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a sign gets a question mark, not an error
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
     if argv is None and command not in STAYS:
         hold()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

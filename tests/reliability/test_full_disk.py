@@ -16,11 +16,11 @@ SETTINGS += ["--training.validate-every", "0", "--protocol.tasks", "10", "--thre
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 400 kB."""
+    """A file system of 3 MB."""
     place = tmp_path / "disk"
     place.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(place)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip("file systems can't be mounted here")
@@ -37,7 +37,7 @@ def train(folder, environment=None):
 def test_a_disk_that_fills_up_ends_the_run_with_a_sentence_and_loses_nothing(small_disk, tmp_path):
     folder = small_disk / "run"
     filler = small_disk / "filler"
-    filler.write_bytes(bytes(300_000))
+    filler.write_bytes(bytes(3_045_000))
     code, told = train(folder)
     assert code == 2 and "Traceback" not in told
     assert f"could not write {folder}" in told and "the disk is full (" in told and "bytes free)" in told

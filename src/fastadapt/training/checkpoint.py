@@ -8,6 +8,7 @@
 import json
 import logging
 import math
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fastadapt.atomic import put_back, sha256, write_folder
+from fastadapt.atomic import explain, put_back, sha256, write_folder
 from fastadapt.errors import CheckpointError
 from fastadapt.training.saved_steps import saved_steps
 
@@ -112,9 +113,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     except (SafetensorError, RuntimeError) as error:  # how safetensors reports a failed write
         if isinstance(error, CheckpointError):
             raise
-        free = shutil.disk_usage(folder).free
-        message = f"could not write {target}: {error} ({free:,} bytes free); older checkpoints are unchanged"
-        raise CheckpointError(message) from error
+        number = re.search(r"os error (\d+)", str(error))
+        raise explain(OSError(int(number[1]) if number else 0, str(error)), target) from error
     return target
 
 
