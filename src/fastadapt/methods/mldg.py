@@ -55,7 +55,7 @@ class MLDG(MetaGradientLearner):
         >>> x = torch.ones(1, 1)
         >>> learner = MLDG(net, rule=SGD(0.25))
         >>> outcome = learner(Task((x, 3 * x), (x, 2 * x)))    # (1 - 3)^2, and at theta' = 2 (2 - 2)^2
-        >>> float(outcome.loss)
+        >>> outcome.loss.item()
         4.0
 
     References:
