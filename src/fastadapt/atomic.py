@@ -41,13 +41,18 @@ def explain(error: OSError, path: Path) -> CheckpointError:
     return CheckpointError(f"could not write {path}: {reason}; what was there before is unchanged")
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, shared: bool = False) -> None:
     """Write a small file so that it is never seen half-written.
+
+    Args:
+        path: the file.
+        text: what goes into it.
+        shared: whether several processes may write it at the same time; what one that is killed leaves then stays.
 
     Raises:
         CheckpointError: if it can't be written; an earlier file at `path` is unchanged.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # processes may write one file at the same time
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp" if shared else f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # a name of other bytes than UTF-8 (Python has them as surrogates) is written with question marks

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from faces.small_faces import small_faces
 from fastadapt import Tasks
 from fastadapt.errors import ConfigError
 from fastadapt.methods.settings import MAMLMethod
@@ -34,6 +35,13 @@ def test_a_preset_builds_a_learner_that_trains(name: str) -> None:
     config = PRESETS[name][1]
     small = replace(config, net=replace(config.net, width=4)) if hasattr(config.net, "width") else config
     shape = config.data.input
+    if shape["kind"] == "faces":
+        faces = small_faces()
+        data = replace(config.data, domains=("lab", "yard", "attic"), targets=("cellar",), batch=4, size=16)
+        learner = replace(small, data=data.of(faces)).build()
+        learner(draw(data.of(faces).source("train", faces), seed=0, split="train", indices=range(1))).loss.backward()
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in learner.parameters())
+        return
     learner = small.build()
     if shape["kind"] == "environment":
         rl = replace(config.data, episodes=1, horizon=4)

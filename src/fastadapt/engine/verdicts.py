@@ -73,7 +73,7 @@ def keep(name: str, difference: float, allowed: float) -> None:
         return
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        write_text(place, json.dumps({"difference": difference, "allowed": allowed}) + "\n")
+        write_text(place, json.dumps({"difference": difference, "allowed": allowed}) + "\n", shared=True)
     except (OSError, CheckpointError) as error:
         logger.debug("a verdict could not be kept: %s", error)
 
