@@ -29,6 +29,7 @@ from fastadapt.layers.norm import check_norm
 from fastadapt.methods.described import build_model
 from fastadapt.nets.settings import NETS
 from fastadapt.predictor import Predictor
+from fastadapt.rl import settings as _policies  # noqa: F401 - their networks are known by name from here on
 from fastadapt.version import __version__
 
 FORMAT = "fastadapt-predictor"
