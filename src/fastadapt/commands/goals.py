@@ -43,5 +43,8 @@ def _numbers(text: str, known: Family) -> Tensor:
         raise ConfigError(f"{text!r} is no list of numbers; {WRITE}") from None
     size = goal_size(known)
     if len(numbers) != size or not all(map(math.isfinite, numbers)):
-        raise ConfigError(f"a goal of {known.name} is {size} finite number{'s' * (size != 1)}, got {text!r}")
+        raise ConfigError(
+            f"a goal of {known.name} is {size} finite number{'s' * (size != 1)}, got {text!r}; write goal="
+            f"{','.join(['0.1'] * size)} with numbers of yours, or task=7 for number 7 of the test tasks"
+        )
     return torch.tensor(numbers, dtype=torch.float64)

@@ -228,7 +228,8 @@ def load_served(run: str, beside: Sequence[str] = (), backbone: Backbone | None 
     folder = run_folder(run)
     loaded = behind(load_run(folder), backbone)
     if loaded.input.get("kind") not in ("image", "points"):
-        raise CheckpointError(f"{run} takes {loaded.input}; only runs on images and on points can be served")
+        kind = loaded.input.get("kind")
+        raise CheckpointError(f"{run} is a run of kind {kind!r}; only runs on images and on points can be served")
     others = [load_run(folder.with_name(name)) for name in shipped_models() if name.startswith(f"{folder.name}-")]
     is_shipped = folder.name in shipped_models() and folder == run_folder(folder.name)
     named = [behind(load_run(run_folder(each)), backbone) for each in beside]
