@@ -21,6 +21,7 @@ from torch import Tensor
 
 from fastadapt.data.images.resident import resident
 from fastadapt.errors import ConfigError
+from fastadapt.inner.generators import torch_random_kept
 from fastadapt.judging.not_finite import faults_of_data, listed
 from fastadapt.layers.norm import Norm, batch_norm_layers
 from fastadapt.learner import Learner
@@ -328,8 +329,8 @@ def measure(
         first = parts[at + ranks.rank]
         indices = range(first, min(first + meta_batch, protocol.tasks))
         tasks = draw_batch(source, seed=protocol.seed, split=protocol.split, indices=indices)
-        with torch.random.fork_rng(devices=cuda):
-            torch.manual_seed((protocol.seed * 1_000_003 + first) % 2**63)  # whatever is random inside repeats
+        # whatever is random inside repeats
+        with torch_random_kept(cuda, seed=(protocol.seed * 1_000_003 + first) % 2**63):
             trace = learner.trace([group.to(device) for group in tasks], protocol.steps, protocol.norm, **chosen)
         if seen is not None:
             seen(indices, tasks, trace)

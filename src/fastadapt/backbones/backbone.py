@@ -13,6 +13,7 @@ from fastadapt.backbones.hugging_face import Taken, hugging_face
 from fastadapt.backbones.sight import Sight, Values
 from fastadapt.data.files import shown
 from fastadapt.errors import ConfigError, FastadaptError
+from fastadapt.inner.generators import torch_random_kept
 from fastadapt.methods.features import check_averages, features_of
 from fastadapt.methods.onnx_backbone import OnnxBackbone
 from fastadapt.nets.conv4 import Conv4
@@ -121,8 +122,7 @@ def _baseline(words: str, size: int | None) -> Backbone:
         sight = Sight.named("unit", size or _SMALL)
         return Backbone(nn.Flatten(), sight, f"the pixels of {sight.height}x{sight.width}", baseline=True)
     sight = Sight.named("unit", size or 84)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_SEED)
+    with torch_random_kept(seed=_SEED):
         net = _fed(Conv4(3, _WIDTH, None, size=sight.height, down="max", pooled="mean"), sight.height)
     return Backbone(net, sight, f"an untrained Conv4 of {sight.height}x{sight.width}", baseline=True)
 

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from fastadapt.errors import FastadaptError
 from fastadapt.heap import give_back
+from fastadapt.inner.generators import torch_random_kept
 from fastadapt.layers.bound import first_line
 from fastadapt.layers.rewrites import tell_once
 from fastadapt.tasks import Tasks
@@ -116,7 +117,7 @@ def python_states() -> list[Any]:
 def undisturbed(tasks: Tasks) -> Iterator[None]:
     """Leave all random generators as they were."""
     states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=cuda_devices(tasks)):
+    with torch_random_kept(cuda_devices(tasks)):
         try:
             yield
         finally:

@@ -1,7 +1,8 @@
 """Where the random generators stand that a forward pass can draw from: torch's, Python's and numpy's."""
 
 import random
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -65,6 +66,33 @@ def set_random_state(state: RandomState) -> None:
         torch.cuda.set_rng_state(value, device)
     random.setstate(state.python)
     np.random.set_state(state.numpy)
+
+
+_theirs = threading.RLock()
+
+
+@contextmanager
+def torch_random_kept(devices: Sequence[torch.device | int] = (), *, seed: int | None = None) -> Iterator[None]:
+    """Leave torch's random generators as they were, and let one thread at a time do so.
+
+    Torch has one generator for a process. Two threads of a service that seed it or put it back at once would get each
+    other's numbers.
+
+    Args:
+        devices: the GPUs whose generators are kept as well.
+        seed: to begin with; None goes on with the generators as they are.
+
+    Example:
+        >>> with torch_random_kept(seed=0):
+        ...     first = torch.rand(())
+        >>> with torch_random_kept(seed=0):
+        ...     first == torch.rand(())
+        tensor(True)
+    """
+    with _theirs, torch.random.fork_rng(devices=list(devices)):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
 
 
 _repeats: ContextVar[list[str] | None] = ContextVar("repeats", default=None)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from fastadapt.errors import ConfigError, TaskError
+from fastadapt.inner.generators import torch_random_kept
 from fastadapt.rules.rules import Adam, Params
 from fastadapt.tasks import SampleFunction, Tasks, TaskSource, draw_batch
 
@@ -104,8 +105,7 @@ def average_regressors(
         Finn, Abbeel, Levine 2017 (arXiv:1703.03400), appendix.
     """
     _check(tasks, pull, strength, threshold, most)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch_random_kept(range(torch.cuda.device_count()), seed=seed):
         nets = [copy.deepcopy(net) if isinstance(net, nn.Module) else net() for _ in range(tasks)]
     if any(True for _ in nets[0].buffers()):
         raise ConfigError(

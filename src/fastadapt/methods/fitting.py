@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from fastadapt.errors import TaskError
+from fastadapt.inner.generators import torch_random_kept
 from fastadapt.judging.criteria import criterion_of
 from fastadapt.judging.not_finite import not_finite
 from fastadapt.layers.copied import copied
@@ -142,7 +143,7 @@ def _answer(model: nn.Module, x: Any) -> Tensor | None:
     first = first_tensor(x)
     devices = [first.device] if first is not None and first.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=devices), torch.no_grad():
+        with torch_random_kept(devices), torch.no_grad():
             output = copied(model).eval()(x)
     except Exception:  # whatever it is, the run itself will meet it and say so
         return None

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from fastadapt.arguments import argument
+from fastadapt.inner.generators import torch_random_kept
 from fastadapt.layers.norm import Norm
 from fastadapt.learner import Learner
 from fastadapt.losses import Loss
@@ -110,7 +111,7 @@ def flat(features: tuple[int, ...]) -> int:
 @torch.no_grad()
 def feature_shape(model: nn.Module, shape: dict[str, Any]) -> tuple[int, ...]:
     """Return the shape of what an embedding gives for one input, `{"kind": "image" | ..., ...}`, by trying it."""
-    with torch.random.fork_rng(devices=[]), evaluating(model):
+    with torch_random_kept(), evaluating(model):
         return tuple(model(torch.zeros(2, *sample_shape(shape))).shape[1:])
 
 

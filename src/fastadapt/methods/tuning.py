@@ -8,6 +8,7 @@ from itertools import product
 import torch
 
 from fastadapt.errors import ConfigError
+from fastadapt.inner.generators import torch_random_kept
 from fastadapt.losses import CrossEntropy
 from fastadapt.methods.fine_tune import FineTune
 from fastadapt.rules.rules import DecayedSGD
@@ -97,8 +98,8 @@ def tune_transfer(
 def _accuracy(learner: FineTune, rule: DecayedSGD, task: Task, seed: int) -> float:
     """Return the share of a task's queries that are answered right after fine-tuning with `rule`."""
     x, y = task.query
-    with _with_rule(learner, rule), torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-        torch.manual_seed(seed)  # whatever is random inside repeats
+    # whatever is random inside repeats
+    with _with_rule(learner, rule), torch_random_kept([x.device] if x.is_cuda else [], seed=seed):
         predictor = learner.adapt(task.support)
     with torch.no_grad():
         logits = predictor(x)

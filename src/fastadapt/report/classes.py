@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fastadapt.errors import TaskError
 from fastadapt.evaluation import Evaluation
+from fastadapt.inner.generators import torch_random_kept
 from fastadapt.learner import Learner
 from fastadapt.report.style import BLUE, RED, figure, note, save_figure
 from fastadapt.tasks import SampleFunction, TaskSource, draw
@@ -111,8 +112,8 @@ def letters(ways: int) -> list[str]:
 def _ask(learner: Learner, task: Any, steps: int | None, seed: int, index: int) -> _Answers:
     """Return what the learner answers for the queries of one task."""
     device = next((p.device for p in learner.parameters()), torch.device("cpu"))
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
-        torch.manual_seed(seed * 1_000_003 + index)
+    cuda = [device] if device.type == "cuda" else []
+    with torch_random_kept(cuda, seed=seed * 1_000_003 + index), torch.no_grad():
         moved = [tuple(part.to(device) for part in pair) for pair in (task.support, task.query)]
         trace = learner.trace(type(task)(*moved), steps)
     outputs = trace.outputs[0].double().cpu()  # [k+1, Q, N]

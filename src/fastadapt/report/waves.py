@@ -9,6 +9,7 @@ import torch
 
 from fastadapt.data.sinusoid import Family, Half, Sinusoid
 from fastadapt.errors import DataError
+from fastadapt.inner.generators import torch_random_kept
 from fastadapt.learner import Learner
 from fastadapt.report.style import number
 from fastadapt.tasks import task_rng
@@ -108,8 +109,7 @@ def adapted_wave(
     columns = 3 if oracle else 1
     support = (given[:, :columns].to(device), values.to(device))
     curves: dict[int, list[float]] = {}
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
+    with torch_random_kept(seed=0), torch.no_grad():
         for j in steps:
             predict = learner.adapt(support, steps=j)
             curves[j] = predict(grid[:, :columns].to(device))[:, 0].double().cpu().tolist()

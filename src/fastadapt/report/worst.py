@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fastadapt.evaluation import Evaluation
+from fastadapt.inner.generators import torch_random_kept
 from fastadapt.learner import Learner
 from fastadapt.report.classes import frame, letters, pictures, place, short
 from fastadapt.report.style import BLUE, RED, figure, note, only_note, save_figure, tidy
@@ -84,8 +85,8 @@ def _look(learner: Learner, source: Any, result: Evaluation, number: int) -> _Se
     protocol = result.protocol
     [task] = draw(source, seed=protocol.seed, split=protocol.split, indices=[number])
     device = next((p.device for p in learner.parameters()), torch.device("cpu"))
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
-        torch.manual_seed(protocol.seed * 1_000_003 + number)
+    cuda = [device] if device.type == "cuda" else []
+    with torch_random_kept(cuda, seed=protocol.seed * 1_000_003 + number), torch.no_grad():
         outputs = learner.trace(task.to(device), protocol.steps, protocol.norm).outputs[0]
     origin = source.origin(task_rng(protocol.seed, protocol.split, number)) if hasattr(source, "origin") else None
     names, files = (None, None) if origin is None else (origin.classes, origin.query)

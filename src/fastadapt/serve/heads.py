@@ -65,7 +65,8 @@ def nearest_mean(predictor: Predictor, support: tuple[Tensor, Tensor], seen: Ten
     twin = copy.deepcopy(predictor)
     old = twin.model.get_submodule(name)
     assert isinstance(old, nn.Linear)
-    head = nn.Linear(old.in_features, ways, dtype=old.weight.dtype)
+    # first weights would be drawn in vain, and from a generator that other threads use
+    head = nn.utils.skip_init(nn.Linear, old.in_features, ways, dtype=old.weight.dtype)
     with torch.no_grad():
         head.weight.copy_(2 * means / scale)
         head.bias.copy_(-means.square().sum(1) / scale)

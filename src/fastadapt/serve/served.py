@@ -17,6 +17,7 @@ from fastadapt.backbones.backbone import Backbone
 from fastadapt.data.images.images import ImageRecipe
 from fastadapt.engine.memory import PeakBytes
 from fastadapt.errors import CheckpointError, ConfigError
+from fastadapt.inner.generators import torch_random_kept
 from fastadapt.layers.norm import Norm
 from fastadapt.learner import Learner
 from fastadapt.results.evaluation_json import column_of
@@ -94,7 +95,7 @@ class ServedModel:
             if (key, ways) not in self._runs:
                 assert ways is not None
                 # it builds a network first: the generator is everybody's, so it is put back
-                with torch.random.fork_rng(devices=[]):
+                with torch_random_kept():
                     self._runs[key, ways] = (self.run if key is None else self.others[key]).narrowed(ways)
             return self._runs[key, ways]
 
@@ -117,8 +118,7 @@ class ServedModel:
             return copy.deepcopy(run.learner)
         with self._lock:
             if (method, ways) not in self._learners:
-                with torch.random.fork_rng(devices=[]):
-                    torch.manual_seed(_SEED)
+                with torch_random_kept(seed=_SEED):
                     self._learners[method, ways] = run.config.build().eval()
             return copy.deepcopy(self._learners[method, ways])
 
