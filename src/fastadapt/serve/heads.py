@@ -66,7 +66,7 @@ def nearest_mean(predictor: Predictor, support: tuple[Tensor, Tensor], seen: Ten
     old = twin.model.get_submodule(name)
     assert isinstance(old, nn.Linear)
     # first weights would be drawn in vain, and from a generator that other threads use
-    head = nn.utils.skip_init(nn.Linear, old.in_features, ways, dtype=old.weight.dtype)
+    head = nn.Linear(old.in_features, ways, device="meta", dtype=old.weight.dtype).to_empty(device="cpu")
     with torch.no_grad():
         head.weight.copy_(2 * means / scale)
         head.bias.copy_(-means.square().sum(1) / scale)
