@@ -77,6 +77,8 @@ def test_a_run_of_the_same_name_goes_first(tmp_path, monkeypatch):
         load_run("drawing")
     with pytest.raises(fa.FastadaptError, match="nor a model that is shipped \\(drawing, drawing-reptile\\)"):
         load_run("painting")
+    with pytest.raises(fa.FastadaptError, match="`fastadapt train faces-mfr` makes it"):
+        load_run("runs/faces-mfr")
 
 
 def test_what_is_said_of_them_is_what_was_measured():

@@ -28,6 +28,7 @@ from fastadapt.learner import Learner
 from fastadapt.methods.ensemble import Ensemble
 from fastadapt.methods.settings import MAMLMethod
 from fastadapt.runs.config import RunConfig, differences
+from fastadapt.runs.presets import PRESETS
 from fastadapt.runs.shipped import SHIPPED, shipped_models
 from fastadapt.training.checkpoint import best_checkpoint, best_checkpoints, latest_checkpoint, verify, write_manifest
 from fastadapt.training.saved_steps import saved_steps
@@ -320,7 +321,8 @@ def _hint(folder: Path) -> str:
     if (folder / "config.json").is_file():
         return "it has no model/ yet: let its training finish or stop"
     if not saved_steps(folder / "checkpoints"):
-        return f"not a run, nor a model that is shipped ({', '.join(shipped_models())})"
+        made = f"; `fastadapt train {folder.name}` makes it" if folder.name in PRESETS else ""
+        return f"not a run, nor a model that is shipped ({', '.join(shipped_models())}){made}"
     checkpoint = latest_checkpoint(folder / "checkpoints")
     kind = "" if checkpoint is None else checkpoint.state.get("learner", {}).get("learner", "")
     return (
