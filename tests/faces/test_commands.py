@@ -2,10 +2,14 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from faces.small_faces import small_faces, write_pack, write_tree
 from fastadapt.cli import main
@@ -86,6 +90,22 @@ def test_a_stopped_run_goes_on_as_one_that_never_stopped(trained, tmp_path):
     assert train(tmp_path / "once", trained, *constant, preset="faces-cdt", steps=4) == 0
     weights = [(tmp_path / name / "model" / "learner.safetensors").read_bytes() for name in ("once", "twice")]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["faces-pooled", "faces-mfr", "faces-cdt"])
+def test_two_processes_train_the_weights_of_one_and_measure_once(trained, tmp_path, preset):
+    shared = ("--training.meta-batch", "2", "--threads", "1")
+    assert train(tmp_path / "one", trained, *shared, preset=preset) == 0
+    place = ("--run", str(tmp_path / "two"), "--data", str(trained), "--processes", "2")
+    often = ("--training.steps", "4", "--training.validate-every", "2")
+    words = [sys.executable, "-m", "fastadapt", "train", preset, *place, *often, *SMALL, *shared]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("weights of step 4 of 4") == 1
+    one, two = (load_file(tmp_path / name / "model" / "learner.safetensors") for name in ("one", "two"))
+    assert all(torch.allclose(one[name], two[name], rtol=1e-4, atol=1e-5) for name in one)
+    assert (tmp_path / "two" / "verification.json").is_file()
 
 
 @pytest.mark.long

@@ -185,7 +185,7 @@ def _run(settings: TrainSettings, loaded_data: Any, ranks: Ranks, device: torch.
         torch.set_num_threads(settings.threads)
     if isinstance(config.data, FacesData):
         shown = {"quiet": settings.quiet, "tensorboard": settings.tensorboard}
-        return train_faces.run(config, folder, settings.data, device, **shown)
+        return train_faces.run(config, folder, settings.data, device, ranks, **shown)
     if loaded_data is None:
         loaded_data = config.data.load(settings.data, settings.download)
     training_tasks = config.data.source("train", loaded_data)

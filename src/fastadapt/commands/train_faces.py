@@ -10,6 +10,7 @@ from fastadapt.data.domains.face_settings import FacesData
 from fastadapt.errors import MissingExtraError
 from fastadapt.evaluation import evaluate
 from fastadapt.learner import Learner
+from fastadapt.ranks import Ranks
 from fastadapt.report.style import seconds_to_draw
 from fastadapt.runs.config import RunConfig
 from fastadapt.runs.face_run import FILE, as_face_run, measure_run, save_results
@@ -28,6 +29,7 @@ def run(
     folder: Path,
     place: Path | None,
     device: torch.device,
+    ranks: Ranks,
     *,
     quiet: bool = False,
     tensorboard: bool = False,
@@ -39,6 +41,7 @@ def run(
         folder: of the run.
         place: folder or pack of the faces.
         device: where tensors live.
+        ranks: the processes that train; the first one measures faces, draws and writes.
         quiet: show nothing while it trains.
         tensorboard: also write TensorBoard events.
     """
@@ -50,7 +53,8 @@ def run(
     training_tasks, test_tasks = data.source("train", faces), data.source("test", faces)
     validation = data.source("val", faces) if config.training.validate_every else None
     learner = fresh(config).to(device)
-    settle(folder, config)
+    if ranks.first:
+        settle(folder, config)
     budget, minutes = Budget(None), config.training.minutes
     if minutes is not None:
         after = seconds_to_draw() + MEASURING
@@ -66,14 +70,19 @@ def run(
         tensorboard=tensorboard,
         budget=budget,
     )
-    export_model(folder, config)
+    if ranks.first:
+        export_model(folder, config)
     if trained.stopped in EXIT_CODES:
-        print(f"{folder} stopped at step {trained.step}; the same command goes on from there")
+        if ranks.first:
+            print(f"{folder} stopped at step {trained.step}; the same command goes on from there")
         return EXIT_CODES[trained.stopped]
+    ranks.said(None)  # the model is written
     loaded = load_run(folder)
-    at_once = budget.at_once(config.protocol)
+    at_once = ranks.said(budget.at_once(config.protocol))
     learner = loaded.learner.to(device)
-    at_home = evaluate(learner, test_tasks, config.protocol, meta_batch=at_once, enough=budget.enough)
+    at_home = evaluate(learner, test_tasks, config.protocol, meta_batch=at_once, enough=budget.enough, ranks=ranks)
+    if not ranks.first:
+        return 0
     save_evaluation(folder, loaded.step, at_home)
     print(f"{folder} (weights of step {loaded.step} of {config.training.steps}): {at_home}")
     model = as_face_run(loaded).model
