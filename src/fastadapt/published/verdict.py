@@ -30,7 +30,7 @@ class Verdict:
         if not math.isfinite(self.difference):
             return "outside: our mean is not finite"
         if self.vague:
-            return "not judged: our interval is wider than the published number, single tasks diverged"
+            return "not judged: our interval is wider than the published number; a few tasks decide it"
         scale, unit = (100, " points") if percent else (1, "")
         words = f"{'+' if self.difference >= 0 else '−'}{scale * abs(self.difference):.2f}{unit}"
         if self.inside:
