@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastadapt import MAML, SGD, Training, meta_train
+from fastadapt import MAML, SGD, Training, check_tasks, meta_train
 from fastadapt.data import Fields
 from fastadapt.data.fields.positions import positions
 from fastadapt.errors import ConfigError, DataError
@@ -103,6 +103,17 @@ def test_what_is_no_signal_is_said():
         Fields(PICTURES, points=3, query="other")
     with pytest.raises(ConfigError, match="points must be"):
         Fields(PICTURES, points=0)
+
+
+def test_an_array_that_nobody_may_write_to_is_copied():
+    kept = PICTURES.copy()
+    kept.flags.writeable = False
+    assert torch.equal(Fields(kept, points=3).signals, torch.from_numpy(PICTURES))
+
+
+@pytest.mark.parametrize(("query", "notes"), [("same", 0), ("all", 0)])
+def test_a_signal_that_is_fitted_is_judged_on_what_was_seen_without_a_note(query, notes):
+    assert len(check_tasks(Fields(PICTURES, points=5, query=query))) == notes
 
 
 def test_a_learner_trains_on_them():

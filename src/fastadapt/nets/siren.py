@@ -36,8 +36,8 @@ class Siren(nn.Module):
     Weights and biases begin uniform, `U(-1/n, 1/n)` in the first layer of n inputs and
     `U(-sqrt(6/n)/w_0, sqrt(6/n)/w_0)` in the others. So for x in [-1, 1] what enters each further sine has deviation 1,
     whatever the depth, and w_1 alone says how fine a detail the network begins with. It belongs to the coordinates:
-    `w_1` on [0, 1] is `w_1 / 2` on [-1, 1]. 30 is right for pictures of 64 pixels a side; a sound of 1,000 samples needs
-    hundreds.
+    `w_1` on [0, 1] is `w_1 / 2` on [-1, 1]. 30 is right for pictures of 64 pixels a side; a sound of 1,000 samples
+    needs hundreds.
 
     Args:
         inputs: coordinates of a point, d.

@@ -75,6 +75,11 @@ class Fields:
             )
 
     @property
+    def judges_support(self) -> bool:
+        """Whether a query has points of the support, which is meant: a signal is to be fitted."""
+        return self.query != "fresh"
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """Cells along each axis of a signal."""
         return tuple(self.signals.shape[1:-1])
@@ -143,9 +148,11 @@ def _others(rng: np.random.Generator, total: int, first: np.ndarray) -> np.ndarr
 
 
 def _checked(signals: Tensor | np.ndarray, channels: int | None) -> Tensor:
-    held = torch.as_tensor(signals) if isinstance(signals, np.ndarray | Tensor) else None
-    if held is None:
+    if not isinstance(signals, np.ndarray | Tensor):
         raise DataError(f"signals must be a tensor or an array, got {type(signals).__name__}; stack them")
+    if isinstance(signals, np.ndarray) and not signals.flags.writeable:  # as Pillow's are
+        signals = signals.copy()
+    held = torch.as_tensor(signals)
     shape = tuple(held.shape)
     if held.dim() < 3 or 0 in shape:
         raise DataError(

@@ -1,0 +1,71 @@
+"""`fastadapt show NAME`: train, measure and draw a showcase, and say the one sentence to remember."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+
+from fastadapt.compare.contest import Stopped
+from fastadapt.errors import ConfigError
+from fastadapt.showcases.showcase import SHOWCASES, ShowSettings, show
+from fastadapt.training import clock
+from fastadapt.training.device import choose_device
+from fastadapt.training.interrupts import EXIT_CODES
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowOptions:
+    """Show what a learned start does best: photo, speech. A stopped one goes on with the same command."""
+
+    name: tyro.conf.Positional[str]
+    """The showcase: photo or speech."""
+    minutes: float | None = None
+    """What all of it may take, measuring and drawing included; default 12 for photo, 6 for speech."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where tensors live; auto takes a GPU if there is one."""
+    data: Path | None = None
+    """Folder that holds the data; default FASTADAPT_DATA, then the user's cache."""
+    out: Path | None = None
+    """Folder of trainings, result and pictures; default runs/show/NAME."""
+    seed: int = 0
+    """Seed of weights and training tasks."""
+    own: Path | None = None
+    """A picture of yours to be shown by photo."""
+    small: bool = False
+    """Tiny sizes, which say no more than in which direction it goes."""
+    threads: int | None = None
+    """CPU threads."""
+    quiet: bool = False
+    """Print the sentence and the files alone."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse the command line and show."""
+    options = tyro.cli(ShowOptions, args=list(argv), prog="fastadapt show")
+    if options.name not in SHOWCASES:
+        raise ConfigError(f"there is no showcase {options.name!r}; there are {', '.join(SHOWCASES)}")
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    minutes = SHOWCASES[options.name].minutes if options.minutes is None else options.minutes
+    settings = ShowSettings(
+        minutes=minutes,
+        out=Path("runs/show", options.name) if options.out is None else options.out,
+        seed=options.seed,
+        device=choose_device(options.device),
+        data=options.data,
+        own=options.own,
+        quiet=options.quiet,
+        small=options.small,
+        began=clock.began(),
+    )
+    try:
+        shown, files = show(options.name, settings)
+    except Stopped as stop:
+        print("stopped; the same command goes on from there")
+        return EXIT_CODES[stop.signal]
+    print(shown.sentence)
+    print(f"written: {', '.join(str(file) for file in files)}")
+    return 0
