@@ -28,7 +28,7 @@ from fastadapt.rules.rules import SGD, Adam, Rule
 from fastadapt.showcases.bodies import joint_start, shared_body
 from fastadapt.showcases.photo_figure import Pictures, draw_photo, pictured
 from fastadapt.showcases.photos import own_picture, small_photos
-from fastadapt.showcases.race import Race, crossing, leads, steps_to
+from fastadapt.showcases.race import Race, counted, crossing, leads, steps_to
 from fastadapt.showcases.scene import scene
 from fastadapt.showcases.showcase import Shown, ShowSettings
 from fastadapt.showcases.stages import Stages
@@ -172,14 +172,11 @@ def sentence(record: dict[str, Any]) -> str:
     lead = leads(record, own["name"])[j]
     caught = crossing(record, own["name"])
     needs = steps_to(record, own["mean"][j])
-    later = f"needs {needs[1]} steps for that" if needs else f"does not get there in {record['steps'][-1]} steps"
-    until = (
-        f"from {caught} steps on a rival is level or ahead"
-        if caught
-        else f"no rival is level within {record['steps'][-1]}"
-    )
+    last = record["steps"][-1]
+    later = f"{needs[0]} needs {counted(needs[1])} for that" if needs else f"no rival gets there in {last} steps"
+    until = f"from {counted(caught)} on a rival is level or ahead" if caught else f"it stays ahead within {last} steps"
     return (
         f"After {HEADLINE} gradient steps the start that {own['name']} learned has a photograph at "
-        f"{own['mean'][j]:.1f} dB, {lead.gain:+.1f} ± {lead.ci95:.1f} dB against the best tuned rival ({lead.rival}), "
-        f"which {later}; {until}."
+        f"{own['mean'][j]:.1f} dB, {lead.gain:+.1f} ± {lead.ci95:.1f} dB against the best tuned rival ({lead.rival}); "
+        f"{later}; {until}."
     )

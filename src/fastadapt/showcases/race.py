@@ -171,6 +171,16 @@ def crossing(record: dict[str, Any], name: str) -> int | None:
     return next((lead.step for lead in leads(record, name) if lead.step and lead.gain <= 0), None)
 
 
+def counted(steps: int) -> str:
+    """Return "1 step", "2 steps".
+
+    Example:
+        >>> counted(1), counted(16)
+        ('1 step', '16 steps')
+    """
+    return f"{steps} step{'' if steps == 1 else 's'}"
+
+
 def steps_to(record: dict[str, Any], score: float) -> tuple[str, int] | None:
     """Return the rival that first reaches a score, and after how many of the steps that were measured; None if none."""
     for j, step in enumerate(record["steps"]):

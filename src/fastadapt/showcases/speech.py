@@ -22,7 +22,7 @@ from fastadapt.methods.reptile import Reptile
 from fastadapt.nets.siren import Siren
 from fastadapt.rules.rules import Adam, Rule
 from fastadapt.showcases.bodies import shared_body
-from fastadapt.showcases.race import Race, crossing, leads, steps_to
+from fastadapt.showcases.race import Race, counted, crossing, leads, steps_to
 from fastadapt.showcases.showcase import Shown, ShowSettings
 from fastadapt.showcases.sound import rebuilt, write_wav
 from fastadapt.showcases.speech_figure import draw_speech
@@ -160,10 +160,8 @@ def sentence(record: dict[str, Any]) -> str:
     lead = leads(record, own["name"])
     caught, last = crossing(record, own["name"]), record["steps"][-1]
     needs = steps_to(record, own["mean"][three])
-    later = f"{needs[0]} needs {needs[1]} steps for that" if needs else f"no rival gets there in {last} steps"
-    until = (
-        f"from {caught} steps on a rival is level or ahead" if caught else f"it stays ahead to the last, {last} steps"
-    )
+    later = f"{needs[0]} needs {counted(needs[1])} for that" if needs else f"no rival gets there in {last} steps"
+    until = f"from {counted(caught)} on a rival is level or ahead" if caught else f"it stays ahead within {last} steps"
     return (
         f"After {HEADLINES[0]} gradient steps the start that {own['name']} learned has speech in a language never "
         f"heard at {own['mean'][three]:.1f} dB, {lead[three].gain:+.1f} ± {lead[three].ci95:.1f} dB against the best "
