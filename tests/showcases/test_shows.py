@@ -17,7 +17,7 @@ def test_photo(tmp_path, capsys):
     for part in ("train", "val", "test"):
         write_folders(data, part, small_files(part, classes=4, each=8))
     out = tmp_path / "photo"
-    words = ["show", "photo", "--small", "--minutes", "2", "--data", str(data), "--out", str(out), "--quiet"]
+    words = ["show", "photo", "--small", "--minutes", "1.5", "--data", str(data), "--out", str(out), "--quiet"]
     assert main(words) == 0
     told = capsys.readouterr().out
     record = json.loads((out / "result.json").read_text())
@@ -42,7 +42,7 @@ def test_speech(tmp_path, capsys):
             for voice, code in list(codes.items())[:2]:
                 texts.writestr(f"udhr2/{code}.txt", f"All people are born free and equal, says {voice} {code}. " * 12)
     out = tmp_path / "speech"
-    words = ["show", "speech", "--small", "--minutes", "3", "--data", str(tmp_path / "data"), "--out", str(out)]
+    words = ["show", "speech", "--small", "--minutes", "2", "--data", str(tmp_path / "data"), "--out", str(out)]
     assert main([*words, "--quiet"]) == 0
     told = capsys.readouterr().out
     record = json.loads((out / "result.json").read_text())

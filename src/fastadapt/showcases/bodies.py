@@ -25,9 +25,11 @@ def joint_start(
     learner = Pretrain(net)
     training = Training(meta_batch=4, lr=5e-4, clip_norm=1.0, seed=settings.seed)
     found: dict[str, nn.Module] = {}
+    spent = Schooling(0, 0.0)
     for part in PARTS:
-        spent = schooled(settings, stages, name, learner, source, training, share, part)
-        found[f"after {spent.steps} steps"] = copy.deepcopy(learner.model)
+        this = schooled(settings, stages, name, learner, source, training, share, part)
+        found[f"after {this.steps} steps"] = copy.deepcopy(net)
+        spent = Schooling(this.steps, round(spent.seconds + this.seconds, 1))
     return found, spent
 
 

@@ -103,9 +103,10 @@ def run(settings: ShowSettings) -> Shown:
 
     halves = Fields(data["train"], points=sizes.points)
     twice = Fields(data["train"], points=2 * sizes.points)
-    slow = net()
-    maml = MAML(slow, loss, rule=Stepwise(SGD(learned_rates(slow, 1e-2, per="tensor", steps=HEADLINE))), steps=HEADLINE)
-    reptile = Reptile(net(), loss, rule=Adam(1e-3, beta1=0.0), steps=8, batch=sizes.points)
+    by_maml, by_reptile = net(), net()
+    rates = Stepwise(SGD(learned_rates(by_maml, 1e-2, per="tensor", steps=HEADLINE)))
+    maml = MAML(by_maml, loss, rule=rates, steps=HEADLINE)
+    reptile = Reptile(by_reptile, loss, rule=Adam(1e-3, beta1=0.0), steps=8, batch=sizes.points)
     outer = Training(meta_batch=4, lr=1e-4, clip_norm=1.0, seed=settings.seed, checkpoint_every=200)
     moving = Training(meta_batch=4, lr=1.0, final_lr=0.05, optimizer="sgd", schedule="linear", seed=settings.seed)
     spent = {
@@ -121,12 +122,12 @@ def run(settings: ShowSettings) -> Shown:
         random,
         Start("mean image", mean),
         Start("shared body", shared),
-        Start("Reptile", {"Reptile": reptile.model}),
-        Start("MAML", {"MAML": maml.model}, {"its learned rates": maml.rule}),
+        Start("Reptile", {"Reptile": by_reptile}),
+        Start("MAML", {"MAML": by_maml}, {"its learned rates": rates}),
     ]
     record = race.run(starts, learned=("Reptile", "MAML"))
     count = record["test tasks"]
-    bodies = {"random": best, "shared body": list(shared.values())[-1], "MAML": maml.model}
+    bodies = {"random": best, "shared body": list(shared.values())[-1], "MAML": by_maml}
     record["closed form"] = stages.kept("closed form", lambda: _closed_form(bodies, data["test"][:count], settings))
     record["bound"] = stages.kept("bound", lambda: _bound(data["train"], data["test"][:count], sizes.width + 1))
     record["training"] = {name: {"outer steps": s.steps, "seconds": s.seconds} for name, s in spent.items()}

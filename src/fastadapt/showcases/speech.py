@@ -75,9 +75,8 @@ def run(settings: ShowSettings) -> Shown:
         sizes = replace(sizes, at=(*sizes.at, 40))
     stages.say("letting espeak-ng read")
     spoken = {part: recordings(part, settings.data, sizes.languages) for part in ("train", "val", "test")}
-    train, val, test = (
-        Fields(_shuffled(windows(spoken[part])), points=None, query="same") for part in ("train", "val", "test")
-    )
+    heard = {part: _shuffled(windows(sounds)) for part, sounds in spoken.items()}
+    train, val, test = (Fields(heard[part], points=None, query="same") for part in ("train", "val", "test"))
 
     def net(first_w0: float = FIRST_W0) -> Siren:
         torch.manual_seed(settings.seed)
@@ -98,8 +97,9 @@ def run(settings: ShowSettings) -> Shown:
     best = random.nets[race.tuned(random)[0][HEADLINES[0]].net]
     assert isinstance(best, Siren)
 
-    reptile = Reptile(net(), loss, rule=Adam(1e-3, beta1=0.0), steps=8)
-    maml = MAML(net(), loss, rule=Adam(1e-3, beta1=0.0), steps=HEADLINES[0])
+    by_reptile, by_maml = net(), net()
+    reptile = Reptile(by_reptile, loss, rule=Adam(1e-3, beta1=0.0), steps=8)
+    maml = MAML(by_maml, loss, rule=Adam(1e-3, beta1=0.0), steps=HEADLINES[0])
     outer = Training(meta_batch=8, lr=1e-4, clip_norm=1.0, seed=settings.seed, checkpoint_every=100)
     moving = Training(meta_batch=8, lr=1.0, final_lr=0.05, optimizer="sgd", schedule="linear", seed=settings.seed)
     spent = {
@@ -110,16 +110,16 @@ def run(settings: ShowSettings) -> Shown:
     }
     kinds = {FIRST_W0: net(), best.body[1].w0: best}  # type: ignore[index,dict-item]
     shared, spent["shared body"] = shared_body(
-        settings, stages, kinds, train.signals[: sizes.shared], 512, SHARES["shared body"]
+        settings, stages, kinds, heard["train"][: sizes.shared], 512, SHARES["shared body"]
     )
     starts = [
         random,
         Start("shared body", shared),
-        Start("MAML", {"MAML": maml.model}),
-        Start("Reptile", {"Reptile": reptile.model}),
+        Start("MAML", {"MAML": by_maml}),
+        Start("Reptile", {"Reptile": by_reptile}),
     ]
     record = race.run(starts, learned=("MAML", "Reptile"))
-    bodies = {"random": best, "shared body": list(shared.values())[-1], "Reptile": reptile.model}
+    bodies = {"random": best, "shared body": list(shared.values())[-1], "Reptile": by_reptile}
     count = record["test tasks"]
     record["closed form"] = stages.kept("closed form", lambda: _closed_form(bodies, test, count, settings))
     record["training"] = {name: {"outer steps": s.steps, "seconds": s.seconds} for name, s in spent.items()}
@@ -130,8 +130,8 @@ def run(settings: ShowSettings) -> Shown:
     for start in starts:
         chosen = next(row for row in record["starts"] if row["name"] == start.name)["chosen"]
         choice = chosen[record["steps"].index(HEARD)]
-        heard = rebuilt(sound, start.nets[choice["net"]], race.rules[choice["rule"]], HEARD, loss, settings.device)
-        write_wav(settings.out / "report" / f"{start.name.replace(' ', '-')}-{HEARD}-steps.wav", heard)
+        again = rebuilt(sound, start.nets[choice["net"]], race.rules[choice["rule"]], HEARD, loss, settings.device)
+        write_wav(settings.out / "report" / f"{start.name.replace(' ', '-')}-{HEARD}-steps.wav", again)
     return Shown(record, draw_speech(record, starts, race.rules, test.whole([0]).to(settings.device), loss, told), told)
 
 
