@@ -34,6 +34,23 @@ steps give fog; a learned start is for exactly these steps. `--own PICTURE` show
 folder; a command that was stopped goes on. `--minutes` is what all of it may take: trainings get fixed shares of it,
 and as many test tasks are measured as fit into the rest.
 
+In Python, on arrays of your own:
+
+```python
+import numpy as np
+
+from fastadapt import MAML, SGD, Training, meta_train
+from fastadapt.data import Fields
+from fastadapt.losses import PSNR
+from fastadapt.nets import Siren
+
+pictures = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)  # sounds: [M, n, 1]
+learner = MAML(Siren(2, 32, 2, 3), PSNR(), rule=SGD(0.01), steps=2)
+meta_train(learner, Fields(pictures, points=64), Training(steps=10, meta_batch=4, lr=1e-4, clip_norm=1.0), quiet=True)
+task = Fields(pictures, points=64, query="all").sample(np.random.default_rng(1))
+picture = learner.adapt(task.support)(task.query[0]).reshape(16, 16, 3)
+```
+
 **How rivals are treated.** Every start, learned or not, may go on with another rule than it was trained with: rule and
 rate are chosen on validation tasks for each number of steps by itself, and for a random start the frequency of the
 network too. A shared body (one body for 40 signals, each with a last layer of its own;

@@ -1,14 +1,27 @@
 """Each showcase at its smallest: a learned start is above a random one after its own number of steps."""
 
 import json
+import os
 import shutil
+import signal
+import threading
+import time
 import zipfile
+from pathlib import Path
 
 import pytest
 
 from fastadapt.cli import main
 from fastadapt.showcases.voices import LANGUAGES, TEXTS
 from small_mini_imagenet import small_files, write_folders
+
+
+def interrupt_when(file: Path) -> None:
+    """Send what Ctrl-C sends once a training writes its log."""
+    while not file.exists():
+        time.sleep(0.1)
+    time.sleep(0.3)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.long
@@ -18,6 +31,12 @@ def test_photo(tmp_path, capsys):
         write_folders(data, part, small_files(part, classes=4, each=8))
     out = tmp_path / "photo"
     words = ["show", "photo", "--small", "--minutes", "1.5", "--data", str(data), "--out", str(out), "--quiet"]
+    started = out / "training" / "MAML" / "metrics.jsonl"
+    stop = threading.Thread(target=interrupt_when, args=(started,))
+    stop.start()
+    assert main(words) == 130 and "goes on from there" in capsys.readouterr().out
+    stop.join()
+    assert not (out / "result.json").exists() and list((out / "training" / "MAML" / "checkpoints").iterdir())
     assert main(words) == 0
     told = capsys.readouterr().out
     record = json.loads((out / "result.json").read_text())

@@ -9,13 +9,11 @@ import torch
 from torch import Tensor
 
 from fastadapt.compare.by_step import Choice, Start, measured, tune_steps
-from fastadapt.compare.contest import Stopped
 from fastadapt.evaluation import confidence
 from fastadapt.rules.rules import Rule
 from fastadapt.showcases.showcase import ShowSettings
 from fastadapt.showcases.stages import Stages
 from fastadapt.tasks import Tasks
-from fastadapt.training.interrupts import Interrupts
 
 AT_ONCE, FEWEST = 8, 8  # tasks
 
@@ -61,10 +59,7 @@ class Race:
         def tune() -> Any:
             since = time.monotonic()
             tasks = self.portions(self.validation, self.validate)
-            with Interrupts() as signals:
-                found = tune_steps(start, self.rules, tasks, self.at, self.loss, self.batch)
-            if signals.received is not None:
-                raise Stopped(signals.received)
+            found = tune_steps(start, self.rules, tasks, self.at, self.loss, self.batch)
             pairs = len(start.nets) * (len(self.rules) + len(start.rules))
             pace = (time.monotonic() - since) / (pairs * self.validate)
             return {"pace": pace, "choices": {str(k): asdict(choice) for k, choice in found.items()}}
@@ -74,11 +69,7 @@ class Race:
         return {int(k): Choice(**choice) for k, choice in kept["choices"].items()}, kept["pace"]
 
     def run(self, starts: Sequence[Start], learned: Sequence[str]) -> dict[str, Any]:
-        """Return how the starts stand after each number of steps, those that were meta-learned beside their rivals.
-
-        Raises:
-            Stopped: by a signal; what was measured until then is kept.
-        """
+        """Return how the starts stand after each number of steps, those that were meta-learned beside their rivals."""
         choices, paces = {}, {}
         for start in starts:
             choices[start.name], paces[start.name] = self.tuned(start)
@@ -94,15 +85,8 @@ class Race:
         values: dict[str, Tensor] = {}
         for start in starts:
             self.stages.say(f"measuring {start.name} on {count} test tasks")
-            with Interrupts() as signals:
-                values[start.name] = torch.tensor(
-                    self.stages.kept(
-                        f"measured {start.name}", lambda start=start: self._measure(start, choices, tasks)
-                    ),
-                    dtype=torch.float64,
-                )
-            if signals.received is not None:
-                raise Stopped(signals.received)
+            kept = self.stages.kept(f"measured {start.name}", lambda start=start: self._measure(start, choices, tasks))
+            values[start.name] = torch.tensor(kept, dtype=torch.float64)
         rows = [
             {
                 "name": start.name,
