@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from fastadapt.cli import main
 from fastadapt.errors import ConfigError, DataError
 from fastadapt.showcases import voices
 from fastadapt.showcases.photos import own_picture
@@ -55,7 +56,16 @@ def test_a_showcase_is_known_by_its_name_and_keeps_its_folder(tmp_path):
     for minutes in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ConfigError, match="--minutes"):
             ShowSettings(minutes, tmp_path)
-    assert {"photo", "speech"} <= set(SHOWCASES)
+
+
+def test_the_command_lists_the_showcases(capsys):
+    assert main(["show"]) == 0
+    told = capsys.readouterr().out
+    assert all(f"{name} " in told and showcase.what in told for name, showcase in SHOWCASES.items())
+    assert main(["show", "fotos"]) == 2
+    assert "there are photo, speech" in capsys.readouterr().err
+    assert main(["show", "photo", "--minutes", "0"]) == 2
+    assert "--minutes must be" in capsys.readouterr().err
 
 
 def test_a_finished_part_is_not_computed_again(tmp_path):

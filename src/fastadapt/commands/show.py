@@ -18,12 +18,12 @@ from fastadapt.training.interrupts import EXIT_CODES
 
 @dataclass(frozen=True, kw_only=True)
 class ShowOptions:
-    """Show what a learned start does best: photo, speech. A stopped one goes on with the same command."""
+    """Show what a learned start does best; without a name, list the showcases. A stopped one goes on."""
 
-    name: tyro.conf.Positional[str]
-    """The showcase: photo or speech."""
+    name: tyro.conf.Positional[str] = ""
+    """The showcase, such as photo."""
     minutes: float | None = None
-    """What all of it may take, measuring and drawing included; default 12 for photo, 6 for speech."""
+    """What all of it may take, measuring and drawing included; default: as the list says."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where tensors live; auto takes a GPU if there is one."""
     data: Path | None = None
@@ -45,6 +45,10 @@ class ShowOptions:
 def main(argv: Sequence[str]) -> int:
     """Parse the command line and show."""
     options = tyro.cli(ShowOptions, args=list(argv), prog="fastadapt show")
+    if not options.name:
+        for name, showcase in SHOWCASES.items():
+            print(f"{name:<8} {showcase.what} (about {showcase.minutes:g} minutes)")
+        return 0
     if options.name not in SHOWCASES:
         raise ConfigError(f"there is no showcase {options.name!r}; there are {', '.join(SHOWCASES)}")
     if options.threads is not None:

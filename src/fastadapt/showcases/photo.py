@@ -81,7 +81,7 @@ def run(settings: ShowSettings) -> Shown:
 
     def net(w0: float = W0) -> Siren:
         torch.manual_seed(settings.seed)
-        return Siren(2, sizes.width, sizes.depth, 3, w0=w0)
+        return Siren(2, sizes.width, sizes.depth, 3, w0=w0).to(settings.device)
 
     val, test = (Fields(data[part], points=None, query="same") for part in ("val", "test"))
     batch = None if settings.small else 2 * sizes.points

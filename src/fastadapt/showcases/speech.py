@@ -80,7 +80,7 @@ def run(settings: ShowSettings) -> Shown:
 
     def net(first_w0: float = FIRST_W0) -> Siren:
         torch.manual_seed(settings.seed)
-        return Siren(1, sizes.width, sizes.depth, 1, first_w0=first_w0, output_shift=0.0)
+        return Siren(1, sizes.width, sizes.depth, 1, first_w0=first_w0, output_shift=0.0).to(settings.device)
 
     race = Race(
         settings,
