@@ -16,6 +16,10 @@ from fastadapt.showcases.stages import Stages
 from fastadapt.tasks import Tasks
 
 AT_ONCE, FEWEST = 8, 8  # tasks
+FEW = 24
+"""Test tasks for which there should be time."""
+LEAST = 0.25
+"""What trainings keep of their share, at least."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,22 @@ class Race:
         self.stages.say(f"tuning {start.name}: {', '.join(start.nets)}")
         kept = self.stages.kept(f"tuned {start.name}", tune)
         return {int(k): Choice(**choice) for k, choice in kept["choices"].items()}, kept["pace"]
+
+    def shrinks(self, share: float, pace: float, nets: int, starts: int) -> float:
+        """Return by which factor the trainings' share of the minutes is cut, so that tuning and measuring fit as well.
+
+        Args:
+            share: of the minutes, for all trainings.
+            pace: seconds of a task with one network and one rule, see `tuned`.
+            nets: that are still to be tuned.
+            starts: that will be measured.
+        """
+        if self.settings.small:
+            return 1.0
+        tuning = pace * nets * (len(self.rules) + 1) * self.validate
+        measuring = 2 * pace * starts * FEW
+        left = self.settings.left - self.after - tuning - measuring
+        return self.stages.kept("shares", lambda: min(1.0, max(LEAST, left / (60 * self.settings.minutes * share))))
 
     def run(self, starts: Sequence[Start], learned: Sequence[str]) -> dict[str, Any]:
         """Return how the starts stand after each number of steps, those that were meta-learned beside their rivals."""
