@@ -37,7 +37,7 @@ SHARES = {"Reptile": 0.2, "MAML": 0.2, "shared body": 0.2}
 """Of the minutes, for training. What is left goes to tuning, measuring and drawing."""
 HEARD = 5
 """Steps of each window of the sounds that are written."""
-LONG = 12.0
+LONG = 20.0
 """Minutes from which the curve goes on to 40 steps."""
 
 
