@@ -1,5 +1,6 @@
 """`fastadapt show NAME`: train, measure and draw a showcase, and say the one sentence to remember."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,11 +66,15 @@ def main(argv: Sequence[str]) -> int:
         small=options.small,
         began=clock.began(),
     )
+    ways, before = logging.getLogger("fastadapt.engine"), logging.getLogger("fastadapt.engine").level
+    ways.setLevel(logging.WARNING)  # each of a hundred short runs would say how its tasks are run
     try:
         shown, files = show(options.name, settings)
     except Stopped as stop:
         print("stopped; the same command goes on from there")
         return EXIT_CODES[stop.signal]
+    finally:
+        ways.setLevel(before)
     print(shown.sentence)
     print(f"written: {', '.join(str(file) for file in files)}")
     return 0
