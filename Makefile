@@ -55,6 +55,7 @@ speedrun: $(READY)    ## minutes to the published accuracy of MAML on Omniglot, 
 results: $(READY)     ## the page of reproduced results and its figures, from the committed result files
 	$(BIN)/python benchmarks/published/figures.py
 	$(BIN)/python benchmarks/published/report.py
+	$(BIN)/python benchmarks/showcases.py
 	$(BIN)/python benchmarks/readme_results.py
 
 # torch is pinned in the install line itself: an unpinned one may bring gigabytes of CUDA.

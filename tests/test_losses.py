@@ -6,6 +6,7 @@ from torch import nn
 
 from fastadapt import MSE, CrossEntropy, cross_entropy, mse
 from fastadapt.errors import ConfigError, TaskError
+from fastadapt.losses import PSNR, SNR
 
 
 def test_mean_squared_error_is_over_points_and_outputs():
@@ -72,3 +73,27 @@ def test_sums_know_the_classes_of_a_sequence_and_of_probabilities():
 def test_a_batch_that_is_no_pair_is_told(loss, batch):
     with pytest.raises(TaskError, match=r"takes a batch \(x, y\), got .*; write a function loss\(model, batch\)"):
         loss(nn.Identity(), batch)
+
+
+@pytest.mark.parametrize("peak", [1.0, 255.0])
+def test_psnr_is_the_squared_error_in_decibels_and_more_is_better(peak):
+    output, y = peak * torch.rand(50, 3), peak * torch.rand(50, 3)
+    error = sum((a - b) ** 2 for a, b in zip(output.flatten().tolist(), y.flatten().tolist(), strict=True)) / 150
+    loss = PSNR(peak)
+    assert float(loss(nn.Identity(), (output, y))) == pytest.approx(error, rel=1e-5)
+    want = 20 * math.log10(peak) - 10 * math.log10(error)
+    assert float(loss.metrics(output, (None, y))["psnr"]) == pytest.approx(want, abs=1e-4)
+    assert loss.higher_is_better and float(loss.metrics(y, (None, y))["psnr"]) == math.inf
+
+
+def test_snr_is_zero_for_silence_and_counts_power():
+    y = torch.randn(40, 1)
+    assert float(SNR().metrics(torch.zeros(40, 1), (None, y))["snr"]) == pytest.approx(0, abs=1e-5)
+    assert float(SNR().metrics(y + 0.01 * y, (None, y))["snr"]) == pytest.approx(40, abs=1e-2)
+    assert SNR().higher_is_better
+
+
+@pytest.mark.parametrize("peak", [0.0, -1.0, math.inf, math.nan])
+def test_a_peak_that_is_none_is_refused(peak):
+    with pytest.raises(ConfigError, match="peak is the largest value"):
+        PSNR(peak)

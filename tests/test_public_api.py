@@ -42,6 +42,7 @@ FROZEN_COMMANDS = [
     "predict",
     "verify",
     "identify",
+    "show",
     "report",
     "serve",
     "demo",

@@ -108,6 +108,62 @@ class ScaledMSE(MSE):
 
 
 @dataclass(frozen=True)
+class PSNR(MSE):
+    """Compute the mean squared error of values 0..peak; its metric is the peak signal-to-noise ratio in decibels.
+
+        PSNR = 10 log10(peak^2 / mse)
+
+    A mean over tasks is the mean of their ratios, which is higher than the ratio of the mean error.
+
+    Args:
+        peak: the largest value that there can be, > 0.
+
+    Raises:
+        ConfigError: for another peak.
+
+    Example:
+        >>> import torch
+        >>> y = torch.zeros(4, 3)
+        >>> round(float(PSNR().metrics(y + 0.1, (None, y))["psnr"]), 3)
+        20.0
+    """
+
+    peak: float = 1.0
+    higher_is_better: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.peak < float("inf"):
+            raise ConfigError(f"peak is the largest value of a signal and must be finite and > 0, got {self.peak}")
+
+    def metrics(self, output: Tensor, batch: Any) -> dict[str, Tensor]:
+        """Return `{"psnr": ...}` in dB of `output` against the targets; infinite where they are equal."""
+        return {"psnr": 10 * (self.peak**2 / self._error(output, batch[1])).log10()}
+
+
+@dataclass(frozen=True)
+class SNR(MSE):
+    """Compute the mean squared error; its metric is the signal-to-noise ratio in decibels.
+
+        SNR = 10 log10(sum y^2 / sum (f(x) - y)^2)
+
+    0 dB is what silence reaches. A target that is silent has none: the ratio is -infinity, or not a number.
+
+    Example:
+        >>> import torch
+        >>> y = torch.ones(4, 1)
+        >>> round(float(SNR().metrics(y + 0.1, (None, y))["snr"]), 3)
+        20.0
+    """
+
+    higher_is_better: ClassVar[bool] = True
+
+    def metrics(self, output: Tensor, batch: Any) -> dict[str, Tensor]:
+        """Return `{"snr": ...}` in dB of `output` against the targets."""
+        error = self._error(output, batch[1])
+        return {"snr": 10 * (as_numbers(output, batch[1]).square().mean() / error).log10()}
+
+
+@dataclass(frozen=True)
 class CrossEntropy:
     """Compute the softmax cross-entropy of class indices, with the reduction spelled out.
 

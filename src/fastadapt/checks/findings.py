@@ -30,11 +30,17 @@ class Finding:
     text: str
 
 
-def looked_at(drawn: Sequence[Drawn], split: str, learner: Learner | None = None) -> Iterator[Finding]:
-    """Yield what the tasks themselves show; whole numbers are taken for classes unless the learner's loss says no."""
+def looked_at(
+    drawn: Sequence[Drawn], split: str, learner: Learner | None = None, source: object = None
+) -> Iterator[Finding]:
+    """Yield what the tasks themselves show; whole numbers are taken for classes unless the learner's loss says no.
+
+    A source that says `judges_support` means its queries to have samples of the support.
+    """
     yield from _broken(drawn)
     yield from _repeated(drawn, split)
-    for look in (_leaked, _constant, *(() if _compares_numbers(learner) else (_one_class, _unseen_class, _from_one))):
+    leaks = () if getattr(source, "judges_support", False) else (_leaked,)
+    for look in (*leaks, _constant, *(() if _compares_numbers(learner) else (_one_class, _unseen_class, _from_one))):
         yield from look(drawn)
 
 

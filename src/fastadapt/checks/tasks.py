@@ -69,7 +69,7 @@ def check_tasks(
     with undisturbed():
         drawn = [Drawn(n, task) for n, task in zip(numbers, _drawn(source, seed, split, numbers), strict=True)]
         found = [
-            *looked_at(drawn, split, learner),
+            *looked_at(drawn, split, learner, source),
             *_redrawn(source, drawn[0], seed, split),
             *_batched(source, drawn, seed, split),
         ]
@@ -103,7 +103,7 @@ def first_look(
     placed = sorted((place, group, i) for group in tasks for i, place in enumerate(group.positions))[:_FIRST]
     drawn = [Drawn(numbers[place], group[i]) for place, group, i in placed]
     with undisturbed():
-        found = [*looked_at(drawn, "train", learner)]
+        found = [*looked_at(drawn, "train", learner, source)]
         if not any(finding.error for finding in found):
             found += _redrawn(source, drawn[0], seed, "train")
     if validation is not None:

@@ -11,6 +11,7 @@ COMMANDS = {
     "predict": "answer for files with a saved predictor",
     "verify": "compare two faces by a run on faces",
     "identify": "rank the people of a gallery by likeness to images of faces",
+    "show": "train, measure and draw what a learned start does best: a photograph, speech",
     "report": "draw the pictures of a run, alone or against others",
     "serve": "serve trained runs: a REST API and a page that uses it",
     "demo": "draw in the browser and watch a model learn from it",

@@ -3,6 +3,7 @@
 * `Sinusoid`: one-dimensional regression, the toy problem of the MAML and Reptile papers.
 * `ClassImages`: N-way K-shot tasks over any images that have a class.
 * `AllClasses`: batches of images of all classes with their numbers, for an ordinary classifier.
+* `Fields`: pictures, sounds and volumes as functions of a position.
 * `TableTasks`, `prepare_table`: tasks from the rows of your own table.
 * `omniglot_tasks`, `load_omniglot`, `omniglot_split`: handwritten characters.
 * `mini_imagenet_tasks`, `load_mini_imagenet`, `mini_imagenet_split`: photographs.
@@ -11,6 +12,7 @@
 
 from fastadapt.cache import cache_folder
 from fastadapt.data.download import data_folders
+from fastadapt.data.fields.fields import Fields
 from fastadapt.data.images.classes import ClassImages, Rotation
 from fastadapt.data.images.flat import AllClasses
 from fastadapt.data.images.mini_imagenet import MiniImageNet, load_mini_imagenet, mini_imagenet_tasks
@@ -25,6 +27,7 @@ __all__ = [
     "AllClasses",
     "ClassImages",
     "ClassSplit",
+    "Fields",
     "MiniImageNet",
     "Omniglot",
     "OmniglotSplit",

@@ -95,6 +95,8 @@ def sweep(
             set_random_state(draws[a])
         shared, each = placed(a, carries.pop(a), fixed, task)  # let go of at once: a frame may outlive its call
         shared |= {f"constants_{j - a}": loop.constants(j) for j in range(a, b + 1)}
+        if any(own := [_of_step(loop, task, j) for j in range(a, b)]):
+            each["own"] = tuple(own)
         if cotangent is not None:
             each["cotangent"] = cotangent
         some = tuple(None if isinstance(w, Tensor) else w for w in terms[a:b])
@@ -131,6 +133,7 @@ def _sweep(loop: Loop, terms: tuple[float | None, ...], through: bool) -> Any:
         task: Any,
         cotangent: Any = None,
         weights: tuple[Tensor, ...] = (),
+        own: tuple[dict[str, Any], ...] = (),
         **constants: Any,
     ) -> Any:
         def objective(at: tuple[Carry, Any]) -> tuple[Tensor, Any]:
@@ -139,8 +142,9 @@ def _sweep(loop: Loop, terms: tuple[float | None, ...], through: bool) -> Any:
             given = iter(weights)
             for i, term in enumerate(terms):
                 weight = next(given) if term is None else term
+                at_step = {**task, **own[i]} if own else task
                 (theta, state), report = loop.advance(
-                    calculus, fixed, constants[f"constants_{i}"], (theta, state), task, through
+                    calculus, fixed, constants[f"constants_{i}"], (theta, state), at_step, through
                 )
                 inner.append(report)
                 if term is None or term:
@@ -154,6 +158,11 @@ def _sweep(loop: Loop, terms: tuple[float | None, ...], through: bool) -> Any:
         return gradient, value, reports
 
     return piece
+
+
+def _of_step(loop: Loop, task: Any, j: int) -> dict[str, Any]:
+    """Return what step `j` takes beside the task: the numbers of its minibatch."""
+    return {name: value for name, value in loop.task_at(task, j).items() if name not in task}
 
 
 def _check_again(losses: list[tuple[Tensor, Tensor]], steps: int) -> None:

@@ -74,6 +74,7 @@ class MAMLPlusPlus(MAML):
         norm: the batch-norm mode.
         inner_loss: the loss on the support where its scale differs; default `loss`.
         test_steps: inner steps of `adapt` and evaluation; default `steps`.
+        batch: samples of an inner minibatch in training; None takes all at every step.
         multi_step_epochs: epochs E of the multi-step loss; 0 counts the last step alone.
         first_order_epochs: epochs at the beginning in which inner gradients are constants. The public code counts
             `first_order_to_second_order_epoch` one less.
@@ -113,6 +114,7 @@ class MAMLPlusPlus(MAML):
         norm: Norm = "per_step",
         inner_loss: Loss | None = None,
         test_steps: int | None = None,
+        batch: int | None = None,
         multi_step_epochs: int = 15,
         first_order_epochs: int = 0,
         step_affine: bool = True,
@@ -137,6 +139,7 @@ class MAMLPlusPlus(MAML):
             norm=norm,
             inner_loss=inner_loss,
             test_steps=test_steps,
+            batch=batch,
             route=route,
         )
         if self.meta_gradient not in ("exact", "first_order"):

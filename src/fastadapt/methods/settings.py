@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import nn
 
-from fastadapt.arguments import argument, default_of
+from fastadapt.arguments import added, argument, default_of
 from fastadapt.engine.execution import Execution
 from fastadapt.errors import ConfigError
 from fastadapt.inner.differentiation import MetaGradient
@@ -63,6 +63,8 @@ class MAMLMethod(_InnerSteps):
     """Which parameters adapt: patterns over names ("!" excludes), or head (ANIL), or body (BOIL)."""
     norm: Norm = default_of(MAML, "norm")
     """Batch-norm mode."""
+    batch: int | None = added(None)
+    """Samples of an inner minibatch in training, drawn anew for every step; None takes the whole support set."""
 
     def mean_loss_lr(self, ways: int | None, shots: int) -> float:
         """Return the inner rate that does with a mean loss what `inner_lr` does with this reduction."""
@@ -79,7 +81,7 @@ class MAMLMethod(_InnerSteps):
         return self.learner(model, loss, rule=self.rule(model), **self._settings(loss))
 
     def _settings(self, loss: Loss) -> dict[str, Any]:
-        return {"meta_gradient": self.meta_gradient, **settings_of(self, loss)}
+        return {"meta_gradient": self.meta_gradient, "batch": self.batch, **settings_of(self, loss)}
 
 
 def settings_of(method: Any, loss: Loss) -> dict[str, Any]:

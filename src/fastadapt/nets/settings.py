@@ -12,12 +12,14 @@ from fastadapt.nets.context import WithContext
 from fastadapt.nets.conv4 import Affine, Conv4, Down, Pooled
 from fastadapt.nets.face import FaceNet, WithIdentities
 from fastadapt.nets.features import Features
+from fastadapt.nets.fourier import FourierMLP
 from fastadapt.nets.koch import KochNet
 from fastadapt.nets.mlp import MLP, Activation
 from fastadapt.nets.nearest import Nearest
 from fastadapt.nets.rare_events import RareEventsEncoder
 from fastadapt.nets.relation import RelationEncoder
 from fastadapt.nets.resnet12 import ResNet12
+from fastadapt.nets.siren import Siren
 from fastadapt.nets.statistician import StatisticianEncoder
 from fastadapt.nets.vit import ViT
 
@@ -162,6 +164,46 @@ class FacesNet:
 
 
 @dataclass(frozen=True)
+class SirenNet:
+    """A network of sines, for functions of few numbers."""
+
+    width: int = argument(Siren, "width", 128)  # the constructor asks
+    depth: int = argument(Siren, "depth", 4)
+    w0: float = argument(Siren, "w0")
+    first_w0: float | None = argument(Siren, "first_w0")
+    output_shift: float = argument(Siren, "output_shift", 0.0)  # 0.5 is for values 0..1
+
+    def describe(self, data: Any, head: bool = True) -> dict[str, Any]:
+        """Return name and arguments of the network for `data`."""
+        return _described("Siren", _field("Siren", data, head), self)
+
+
+@dataclass(frozen=True)
+class FourierNet:
+    """A network on random Fourier features, for functions of few numbers."""
+
+    features: int = argument(FourierMLP, "features", 64)  # the constructor asks
+    width: int = argument(FourierMLP, "width", 128)
+    depth: int = argument(FourierMLP, "depth", 4)
+    scale: float = argument(FourierMLP, "scale", 0.3)  # periods a unit: waves on [-5, 5] have less than 1 in 6
+    sigmoid: bool = argument(FourierMLP, "sigmoid")
+
+    def describe(self, data: Any, head: bool = True) -> dict[str, Any]:
+        """Return name and arguments of the network for `data`."""
+        return _described("FourierMLP", _field("FourierMLP", data, head), self)
+
+
+def _field(name: str, data: Any, head: bool) -> dict[str, Any]:
+    shape = data.input
+    if not head or "inputs" not in shape or "outputs" not in shape:
+        raise ConfigError(
+            f"{name} is a function of a point's numbers and answers with numbers; choose it for regression, such as "
+            "SinusoidData, and MLPNet or Conv4Net here"
+        )
+    return {"inputs": shape["inputs"], "outputs": shape["outputs"]}
+
+
+@dataclass(frozen=True)
 class FeaturesNet:
     """No network: the data are embeddings already."""
 
@@ -206,6 +248,8 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "Features": Features,
     "FaceNet": FaceNet,
     "Nearest": _nearest,
+    "Siren": Siren,
+    "FourierMLP": FourierMLP,
 }
 
 

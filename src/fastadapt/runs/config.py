@@ -51,10 +51,12 @@ from fastadapt.nets.settings import (
     Conv4Net,
     FacesNet,
     FeaturesNet,
+    FourierNet,
     MLPNet,
     RareEventsEncoderNet,
     RelationEncoderNet,
     ResNet12Net,
+    SirenNet,
     StatisticianEncoderNet,
     ViTNet,
     build_net,
@@ -93,6 +95,8 @@ class RunConfig:
         | PolicyNet
         | RecurrentPolicyNet
         | FacesNet
+        | SirenNet
+        | FourierNet
     ) = field(default_factory=MLPNet)
     """The network."""
     # what extends another ahead of it: the command line takes the first that fits

@@ -1,0 +1,1 @@
+"""Pictures, sounds and volumes as functions of a position."""

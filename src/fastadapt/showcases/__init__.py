@@ -1,0 +1,1 @@
+"""What a learned start does best, and where something simpler wins: each is trained, measured, drawn and said."""
