@@ -12,7 +12,7 @@ from fastadapt.layers.norm import Norm
 from fastadapt.learner import Learner, MetaBatch, Outcome, Trace
 from fastadapt.predictor import Predictor
 from fastadapt.rl.experience import mean_over_steps
-from fastadapt.rl.meta_policy import collectors_of
+from fastadapt.rl.gathered import collectors_of
 from fastadapt.rl.policy_gradient import PolicyGradient
 from fastadapt.rl.recurrent import RecurrentPolicy
 from fastadapt.rl.trials import Trials, gather_trials
