@@ -85,4 +85,6 @@ def advantages(rewards: Tensor, baseline: Tensor, alive: Tensor, discount: float
     """Return the `estimates` of one task, `[N, H]`, with mean 0 and standard deviation 1 over the steps taken."""
     raw = estimates(rewards, baseline, alive, discount, gae_lambda)
     kept = raw[alive > 0]
+    if not len(kept):
+        return torch.zeros_like(raw)
     return torch.where(alive > 0, (raw - kept.mean()) / (kept.std(correction=0) + 1e-8), 0.0)

@@ -36,8 +36,8 @@ class Gathered:
         def some(leaf: Tensor) -> Tensor:
             return leaf[:tasks]
 
-        parts = pytree.tree_map(some, (self.supports, self.query, self.metrics))
-        return Gathered(*parts, None if self.worth is None else self.worth[:tasks])
+        supports, query, metrics = pytree.tree_map(some, (self.supports, self.query, self.metrics))
+        return Gathered(supports, query, metrics, None if self.worth is None else self.worth[:tasks])
 
 
 def collectors_of(tasks: MetaBatch) -> tuple[list[EpisodeCollector], list[EpisodeCollector]]:

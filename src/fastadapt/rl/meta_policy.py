@@ -18,7 +18,7 @@ from fastadapt.rl.gathered import Gathered, collectors_of
 from fastadapt.rl.policies import Policy
 from fastadapt.rl.policy_gradient import PolicyGradient
 from fastadapt.rl.side_by_side import SideBySide
-from fastadapt.rl.tasks import gather
+from fastadapt.rl.tasks import gather, warn_of
 from fastadapt.rules.rules import SGD, Rule
 
 
@@ -104,6 +104,7 @@ class MetaPolicy(SideBySide):
         params, state = detached(self.theta()), None
         broken = torch.zeros(len(supports))
         steps = torch.zeros(len(supports))
+        valued = None
         with torch.no_grad():
             for j in range(self.steps + 1):
                 asked = supports if j < self.steps else queries
@@ -112,7 +113,9 @@ class MetaPolicy(SideBySide):
                 broken += bad
                 steps += episodes.alive.sum((1, 2))
                 if j in (0, self.steps):
-                    metrics["return" if j == self.steps else "return before"] = episodes.returns.mean(1)
+                    metrics["return" if j == self.steps else "return before"] = episodes.mean_return
+                if j == self.steps and self.e_maml:
+                    valued = worth(asked[0].environments, episodes)
                 whole = j < self.steps and getattr(self.inner_loss, "whole_episodes", False)
                 seen.append(episodes if whole else episodes.steps())
                 if j < self.steps:
@@ -120,7 +123,6 @@ class MetaPolicy(SideBySide):
                     params = detached(params)
         metrics = {"return": metrics.pop("return"), **metrics}  # the headline first
         metrics |= {"environment steps": steps, "episodes not finite": broken}
-        valued = worth(queries[0].environments, episodes) if self.e_maml else None
         return Gathered(seen[:-1], seen[-1], metrics, valued)
 
     def judged(self, gathered: Gathered, params: Params, likelihood: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -169,7 +171,7 @@ class MetaPolicy(SideBySide):
         worse = torch.minimum(ratio * query.advantages, ratio.clamp(1 - clip, 1 + clip) * query.advantages)
         total = -mean_over_steps(worse, query.alive)
         likelihood = self.likelihood(gathered, path)
-        if likelihood is not None:
+        if likelihood is not None and gathered.worth is not None:
             total = total - gathered.worth * likelihood
         for j, (own, support) in enumerate(zip(path, gathered.supports, strict=False)):
             now = self.answers(own, support, stacked=j > 0)
@@ -210,9 +212,10 @@ class MetaPolicy(SideBySide):
         with torch.no_grad():
             for j in range(wanted[-1] + 1):
                 per_task = supports[0].environments.episodes if j else None
-                episodes, _ = gather(supports, self.model, self.acting(params, per_task))
+                episodes, broken = gather(supports, self.model, self.acting(params, per_task))
+                warn_of(broken, supports)
                 if j in wanted:
-                    found.append(episodes.returns.mean(1))
+                    found.append(episodes.mean_return)
                 if j < wanted[-1]:
                     whole = getattr(self.inner_loss, "whole_episodes", False)
                     steps_of = episodes if whole else episodes.steps()
