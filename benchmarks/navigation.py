@@ -47,6 +47,7 @@ PUBLISHED = {  # raw means over 40 goals of the authors' public result files, af
 }
 BY_TRPO = "pretrained by TRPO"
 """Ten episodes a step and a trust region, as the public script of the oracle has them; not published."""
+METHODS = ("maml", "pretrained", BY_TRPO, "random", "oracle")
 NAVIGATION = family("navigation-v0")
 HOW = {  # inner steps, tasks of an outer step, where they come from, the outer step
     "maml": (1, 20, Environments(NAVIGATION, episodes=20), TRPO()),
@@ -76,10 +77,11 @@ def train(method: str, seed: int, steps: int, runs: Path) -> None:
     print(f"{method}, seed {seed}: step {steps}, {time.process_time() - began:.0f} s of CPU", flush=True)
 
 
-def measure(seeds: list[int], runs: Path) -> None:
-    """Measure what is trained on the same goals, and write result and picture."""
-    rows = {method: _row(method, seeds, runs) for method in (*PUBLISHED, BY_TRPO)}
-    rows = {method: row for method, row in rows.items() if row["seeds"]}
+def measure(methods: list[str], seeds: list[int], runs: Path) -> None:
+    """Measure what is trained on the same goals, and write result and picture; rows without runs stay as they were."""
+    rows = json.loads(RESULT.read_text(encoding="utf-8"))["rows"] if RESULT.is_file() else {}
+    rows |= {method: row for method in methods if (row := _row(method, seeds, runs))["seeds"]}
+    rows = {method: rows[method] for method in METHODS if method in rows}
     facts = {"goals": GOALS, "episodes an update": EPISODES, "step sizes": [0.5, 0.25], "stream": [1, "test"]}
     record = {"protocol": facts, "published": PUBLISHED, "rows": rows, "torch": torch.__version__}
     RESULT.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -164,15 +166,15 @@ def main() -> None:
     parser.add_argument("what", choices=["train", "measure"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--methods", nargs="+", default=list(HOW))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--runs", type=Path, default=Path("runs/navigation"))
     asked = parser.parse_args()
     hold()
     torch.set_num_threads(1)
     if asked.what == "measure":
-        measure(asked.seeds, asked.runs)
+        measure(asked.methods, asked.seeds, asked.runs)
         return
-    for method in asked.methods:
+    for method in (name for name in asked.methods if name in HOW):
         for seed in asked.seeds:
             train(method, seed, asked.steps, asked.runs)
 

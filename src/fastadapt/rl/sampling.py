@@ -68,13 +68,12 @@ def live(act: Act, episodes: Episodes, noise: Tensor, horizon: int, name: str) -
     stacked = pytree.tree_map(lambda *leaves: torch.stack(leaves, 1), *seen)
     observations, actions, rewards, taken, behaviour = stacked
     taken, rewards = (torch.where(void[:, None], 0.0, part) for part in (taken, rewards))
-    return Lived(
-        observations, actions, rewards, taken, behaviour, nonfinite=max(broken, episodes.nonfinite)
-    )  # environments may have counted the same
+    count = max(broken, episodes.nonfinite)  # environments may have counted the same
+    return Lived(observations, actions, rewards, taken, behaviour, count)
 
 
 def _sane(behaviour: Distribution, actions: Tensor) -> Tensor:
-    """Return which actions can be taken, `[n]`: a choice among probabilities that are NaN is a number like any other."""
+    """Return which actions can be taken, `[n]`; a choice is a number even where its probabilities are none."""
     bad = ~torch.isfinite(actions.reshape(len(actions), -1)).all(1)
     for leaf in behaviour:
         bad = bad | leaf.isnan().any(1)

@@ -173,8 +173,8 @@ def warn_of(broken: Tensor, collectors: Sequence[EpisodeCollector]) -> None:
     if count := round(float(broken.sum())):
         how = collectors[0].environments
         _log.warning(
-            "%d of %d episodes in %s were ended as a number in them was not finite: after an observation or a reward the "
-            "return is of the steps before, and may look better than it is; where it is an action, as of a policy that "
+            "%d of %d episodes in %s were ended as a number in them was not finite: after an observation or a reward "
+            "the return is of the steps before, and may look better than it is; after an action, as of a policy that "
             "too long an update broke, there is none",
             count,
             how.episodes * len(collectors),
