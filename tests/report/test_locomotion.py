@@ -5,9 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
-from fastadapt.report.locomotion import BAND, FRAMES, draw_runs, recorded
+from fastadapt import cli
+from fastadapt.report.locomotion import BAND, FRAMES, draw_adapted, draw_runs, recorded
 from fastadapt.rl import rendering
 from fastadapt.rl.locomotion import FAMILIES
+from fastadapt.rl.meta_policy import MetaPolicy
+from fastadapt.rl.policies import policy_for
+from fastadapt.rl.tasks import Environments
 
 
 def act(observations):
@@ -71,3 +75,25 @@ def test_a_way_that_does_not_work_is_told(cheetah, monkeypatch, caplog):
     caplog.set_level(logging.INFO, logger="fastadapt")
     assert rendering.frames(cheetah.body.physics.body, np.zeros((1, 19))) is None
     assert "smoke: RuntimeError: invalid value for environment variable MUJOCO_GL: smoke" in caplog.text
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("told", [False, True])
+def test_the_report_of_a_body_shows_both_directions(cheetah, tmp_path, monkeypatch, told):
+    monkeypatch.setattr(rendering, "ways", lambda: ())
+    source = Environments(cheetah, episodes=2, horizon=4, told=told)
+    learner = MetaPolicy(policy_for(cheetah, (8,), told=told), steps=0 if told else 1)
+    assert draw_adapted(learner, source, tmp_path) == [tmp_path / "run.png"]
+    assert [cheetah.goal.called(goal) for goal in (0.9, 1.0)] == ["backward", "forward"]
+    assert FAMILIES["ant-velocity-v0"]().goal.called(2.25) == "2.25 m/s"
+
+
+@pytest.mark.long
+def test_runs_in_other_environments_are_not_drawn_together(tmp_path, capsys):
+    small = ["--training.steps", "1", "--training.meta-batch", "2", "--data.episodes", "2", "--data.test-episodes", "2"]
+    small += ["--protocol.tasks", "2", "--net.hidden", "4", "--quiet"]
+    runs = [str(tmp_path / name) for name in "ab"]
+    for run, horizon in zip(runs, ("4", "5"), strict=True):
+        assert cli.main(["train", "oracle-navigation", "--run", run, *small, "--data.horizon", horizon]) == 0
+    assert cli.main(["report", runs[0], "--against", runs[1]]) == 2
+    assert "b has the horizon 5 and " in capsys.readouterr().err

@@ -11,7 +11,8 @@ from fastadapt.rl.advantages import advantages, discounted, linear_baseline
 from fastadapt.rl.distributions import Categorical, Gaussian
 from fastadapt.rl.environments import family
 from fastadapt.rl.experience import Experience
-from fastadapt.rl.meta_policy import Gathered, MetaPolicy
+from fastadapt.rl.gathered import Gathered
+from fastadapt.rl.meta_policy import MetaPolicy
 from fastadapt.rl.policies import CategoricalPolicy, GaussianPolicy, policy_for
 from fastadapt.rl.policy_gradient import PolicyGradient
 from fastadapt.rl.tasks import Environments

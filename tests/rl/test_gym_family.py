@@ -200,7 +200,8 @@ def test_what_is_not_finite_ends_its_episode_alone_and_is_counted(broken):
     for step, parts in enumerate(found):
         assert all(torch.equal(one[[0, 2]], all_[step + 1, [0, 2]]) for one, all_ in zip(parts, expected, strict=True))
         assert parts[2].tolist() == [False, broken == "start" or step >= 1, False]
-        assert torch.isfinite(parts[0]).all() and torch.isfinite(parts[1]).all()
+        # what is not finite is not seen, and no 0 is put in its place that would count as a good reward
+        assert torch.isfinite(parts[0]).all() and parts[1].isnan().tolist() == parts[2].tolist()
 
 
 @pytest.mark.parametrize(
@@ -315,11 +316,23 @@ def stop(*_, **__):
     raise OSError("no licence")
 
 
+def answering(*rest):
+    return changed(step=lambda self, action: (self.seen(), *rest))
+
+
 BROKEN = {
     "failed as it was reset, task .*: OSError: no licence": changed(reset=stop),
-    "failed as it was reset, task .* not enough values": changed(reset=lambda self, **_: [0]),
+    r"as it was reset, task .* reset returned a list of length 1, and not \(obs": changed(reset=lambda self, **_: [0]),
+    "as it was reset, task .* reset returned a ndarray, and not": changed(reset=lambda self, **_: np.zeros(2)),
     "failed as it was reset, task .* an observation of shape": changed(seen=lambda self: np.zeros(3)),
-    "failed in step 1, task .*: TypeError": changed(step=lambda self, action: None),
+    "failed in step 1, task .* step returned a NoneType, and not": changed(step=lambda self, action: None),
+    "failed in step 1, task .* step returned a tuple of length 4, and": answering(0.0, False, {}),
+    "the reward is '1.5', and not one real number": answering("1.5", False, False, {}),
+    "the reward is array.*, and not one real number": answering(np.zeros(2), False, False, {}),
+    "terminated is 'False', and not true or false": answering(0.0, "False", False, {}),
+    "truncated is None, and not true or false": answering(0.0, False, None, {}),
+    "failed in step 1, task .*: SystemExit: 3": changed(step=lambda self, action: sys.exit(3)),
+    "not finite in its first steps, task .*; mend it": answering(float("nan"), False, False, {}),
     r"can't set the task .*: OSError: no licence": changed(set_task=stop),
     "can't make an environment: OSError: no licence": lambda: stop(None),
 }
@@ -329,6 +342,7 @@ def test_other_failures_are_sentences_too():
     for told, function in BROKEN.items():
         with pytest.raises(EpisodeError, match=told):
             from_function(function, "mine")
+    from_function(answering(np.zeros(1), np.array([False]), np.False_, {}))  # what some environments have, and is clear
     family = from_function(Push)
     with pytest.raises(ConfigError, match=r"needs tasks \[n, 1\] with a seed each, got \[2, 2\] and 2 seeds"):
         family.start(torch.zeros(2, 2), [0, 1])

@@ -1,6 +1,7 @@
 """Runs of reinforcement learning: whole commands, a resume that is exact, environments that fail."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -8,13 +9,16 @@ import torch
 
 from fastadapt import cli
 from fastadapt.errors import ConfigError, EpisodeError
+from fastadapt.rl.distributions import Categorical
 from fastadapt.rl.environments import family
+from fastadapt.rl.experience import returns_of
 from fastadapt.rl.meta_policy import MetaPolicy
 from fastadapt.rl.navigation import Navigation, Walks
 from fastadapt.rl.policies import policy_for
 from fastadapt.rl.policy_gradient import PolicyGradient
 from fastadapt.rl.ppo import PPO
 from fastadapt.rl.rl2 import RL2
+from fastadapt.rl.sampling import live
 from fastadapt.rl.settings import RL2Method
 from fastadapt.rl.tasks import Environments
 from fastadapt.rl.trpo import TRPO
@@ -135,6 +139,24 @@ def test_episodes_that_are_not_finite_end_and_are_counted():
     )
     assert [record["episodes not finite"] for record in trained.records] == [0.0, 0.0, 2.0]
     assert trained.skipped == 0 and all(bool(w.isfinite().all()) for w in weights(learner_of()))
+
+
+def test_a_policy_that_an_update_broke_has_no_return_that_looks_good(caplog):
+    """An update that is much too long makes actions that are not finite; rewards here are below 0, and 0 the best."""
+    learner = MetaPolicy(learner_of().model, rule=SGD(1e30), steps=1)
+    tasks = draw(Environments(NAVIGATION, episodes=3, horizon=4), seed=0, split="test", indices=range(2))
+    returns = learner.trace(tasks, 1).metrics["return"]
+    assert bool(returns[:, 0].isfinite().all()) and bool(returns[:, 1].isnan().all())
+    assert "6 of 6 episodes in navigation-v0 were ended as a number in them was not finite" in caplog.text
+
+
+def test_a_choice_among_what_is_not_a_number_is_no_step():
+    """Comparisons with NaN are false, so that it would be the first choice, in silence."""
+    noise, walks = torch.full((3, 4, 1), 0.5), Walks(torch.ones(3, 2))
+    walks.step = lambda actions: (torch.zeros(3, 2), -torch.ones(3), torch.zeros(3, dtype=torch.bool))
+    lived = live(lambda seen: Categorical(torch.full((3, 2), math.nan)), walks, noise, 4, "choices")
+    assert lived.nonfinite == 3 and not lived.alive.any()
+    assert bool(returns_of(lived.rewards, lived.alive).isnan().all())
 
 
 @pytest.mark.long

@@ -7,13 +7,14 @@ import torch
 
 from fastadapt import MAML
 from fastadapt.errors import ConfigError
+from fastadapt.rl.curvature import conjugate_gradients, hessian_products
 from fastadapt.rl.distributions import Gaussian
 from fastadapt.rl.environments import family
 from fastadapt.rl.meta_policy import MetaPolicy
 from fastadapt.rl.policies import GaussianPolicy, policy_for
 from fastadapt.rl.ppo import PPO
 from fastadapt.rl.tasks import Environments
-from fastadapt.rl.trpo import TRPO, _functions, _hessian, conjugate_gradients
+from fastadapt.rl.trpo import TRPO, _functions
 from fastadapt.rules.rules import SGD
 from fastadapt.tasks import draw
 
@@ -59,7 +60,7 @@ def test_the_products_are_those_of_the_hessian_of_the_divergence(steps, order):
     adapted, judged = _functions(learner, gathered, [])
     phi = adapted()
     leaves = [p.detach().requires_grad_() for p in phi]
-    product = _hessian(params, phi, leaves, judged(leaves)[1], damping=0.1)
+    product = hessian_products(params, phi, leaves, judged(leaves)[1], damping=0.1)
     vector = torch.randn(sum(p.numel() for p in params), generator=torch.Generator().manual_seed(1)).double()
     # differentiated twice through the inner steps, with nothing left out
     slope = torch.cat([g.flatten() for g in torch.autograd.grad(judged(adapted())[1], params, create_graph=True)])
@@ -73,7 +74,7 @@ def test_without_inner_steps_the_hessian_is_the_fisher_matrix():
     params = list(learner.theta().values())
     _, judged = _functions(learner, gathered, [])
     leaves = [p.detach().requires_grad_() for p in params]
-    product = _hessian(params, params, leaves, judged(leaves)[1], damping=0.0)
+    product = hessian_products(params, params, leaves, judged(leaves)[1], damping=0.0)
     size = sum(p.numel() for p in params)
     hessian = torch.stack([product(row) for row in torch.eye(size, dtype=torch.float64)])
     fisher = torch.zeros(size, size, dtype=torch.float64)

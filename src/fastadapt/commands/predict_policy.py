@@ -1,16 +1,18 @@
 """`fastadapt predict PREDICTOR [goal=0.3,-0.2 ...]`: let an adapted policy act in its environment."""
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from fastadapt.commands.goals import goal_of
+from fastadapt.errors import EpisodeError
 from fastadapt.predictor import Predictor
 from fastadapt.rl.distributions import Distribution
 from fastadapt.rl.settings import EnvironmentData
-from fastadapt.rl.tasks import Environments, EpisodeCollector, gather
+from fastadapt.rl.tasks import Environments, EpisodeCollector, gather, warn_of
 
 EPISODES, SEED = 20, 0
 """Episodes with actions as they are drawn, and the seed of their random numbers."""
@@ -54,14 +56,23 @@ def _rolled_out(predictor: Predictor, source: Environments, goal: torch.Tensor) 
         return policy(observations).sure()
 
     with torch.no_grad():
-        drawn, _ = gather([EpisodeCollector(source, goal, SEED, "query")], policy, policy)
-        sure, _ = gather([EpisodeCollector(source, goal, SEED, "query")], policy, likeliest)
+        asked = [EpisodeCollector(source, goal, SEED, "query") for _ in range(2)]
+        drawn, broken = gather(asked[:1], policy, policy)
+        sure, broken_too = gather(asked[1:], policy, likeliest)
     steps = int(sure.alive[0, 0].sum())
+    warn_of(broken, asked[:1])
+    if not steps or not bool(drawn.mean_return.isfinite()):
+        raise EpisodeError(
+            f"the policy can't act in {source.family.name} at the goal {goal.tolist()}: a number is not finite in the "
+            "first step; look whether its weights are, and whether the environment is"
+        )
+    if broken_too[0] and not broken[0]:
+        warn_of(broken_too, asked[1:])
     return {
         "goal": goal.tolist(),
         "return": float(sure.returns[0, 0]),
-        "mean return": float(drawn.returns.mean()),
-        "returns": drawn.returns[0].tolist(),
+        "mean return": float(drawn.mean_return),
+        "returns": [value if math.isfinite(value) else None for value in drawn.returns[0].tolist()],
         "observations": sure.observations[0, 0, :steps].tolist(),
         "actions": sure.actions[0, 0, :steps].tolist(),
         "rewards": sure.rewards[0, 0, :steps].tolist(),

@@ -9,6 +9,7 @@ import tyro
 from fastadapt.data.domains.face_settings import FacesData
 from fastadapt.errors import ConfigError
 from fastadapt.evaluation import evaluate
+from fastadapt.rl.settings import EnvironmentData
 from fastadapt.runs.face_run import as_face_run
 from fastadapt.runs.run_files import load_run
 from fastadapt.training.log import read_metrics
@@ -46,6 +47,14 @@ def main(argv: Sequence[str]) -> int:
     if foreign := [name for name, other in others.items() if other.input["kind"] != kind]:
         raise ConfigError(f"{foreign[0]} is not of the kind of {settings.run}, so they have no figure in common")
     data = loaded.config.data
+    if isinstance(data, EnvironmentData):
+        for name, other in others.items():
+            for fact in ("family", "horizon"):
+                if other.input[fact] != loaded.input[fact]:
+                    raise ConfigError(
+                        f"{name} has the {fact} {other.input[fact]} and {settings.run} {loaded.input[fact]}; only "
+                        "returns in the same environment can be drawn together"
+                    )
     metrics = settings.run / "metrics.jsonl"
     records = read_metrics(metrics) if metrics.is_file() else []
     if isinstance(data, FacesData):

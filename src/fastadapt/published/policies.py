@@ -13,6 +13,8 @@ DIFFERS = (
     "as many episodes for each task, whatever their length; the public code counts steps, so short episodes are more",
     "40 goals of a stream of our own; the public code draws 40 others of the same distribution",
 )
+VERSIONS = {"pretrain-navigation": 2}
+"""Version 1 was trained by TRPO on 10 episodes a step, as the public script of the oracle is."""
 # environment -> method -> raw means after 0, 1, ... updates, with the standard deviation over goals where it is known
 MEANS: dict[str, dict[str, Sequence[tuple[float, float | None]]]] = {
     "navigation": {
@@ -58,7 +60,8 @@ def _experiments() -> list[Experiment]:
             what, config = PRESETS[name]
             claims = {j: _claim(*pair) for j, pair in enumerate(means)}
             measured = Measurement(f"{GOALS} goals", config.protocol, claims=claims)
-            found.append(Experiment(name, what, config, (measured,), SOURCE, differs=DIFFERS))
+            version = VERSIONS.get(name, 1)
+            found.append(Experiment(name, what, config, (measured,), SOURCE, differs=DIFFERS, version=version))
     return found
 
 

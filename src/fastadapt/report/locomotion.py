@@ -12,7 +12,10 @@ from torch import Tensor
 
 from fastadapt.report.style import figure, line_style, save_figure, save_picture, tidy
 from fastadapt.rl.locomotion import Locomotion
+from fastadapt.rl.meta_policy import MetaPolicy
 from fastadapt.rl.rendering import frames
+from fastadapt.rl.tasks import Environments
+from fastadapt.tasks import draw
 
 FRAMES, BAND = 8, 16
 """Frames of a strip, and pixels of the line of words above each."""
@@ -21,7 +24,9 @@ PAUSE = 0.08
 
 
 @torch.no_grad()
-def recorded(family: Locomotion, goal: Tensor, act: Callable[[Tensor], Tensor], *, seed: int = 0) -> np.ndarray:
+def recorded(
+    family: Locomotion, goal: Tensor, act: Callable[[Tensor], Tensor], *, seed: int = 0, horizon: int | None = None
+) -> np.ndarray:
     """Return the states `[t, s]` of one episode: time, positions, velocities.
 
     Args:
@@ -29,13 +34,51 @@ def recorded(family: Locomotion, goal: Tensor, act: Callable[[Tensor], Tensor], 
         goal: `[1]`.
         act: observations `[1, o]`, float32, to actions `[1, a]`.
         seed: where it starts.
+        horizon: steps at most; None takes the family's.
     """
     episodes = family.start(goal[None], [seed])
     states, ended = [episodes.states[0]], False
-    while len(states) <= family.horizon and not ended:
+    while len(states) <= (horizon or family.horizon) and not ended:
         ended = bool(episodes.step(act(episodes.observations.float()))[2])
         states.append(episodes.states[0])
     return np.stack(states)
+
+
+def draw_adapted(learner: MetaPolicy, source: Environments, folder: Path, *, seed: int = 1) -> list[Path]:
+    """Draw an episode before adaptation and one after an update, at two test goals; see `draw_runs`.
+
+    The goals are the lowest and the highest of the first four of the stream, so that they are a slow and a fast one,
+    or one of each direction. The bodies start from the same place, and each does what its policy thinks likeliest.
+
+    Args:
+        learner: a trained policy; one without inner steps that is told the goal is drawn as it is.
+        source: of the test tasks, of a family of `Locomotion`.
+        folder: where to write.
+        seed: of the stream of test tasks.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        MissingExtraError: if a plot is drawn, and matplotlib is not installed.
+        CheckpointError: if a file can't be written.
+    """
+    family: Any = source.family
+    tasks = sorted(draw(source, seed=seed, split="test", indices=range(4)), key=lambda task: float(task.support.goal))
+    runs = {}
+    for task in (tasks[0], tasks[-1]):
+        goal = task.support.goal
+        for steps, label in ((0, "told" if source.told else "before"), (1, "after 1 update")):
+            if steps and source.told:
+                continue
+            support = source.task(goal, task.support.seed).support
+            policy: Any = learner.adapt(support, steps=steps).model
+
+            def act(seen: Tensor, policy: Any = policy, goal: Tensor = goal) -> Tensor:
+                return policy(torch.cat([seen, goal[None].to(seen)], 1) if source.told else seen).mean
+
+            runs[f"{family.goal.called(float(goal))}, {label}"] = recorded(family, goal, act, horizon=source.steps)
+    return draw_runs(family, runs, folder)
 
 
 def draw_runs(family: Locomotion, runs: Mapping[str, np.ndarray], folder: Path, name: str = "run") -> list[Path]:
@@ -82,7 +125,7 @@ def _frame(label: str, state: np.ndarray, picture: np.ndarray) -> Image.Image:
     """Return a picture under a line that says when it is, and where the body is."""
     framed = Image.new("RGB", (picture.shape[1], picture.shape[0] + BAND), "white")
     framed.paste(Image.fromarray(picture), (0, BAND))
-    ImageDraw.Draw(framed).text((4, 2), f"{label}: {state[0]:.1f} s, x = {state[1]:+.2f} m", fill="black")
+    ImageDraw.Draw(framed).text((4, 2), f"{label}: {state[0]:.2f} s, x = {state[1]:+.2f} m", fill="black")
     return framed
 
 

@@ -10,12 +10,14 @@ from fastadapt.compare.shots import evaluate_shots
 from fastadapt.evaluation import Evaluation, evaluate
 from fastadapt.report.classes import draw_task
 from fastadapt.report.curves import draw_curves
+from fastadapt.report.locomotion import draw_adapted
 from fastadapt.report.policies import curve_of, draw_returns, draw_walks
 from fastadapt.report.sinusoid import draw_adaptation
 from fastadapt.report.steps import draw_steps
 from fastadapt.report.style import need_matplotlib
 from fastadapt.report.table import evaluation_table
 from fastadapt.report.worst import draw_worst
+from fastadapt.rl.locomotion import Locomotion
 from fastadapt.rl.meta_policy import MetaPolicy
 from fastadapt.rl.navigation import Navigation
 from fastadapt.rl.settings import EnvironmentData
@@ -38,7 +40,8 @@ def write_report(
     Sinusoids get `adaptation.png` (one wave, before and after) and `steps.png` (the error against the number
     of steps, K = 5, 10, 20); images get `task.png` (one task with its answers). Both get `worst.png`, the ten tasks
     that came out worst. Environments get `returns.png` (the return against the number of updates, with the runs of
-    `against`) and on the plane `walks.png` (before and after one update). The table is written first, as it needs
+    `against`), on the plane `walks.png` (before and after one update), and for bodies `run.png` and `run.gif` (the same
+    in frames, or where they were). The table is written first, as it needs
     nothing that may be missing.
 
     Args:
@@ -94,6 +97,8 @@ def _policies(
     files = [draw_returns(curves, report / "returns.png", tasks=tasks, what=data.family)]
     if data.family == Navigation.name and not data.told and isinstance(run.learner, MetaPolicy):
         files.append(draw_walks(run.learner, source, report / "walks.png", seed=evaluation.protocol.seed))
+    if isinstance(source.family, Locomotion) and isinstance(run.learner, MetaPolicy):
+        files += draw_adapted(run.learner, source, report, seed=evaluation.protocol.seed)
     return files
 
 

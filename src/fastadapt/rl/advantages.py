@@ -59,28 +59,32 @@ def linear_baseline(observations: Tensor, returns: Tensor, alive: Tensor) -> Ten
     return predicted
 
 
-def advantages(rewards: Tensor, baseline: Tensor, alive: Tensor, discount: float, gae_lambda: float) -> Tensor:
-    r"""Return generalised advantage estimates, normalised over the steps of the task.
+def estimates(rewards: Tensor, baseline: Tensor, alive: Tensor, discount: float, gae_lambda: float) -> Tensor:
+    r"""Return generalised advantage estimates, `[..., H]`, 0 behind the end.
 
         delta_t = r_t + discount V_{t+1} - V_t,      A_t = sum_l (discount lambda)^l delta_{t+l}
 
     with V = 0 behind the end, be it the environment's or the horizon. For lambda = 1 it is `R_t - V_t`.
 
     Args:
-        rewards: `[N, H]`, of one task.
-        baseline: V, `[N, H]`.
-        alive: `[N, H]`.
+        rewards: `[..., H]`.
+        baseline: V, `[..., H]`.
+        alive: `[..., H]`.
         discount: of the return, in (0, 1].
         gae_lambda: in [0, 1].
-
-    Returns:
-        `[N, H]`, with mean 0 and standard deviation 1 over the steps that were taken.
 
     References:
         Schulman, Moritz, Levine, Jordan, Abbeel 2016, High-Dimensional Continuous Control Using Generalized Advantage
         Estimation (arXiv:1506.02438).
     """
-    ahead = torch.cat([baseline[:, 1:], torch.zeros_like(baseline[:, :1])], 1)
-    raw = discounted(alive * (rewards + discount * ahead - baseline), discount * gae_lambda)
+    ahead = torch.cat([baseline[..., 1:], torch.zeros_like(baseline[..., :1])], -1)
+    return discounted(alive * (rewards + discount * ahead - baseline), discount * gae_lambda)
+
+
+def advantages(rewards: Tensor, baseline: Tensor, alive: Tensor, discount: float, gae_lambda: float) -> Tensor:
+    """Return the `estimates` of one task, `[N, H]`, with mean 0 and standard deviation 1 over the steps taken."""
+    raw = estimates(rewards, baseline, alive, discount, gae_lambda)
     kept = raw[alive > 0]
+    if not len(kept):
+        return torch.zeros_like(raw)
     return torch.where(alive > 0, (raw - kept.mean()) / (kept.std(correction=0) + 1e-8), 0.0)

@@ -52,7 +52,8 @@ class Episodes(Protocol):
 
         Returns:
             The observations `[n, o]` after the step, the rewards `[n]` of it, and `ended: [n]` bool, whether the
-            environment has ended by its own rule; the horizon is not one.
+            environment has ended by its own rule; the horizon is not one. Where an observation or a reward is not
+            finite, the episode ends before this step.
         """
         ...
 

@@ -1,5 +1,6 @@
 """What a policy has lived through: steps in environments, with all that a policy gradient needs of them."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -32,8 +33,13 @@ class Experience(NamedTuple):
 
     @property
     def returns(self) -> Tensor:
-        """The sum of rewards of each episode, not discounted, `[..., N]`."""
-        return self.rewards.sum(-1)
+        """The sum of rewards of each episode, not discounted, `[..., N]`; NaN for one that had no step."""
+        return returns_of(self.rewards, self.alive)
+
+    @property
+    def mean_return(self) -> Tensor:
+        """The mean of the returns of the episodes that had a step, `[...]`; NaN if none had."""
+        return self.returns.nanmean(-1)
 
     def steps(self) -> "Experience":
         """Return the steps `[T, R, ...]` of `T` tasks without those behind an end, as far as the longest task allows.
@@ -48,6 +54,11 @@ class Experience(NamedTuple):
             return leaf.gather(1, index)
 
         return pytree.tree_map(taken, rows)
+
+
+def returns_of(rewards: Tensor, alive: Tensor) -> Tensor:
+    """Return the sums of rewards `[..., H]`, with NaN, and not a 0 that may look good, where no step was taken."""
+    return torch.where(alive.sum(-1) > 0, rewards.sum(-1), math.nan)
 
 
 def mean_over_steps(values: Tensor, alive: Tensor, axes: int = 1) -> Tensor:

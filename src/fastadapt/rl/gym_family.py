@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fastadapt.errors import ConfigError, EpisodeError, MissingExtraError
-from fastadapt.rl.gym_episodes import GymEpisodes, told
+from fastadapt.rl.gym_episodes import FAILURES, GymEpisodes, told
 from fastadapt.rl.gym_spaces import actions_of, observations_of
 from fastadapt.rl.gym_tasks import Form, attribute, drawing, takes
 
@@ -40,7 +40,7 @@ def from_spec(words: str) -> "GymFamily":
         function = importlib.import_module(place)
         for part in name.split("."):
             function = getattr(function, part)
-    except Exception as error:  # a user's code may raise anything
+    except FAILURES as error:
         raise ConfigError(f"can't import the environment {words!r}: {told(error)}") from error
     return from_function(function, words)
 
@@ -120,7 +120,7 @@ class GymFamily:
             self.form = Form.of(first)
         except ConfigError:
             raise
-        except Exception as error:  # a user's code may raise anything
+        except FAILURES as error:
             raise ConfigError(f"{name} can't draw a task: {told(error)}") from error
         env = self._ready(first)
         actions, observations = actions_of(env.action_space, name), observations_of(env.observation_space, name)
@@ -147,7 +147,7 @@ class GymFamily:
             if len(tasks) != count:
                 raise ValueError(f"{len(tasks)} tasks where {count} were asked for")
             return torch.from_numpy(np.stack([self.form.row(task) for task in tasks]))
-        except Exception as error:  # a user's code may raise anything
+        except FAILURES as error:
             raise EpisodeError(f"{self.name} can't draw tasks: {told(error)}") from error
 
     def start(self, tasks: Tensor, seeds: Sequence[int]) -> "GymEpisodes":
@@ -192,7 +192,7 @@ class GymFamily:
             )
         try:
             set_task(task)
-        except Exception as error:  # a user's code may raise anything
+        except FAILURES as error:
             raise EpisodeError(f"{self.name} can't set the task {task!r}: {told(error)}") from error
         return env
 
@@ -201,7 +201,7 @@ class GymFamily:
 
         try:
             env = self._function(*task)
-        except Exception as error:  # a user's code may raise anything
+        except FAILURES as error:
             of = f" of the task {task[0]!r}" if task else ""
             raise EpisodeError(f"{self.name} can't make an environment{of}: {told(error)}") from error
         if not isinstance(env, gymnasium.Env):
@@ -219,6 +219,11 @@ class GymFamily:
             found = [episodes.observations]
             for _ in range(min(3, self.horizon)):
                 found += episodes.step(torch.as_tensor(self.actions.probe)[None])
+            if episodes.nonfinite:
+                raise EpisodeError(
+                    f"{self.name} returns an observation or a reward that is not finite in its first steps, task "
+                    f"{self.form.task(task.numpy())!r}; mend it: such a number ends an episode"
+                )
             seen.append(torch.cat([part.double().ravel() for part in found]))
         if not torch.equal(*seen):
             _log.warning(

@@ -40,6 +40,12 @@ class Goal:
             return self.bonus - np.abs(velocity - goals)
         return np.where(goals < self.widest / 2, -1.0, 1.0) * velocity
 
+    def called(self, goal: float) -> str:
+        """Return a goal in words, for pictures."""
+        if self.kind == "velocity":
+            return f"{goal:.2f} m/s"
+        return "backward" if goal < self.widest / 2 else "forward"
+
 
 class Locomotion:
     """Move copies of a body towards goals.
@@ -139,7 +145,7 @@ class Runners:
         """Take one action in every copy that has not ended; see `Episodes.step`.
 
         Where the action or the physics after it is not finite, the episode ends with the observation of before and a
-        reward of 0, and is counted in `nonfinite`.
+        reward of NaN, so that the step does not count, and the episode is counted in `nonfinite`.
         """
         family, on = self._family, np.flatnonzero(self._alive)
         asked = actions.detach().double().numpy()[on]
@@ -151,7 +157,7 @@ class Runners:
             sound = given & moved.sound
             self.nonfinite += int((~sound).sum())
             earned = family.goal.reward(moved.velocity, self._goals[on]) - moved.cost
-            rewards[on] = np.where(sound, earned, 0.0)
+            rewards[on] = np.where(sound, earned, np.nan)
             states, seen, alive = self.states.copy(), self._seen.copy(), self._alive.copy()
             states[on[sound]] = moved.states[sound]
             seen[on[sound]] = moved.observations[sound]

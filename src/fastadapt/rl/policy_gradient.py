@@ -71,4 +71,4 @@ class PolicyGradient:
 
     def metrics(self, output: Any, batch: Experience) -> dict[str, Tensor]:
         """Return the mean return of the episodes, not discounted."""
-        return {"return": batch.returns.mean()}
+        return {"return": batch.returns.nanmean()}

@@ -12,9 +12,10 @@ from fastadapt.layers.norm import Norm
 from fastadapt.learner import Learner, MetaBatch, Outcome, Trace
 from fastadapt.predictor import Predictor
 from fastadapt.rl.experience import mean_over_steps
-from fastadapt.rl.meta_policy import collectors_of
+from fastadapt.rl.gathered import collectors_of
 from fastadapt.rl.policy_gradient import PolicyGradient
 from fastadapt.rl.recurrent import RecurrentPolicy
+from fastadapt.rl.tasks import warn_of
 from fastadapt.rl.trials import Trials, gather_trials
 
 
@@ -49,7 +50,7 @@ class RL2(Learner):
         """Live through the trials of a meta-batch."""
         supports, _ = collectors_of(tasks)
         trials = gather_trials(supports, self.model, self.test_steps + 1)
-        each = trials.returns.unflatten(0, (len(supports), -1)).mean(1)
+        each = trials.returns.unflatten(0, (len(supports), -1)).nanmean(1)
         broken = torch.full((len(supports),), trials.nonfinite / len(supports))
         steps = trials.alive.sum(1).unflatten(0, (len(supports), -1)).sum(1)
         metrics = {"return": each[:, -1], "return before": each[:, 0], "environment steps": steps}
@@ -103,7 +104,8 @@ class RL2(Learner):
         supports, _ = collectors_of(tasks)
         with torch.no_grad():
             trials = gather_trials(supports, self.model, wanted[-1] + 1)
-        returns = trials.returns.unflatten(0, (len(supports), -1)).mean(1)[:, wanted]
+        warn_of(torch.tensor([trials.nonfinite]), supports)
+        returns = trials.returns.unflatten(0, (len(supports), -1)).nanmean(1)[:, wanted]
         return Trace(-returns, {"return": returns}, [])
 
 

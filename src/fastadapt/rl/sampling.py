@@ -30,7 +30,8 @@ class Lived(NamedTuple):
 def live(act: Act, episodes: Episodes, noise: Tensor, horizon: int, name: str) -> Lived:
     """Act until every environment has ended, or for `horizon` steps.
 
-    An observation or a reward that is not finite ends its episode before that step, which then does not count.
+    An observation or a reward that is not finite ends its episode before that step, which then does not count. An
+    action that is not finite is the policy's failure: its episode has no step at all, and no return.
 
     Args:
         act: the policy; nothing of it is differentiated.
@@ -45,15 +46,17 @@ def live(act: Act, episodes: Episodes, noise: Tensor, horizon: int, name: str) -
     seen: list[Any] = []
     now = episodes.observations.to(noise)
     alive = torch.isfinite(now).all(1)
-    broken = int((~alive).sum())
+    broken, void = int((~alive).sum()), torch.zeros_like(alive)
     for t in range(horizon):
         now = torch.where(alive[:, None], now, 0.0)
         with torch.no_grad():
             behaviour = act(now)
             actions = behaviour.sample(noise[:, t])
+        sane = _sane(behaviour, actions)
+        void = void | (alive & ~sane)
         then, rewards, ended = _stepped(episodes, actions, name)
         then, rewards = then.to(noise), rewards.to(noise)
-        finite = torch.isfinite(then).all(1) & torch.isfinite(rewards)
+        finite = sane & torch.isfinite(then).all(1) & torch.isfinite(rewards)
         broken += int((alive & ~finite).sum())
         alive = alive & finite
         rewards = torch.where(alive, rewards, 0.0)
@@ -63,7 +66,18 @@ def live(act: Act, episodes: Episodes, noise: Tensor, horizon: int, name: str) -
         if not bool(alive.any()):
             break
     stacked = pytree.tree_map(lambda *leaves: torch.stack(leaves, 1), *seen)
-    return Lived(*stacked, nonfinite=episodes.nonfinite + broken)
+    observations, actions, rewards, taken, behaviour = stacked
+    taken, rewards = (torch.where(void[:, None], 0.0, part) for part in (taken, rewards))
+    count = max(broken, episodes.nonfinite)  # environments may have counted the same
+    return Lived(observations, actions, rewards, taken, behaviour, count)
+
+
+def _sane(behaviour: Distribution, actions: Tensor) -> Tensor:
+    """Return which actions can be taken, `[n]`; a choice is a number even where its probabilities are none."""
+    bad = ~torch.isfinite(actions.reshape(len(actions), -1)).all(1)
+    for leaf in behaviour:
+        bad = bad | leaf.isnan().any(1)
+    return ~bad
 
 
 def begun(known: Family, goals: Tensor, seeds: Sequence[int]) -> Episodes:
@@ -99,7 +113,7 @@ def _told(name: str, when: str) -> Iterator[None]:
         yield
     except FastadaptError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # an environment may raise anything, and leave the process
         first = (str(error).splitlines() or [""])[0]
         raise EpisodeError(
             f"the environment {name} failed {when}: {type(error).__name__}: {first}; mend it, and the same command "

@@ -125,8 +125,9 @@ class MetaPolicyMethod:
     """Updates in evaluation and for a new task."""
     meta_gradient: MetaGradient = default_of(MetaPolicy, "meta_gradient")
     """Exact, or first order (FOMAML)."""
-    form: Form = default_of(PolicyGradient, "form")
-    """Inner objective: log_likelihood as published; likelihood_ratio (ProMP) or dice, with a less biased curvature."""
+    form: Form | Literal["e_maml"] = default_of(PolicyGradient, "form")
+    """Inner objective: log_likelihood as published; likelihood_ratio (ProMP) or dice, with a less biased curvature;
+    e_maml, as published with E-MAML's term in the outer objective."""
     outer: Literal["trpo", "ppo", "plain"] = "trpo"
     """How the outer step is taken: trpo as published, ppo with the optimizer of the training, or its plain step."""
     max_kl: float = argument(TRPO, "max_kl")
@@ -141,11 +142,12 @@ class MetaPolicyMethod:
         assert isinstance(model, (GaussianPolicy, CategoricalPolicy))
         return MetaPolicy(
             model,
-            PolicyGradient(self.form),
+            PolicyGradient() if self.form == "e_maml" else PolicyGradient(self.form),
             rule=Waning(self.inner_lr, self.later),
             steps=self.steps,
             meta_gradient=self.meta_gradient,
             test_steps=self.test_steps,
+            e_maml=self.form == "e_maml",
         )
 
     @property

@@ -1,5 +1,6 @@
 """Tasks of reinforcement learning: support and query are episodes that the policy, as adapted so far, lives through."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,6 +18,8 @@ from fastadapt.rl.environments import Family
 from fastadapt.rl.experience import Experience
 from fastadapt.rl.sampling import Act, begun, live
 from fastadapt.tasks import Collector, Task
+
+_log = logging.getLogger("fastadapt")
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,25 @@ def gather(collectors: Sequence[EpisodeCollector], policy: Any, act: Act) -> tup
     baseline, better = _judged(first, seen, rewards, alive)
     broken = torch.full((tasks,), lived.nonfinite / tasks)
     return Experience(seen, actions, rewards, alive, better, baseline, behaviour), broken
+
+
+def warn_of(broken: Tensor, collectors: Sequence[EpisodeCollector]) -> None:
+    """Log how many episodes were ended as they were not finite, which a mean return does not show.
+
+    Args:
+        broken: how many, of each task or of all.
+        collectors: of the tasks.
+    """
+    if count := round(float(broken.sum())):
+        how = collectors[0].environments
+        _log.warning(
+            "%d of %d episodes in %s were ended as a number in them was not finite: after an observation or a reward "
+            "the return is of the steps before, and may look better than it is; after an action, as of a policy that "
+            "too long an update broke, there is none",
+            count,
+            how.episodes * len(collectors),
+            how.family.name,
+        )
 
 
 def _judged(how: Environments, observations: Tensor, rewards: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 from fastadapt.rl.advantages import advantages, discounted, linear_baseline
 from fastadapt.rl.distributions import Distribution
 from fastadapt.rl.environments import Episodes
+from fastadapt.rl.experience import returns_of
 from fastadapt.rl.recurrent import RecurrentPolicy
 from fastadapt.rl.sampling import begun, live
 from fastadapt.rl.tasks import EpisodeCollector
@@ -24,7 +25,7 @@ class Trials(NamedTuple):
         alive: `[n, L]`, 1 for steps that were taken.
         advantages: `[n, L]`, normalised over all steps.
         behaviour: the distributions that the actions were drawn from.
-        returns: `[n, E]`, not discounted, of each episode.
+        returns: `[n, E]`, not discounted, of each episode; NaN for one that had no step.
         nonfinite: episodes that were ended as they were not finite.
     """
 
@@ -98,7 +99,7 @@ def gather_trials(collectors: Sequence[EpisodeCollector], policy: RecurrentPolic
         lived = live(recalled.act, recalled, noise, horizon, first.family.name)
         state = recalled.state
         parts.append((torch.stack(recalled.read, 1), lived.actions, lived.rewards, lived.alive, lived.behaviour))
-        returns.append(lived.rewards.sum(1))
+        returns.append(returns_of(lived.rewards, lived.alive))
         broken += lived.nonfinite
     joined = pytree.tree_map(lambda *leaves: torch.cat(leaves, 1), *parts)
     inputs, actions, rewards, alive, behaviour = _taken_first(joined, joined[3])
