@@ -13,6 +13,7 @@ from fastadapt.nets.conv4 import Affine, Conv4, Down, Pooled
 from fastadapt.nets.face import FaceNet, WithIdentities
 from fastadapt.nets.features import Features
 from fastadapt.nets.koch import KochNet
+from fastadapt.nets.linear_head import LinearHead
 from fastadapt.nets.mlp import MLP, Activation
 from fastadapt.nets.nearest import Nearest
 from fastadapt.nets.rare_events import RareEventsEncoder
@@ -237,3 +238,10 @@ def _headed(net: dict[str, Any], **sizes: Any) -> nn.Module:
 
 
 NETS["Headed"] = _headed
+
+
+def _with_line(net: dict[str, Any], **sizes: Any) -> nn.Module:
+    return LinearHead(build_net(net), **sizes)
+
+
+NETS["LinearHead"] = _with_line
