@@ -1,4 +1,4 @@
-"""A Gaussian prior over tasks, against conditioning of one joint Gaussian in numpy, ridge, and the truth it was drawn from."""
+"""A Gaussian prior over tasks, against one joint Gaussian in numpy, ridge, and the truth it was drawn from."""
 
 import numpy as np
 import pytest
@@ -172,7 +172,7 @@ def test_settings_out_of_range_are_refused(settings, told):
     [
         (torch.tensor([0, 1]), "choose RidgeHead for classes"),
         (torch.zeros(2), r"write y\[:, None\]"),
-        (torch.zeros(2, 3), r"must be \[n, 1\]"),
+        (torch.zeros(2, 3), r"must be \[2, 1\]"),
         (torch.tensor([[0.0], [torch.nan]]), "leave them out"),
     ],
 )

@@ -18,13 +18,13 @@ from fastadapt.layers.supported import as_module
 from fastadapt.layers.turns import turn
 from fastadapt.learner import Learner, MetaBatch, Outcome, Trace
 from fastadapt.losses import MSE, Loss, as_loss
-from fastadapt.methods.episodes import Episode
+from fastadapt.methods.amounts import amounts, amounts_of
 from fastadapt.methods.features import check_averages, features_of
 from fastadapt.methods.judged import judged
 from fastadapt.methods.task_prior import Shape, TaskPrior, fit_prior
 from fastadapt.nets.linear_head import LinearHead
 from fastadapt.predictor import Predictor
-from fastadapt.tasks import as_groups, as_support, is_collector
+from fastadapt.tasks import as_support
 
 
 class GaussianPrior(Learner):
@@ -119,7 +119,7 @@ class GaussianPrior(Learner):
         Raises:
             TaskError: for tasks that are not of numbers, or fewer than two.
         """
-        episodes = self._episodes(tasks)
+        episodes = amounts_of(tasks, self.mean.shape[1], "GaussianPrior")
         with turn(self.model):
             samples = []
             for e in episodes:
@@ -135,13 +135,13 @@ class GaussianPrior(Learner):
 
     def forward(self, tasks: MetaBatch) -> Outcome:
         """Return the mean loss of the answers on the queries; there is nothing to differentiate it by."""
-        episodes = self._episodes(tasks)
+        episodes = amounts_of(tasks, self.mean.shape[1], "GaussianPrior")
         rows, outputs = [], []
         with turn(self.model), unchanged([(e.x, e.xq) for e in episodes], self.model):
             for episode in episodes:
                 if not len(episode.xq):
                     raise TaskError("a task has no query samples to be judged on; draw at least one")
-                weight, bias = self._line(episode.x, episode.y)
+                weight, bias = self.lines(episode.x, episode.y)
                 outputs.append(features_of(self.model, episode.xq) @ weight.T + bias)
                 rows.append(judged(self.loss, self.model, outputs[-1], episode))
         losses = torch.stack([loss for loss, _ in rows])
@@ -167,9 +167,9 @@ class GaussianPrior(Learner):
             raise TaskError("adapt takes the support set as one pair, and this is a second tensor; write adapt((x, y))")
         check_steps(0 if steps is None else steps)
         self._check_norm(norm)
-        x, y = self._pair(as_support(support), "support", 0)
+        x, y = amounts(as_support(support), self.mean.shape[1], "GaussianPrior", "support")
         with turn(self.model), unchanged((x, y), self.model):
-            weight, bias = self._line(x, y)
+            weight, bias = self.lines(x, y)
             twin = copied(self.model).requires_grad_(False)
         network = LinearHead(twin, features=weight.shape[1], outputs=len(weight))
         network.put(weight, bias)
@@ -177,16 +177,29 @@ class GaussianPrior(Learner):
 
     # ---- one task ------------------------------------------------------------------------------
 
-    def _line(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return weights `[o, d]` and biases `[o]` for a support set, in the type of the features."""
+    def lines(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the posterior means of weights and constants, in the type of `mean`.
+
+        Args:
+            x: samples `[n, ...]`.
+            y: their numbers `[n, o]`, or `[T, n, o]` of tasks that were all seen at these samples: one solution for all.
+
+        Returns:
+            `[o, d]` and `[o]`, with `T` ahead where `y` has it.
+
+        Raises:
+            TaskError: for samples that are not finite, or of another number of features than `mean` is for.
+        """
         a = self._features(x)
         if not bool(torch.isfinite(a).all() and torch.isfinite(y).all()):
             fault = not_finite((x, y), "support") or "the features of the support set are not finite"
             raise TaskError(f"{fault}: no posterior can be computed from such samples; leave them out")
         prior = TaskPrior(self.mean.double().flatten(), self.covariance.double(), float(self.noise))
-        found = prior.posterior_mean(self._stacked(a), y.double().flatten()).view_as(self.mean).to(self.mean.dtype)
-        rows = found.T
-        return (rows[:, :-1], rows[:, -1]) if self.constant else (rows, torch.zeros_like(rows[:, 0]))
+        found = prior.posterior_mean(self._stacked(a), y.double().flatten(-2)).to(self.mean.dtype)
+        rows = found.unflatten(-1, self.mean.shape).mT
+        if self.constant:
+            return rows[..., :-1], rows[..., -1]
+        return rows, torch.zeros_like(rows[..., 0])
 
     def _features(self, x: Tensor) -> Tensor:
         """Return `a(x): [n, d + 1]`, in float64."""
@@ -204,40 +217,6 @@ class GaussianPrior(Learner):
     def _stacked(self, a: Tensor) -> Tensor:
         """Return the samples of all outputs as rows on the flattened `mean`, `[n o, m]`."""
         return torch.kron(a, torch.eye(self.mean.shape[1]).to(a))
-
-    def _episodes(self, tasks: MetaBatch) -> list[Episode]:
-        """Return the tasks in the order in which they were given."""
-        found: dict[int, Episode] = {}
-        for group in as_groups(tasks):
-            if not group.stacked:
-                what = "a Collector" if group.collects else "an object of data"
-                raise TaskError(f"GaussianPrior takes samples in tensors (x, y), and a task has {what}; choose MAML")
-            (x, y), (xq, yq) = (self._pair(getattr(group, side), side, 1) for side in ("support", "query"))
-            for i, position in enumerate(group.positions):
-                found[position] = Episode(x[i], y[i], xq[i], yq[i], 0)
-        return [found[position] for position in sorted(found)]
-
-    def _pair(self, batch: Any, side: str, axis: int) -> tuple[Tensor, Tensor]:
-        """Return samples and numbers of a batch whose rows are along `axis`."""
-        pair = isinstance(batch, (tuple, list)) and len(batch) == 2 and not is_collector(batch)
-        if not pair or not isinstance(batch[0], Tensor) or not isinstance(batch[1], Tensor):
-            raise TaskError(
-                f"GaussianPrior needs a {side} set (x, y) of two tensors, samples and numbers, got a "
-                f"{type(batch).__name__}; choose MAML for batches of another form"
-            )
-        x, y = batch
-        if not y.is_floating_point():
-            raise TaskError(
-                f"GaussianPrior predicts numbers, and the {side} targets are of {y.dtype}; choose RidgeHead for "
-                "classes, and write y.float() for amounts"
-            )
-        outputs = self.mean.shape[1]
-        if y.dim() != axis + 2 or y.shape[-1] != outputs or y.shape[axis] != x.shape[axis]:
-            raise TaskError(
-                f"the {side} targets must be [n, {outputs}] for {x.shape[axis]} samples, as mean has {outputs} columns, "
-                f"got {list(y.shape[axis:])}{'; write y[:, None]' * (y.dim() == axis + 1)}"
-            )
-        return x, y
 
     def _check_norm(self, norm: Norm | None) -> None:
         if norm not in (None, "running"):
