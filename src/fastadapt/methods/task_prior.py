@@ -10,7 +10,7 @@ from torch import Tensor
 from fastadapt.errors import ConfigError, TaskError
 
 Shape = Literal["full", "diagonal", "scalar"]
-ROUNDS = 100
+ROUNDS = 60
 """Rounds of EM at most."""
 _NUMBERS = 1 << 27
 """Float64 numbers that the tasks' Gram matrices may have together, 1 GiB."""
