@@ -1,8 +1,8 @@
 """The baseline that learns how tasks differ: a Gaussian over their linear weights, see `GaussianPrior`.
 
-With `a = [x, 1]` a training task is `y = A w + e`, `w ~ N(mu, Sigma)`, `e ~ N(0, s2 I)`; `mu`, `Sigma` and `s2` are those
-under which the rows of the training tasks are most likely. On the validation tasks it is chosen whether `Sigma` is a
-whole matrix or a diagonal one, and how many times `s2` the rows of a new task are to be trusted.
+With `a = [x, 1]` a training task is `y = A w + e`, `w ~ N(mu, Sigma)`, `e ~ N(0, s2 I)`; `mu`, `Sigma` and `s2` are
+those under which the rows of the training tasks are most likely. The validation tasks choose whether `Sigma` is a whole
+matrix or a diagonal one, and how many times `s2` the noise of a new task's rows is taken to be.
 """
 
 from collections.abc import Iterator

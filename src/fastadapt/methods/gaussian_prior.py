@@ -182,7 +182,7 @@ class GaussianPrior(Learner):
 
         Args:
             x: samples `[n, ...]`.
-            y: their numbers `[n, o]`, or `[T, n, o]` of tasks that were all seen at these samples: one solution for all.
+            y: their numbers `[n, o]`, or `[T, n, o]` of tasks that were seen at the same samples: one solution for all.
 
         Returns:
             `[o, d]` and `[o]`, with `T` ahead where `y` has it.

@@ -1,0 +1,146 @@
+"""The duel: three problems on which meta-learning was tried, beside a Gaussian prior over tasks in closed form."""
+
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastadapt.atomic import write_text
+from fastadapt.errors import ConfigError, DataError
+from fastadapt.report.duel import TITLE, draw_duel
+from fastadapt.results.evaluation_json import json_values
+from fastadapt.showcases.panel import Panel
+from fastadapt.showcases.phantom_duel import PhantomSizes, phantom_panel
+from fastadapt.showcases.receiver_duel import ReceiverSizes, receiver_panel
+from fastadapt.showcases.school_duel import SchoolSizes, school_panel, table_in
+from fastadapt.version import __version__
+
+SHARES = {"receiver": 0.28, "phantoms": 0.13, "school": 0.19}
+"""Of the minutes, for the meta-training of each panel; the rest is for tuning, closed forms and tests."""
+BRIEF = 3.0
+"""Minutes below which little is drawn, to see the direction and no more."""
+
+
+@dataclass(frozen=True)
+class DuelSettings:
+    """Settings of the duel.
+
+    Args:
+        minutes: what it may take, about; below 3 little is drawn.
+        seed: of all that is random.
+        device: "cpu", as the networks are too small for anything else.
+        data: the folder of data sets, or the School table; None leaves the third panel out.
+        out: the folder of `result.json`, and of `report/` with the pictures.
+    """
+
+    minutes: float = 15.0
+    seed: int = 0
+    device: str = "cpu"
+    data: Path | None = None
+    out: Path = Path("runs/duel")
+
+
+def run(settings: DuelSettings) -> dict[str, Any]:
+    """Train, tune, measure and draw; write `result.json` and the pictures, and return what the file says.
+
+    Raises:
+        ConfigError: for a setting outside its range.
+        DataError: if there is no School table in a folder that was given.
+        MissingExtraError: if matplotlib is not installed.
+    """
+    if not 0 < settings.minutes < float("inf"):
+        raise ConfigError(f"minutes must be a number > 0, got {settings.minutes!r}")
+    if settings.device != "cpu":
+        raise ConfigError(f"the duel runs on the CPU, as its networks are small; got device={settings.device!r}")
+    school = None if settings.data is None else table_in(settings.data)
+    brief, seed = settings.minutes < BRIEF, settings.seed
+    seconds = {name: 60 * settings.minutes * share for name, share in SHARES.items()}
+    receiver = ReceiverSizes((4, 16), (4,), 200, 100, 40, 200) if brief else ReceiverSizes()
+    phantoms = PhantomSizes((4, 8), 400, 20, 12, (4, 12), 2) if brief else PhantomSizes()
+    schools = SchoolSizes((5, 10), 20, 2) if brief else SchoolSizes()
+    ways: dict[str, Callable[[], Panel]] = {
+        "receiver": lambda: receiver_panel(receiver, seconds["receiver"], seed),
+        "phantoms": lambda: phantom_panel(phantoms, seconds["phantoms"], seed),
+    }
+    if school is not None:
+        ways["school"] = lambda: school_panel(schools, seconds["school"], seed, school)
+    records = [_kept(settings, name, way) for name, way in ways.items()]
+    result: dict[str, Any] = {
+        "showcase": "duel",
+        "title": TITLE,
+        "remember": sentence(records),
+        "minutes": settings.minutes,
+        "seconds": round(sum(record["seconds"] for record in records), 1),
+        "seed": seed,
+        "brief": brief,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}",
+        "versions": {"fastadapt": __version__, "torch": torch.__version__},
+        "not measured": _not_measured(records),
+        "panels": records,
+    }
+    write_text(settings.out / "result.json", json.dumps(json_values(rounded(result)), indent=1) + "\n")
+    draw_duel(result, settings.out / "report" / "duel.png", settings.out / "report" / "duel.svg")
+    return result
+
+
+def _kept(settings: DuelSettings, name: str, way: Callable[[], Panel]) -> dict[str, Any]:
+    """Return a panel's numbers, measured unless a duel of the same minutes and seed has left them in the folder."""
+    path, asked = settings.out / "panels" / f"{name}.json", {"minutes": settings.minutes, "seed": settings.seed}
+    if path.is_file():
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if record["asked"] == asked:
+                return record["panel"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} is damaged ({error!r}); remove it, and it is measured again") from None
+    began = time.monotonic()
+    record = way().record()
+    record["seconds"] = round(time.monotonic() - began, 1)
+    write_text(path, json.dumps(json_values(rounded({"asked": asked, "panel": record})), indent=1) + "\n")
+    return record
+
+
+def sentence(records: list[dict[str, Any]]) -> str:
+    """Return what a person should remember: who won where, by the paired intervals.
+
+    It counts, over all sizes of all problems, where the best method that was meta-trained is better or worse than the
+    Gaussian or can't be told from it.
+    """
+    counts = {"better": 0, "worse": 0, "no difference can be told": 0}
+    for record in records:
+        learned = [row for row in record["methods"] if row["role"] == "learned"]
+        for column in range(len(record[record["unit"]])):
+            best = max(learned, key=lambda row, column=column: row["gain over the Gaussian"][column])
+            counts[best["verdict"][column]] += 1
+    total = sum(counts.values())
+    told = f"in {counts['worse']} of {total} settings of {len(records)} problems it beats the best meta-trained network"
+    ties, losses = counts["no difference can be told"], counts["better"]
+    told += f", in {ties} no difference can be told" if ties else ""
+    told += f", and in {losses} it is beaten" if losses else ", and in none it is beaten"
+    return (
+        f"Try the straight line first: a Gaussian prior over tasks costs seconds, and {told}; a learned start pays "
+        "where optimisation is the bottleneck."
+    )
+
+
+def _not_measured(panels: list[dict[str, Any]]) -> list[str]:
+    lacks = [
+        "Total variation and images above 32x32 pixels of the tomography; its field is smaller than the published one.",
+        "More than one seed of the meta-trained networks.",
+        "Real data for the first two panels: they are simulated from models that a Gaussian fits well.",
+    ]
+    return lacks + ["The School table: no folder of data was given."] * (len(panels) < 3)
+
+
+def rounded(value: Any) -> Any:
+    """Return the same with six significant digits."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, Mapping):
+        return {key: rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, (list, tuple)) else value
