@@ -153,6 +153,20 @@ def save_figure(drawn: Any, path: Path | str) -> Path:
     return save_picture(picture.getvalue(), Path(path))
 
 
+def save_vector(drawn: Any, path: Path | str) -> Path:
+    """Write a figure as SVG, whole or not at all; the same drawing gives the same bytes.
+
+    Raises:
+        CheckpointError: if the file can't be written.
+    """
+    import matplotlib
+
+    picture = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "fastadapt"}):
+        drawn.savefig(picture, format="svg", metadata={"Date": None, "Creator": None})
+    return save_picture(picture.getvalue(), Path(path))
+
+
 def save_picture(content: bytes, path: Path) -> Path:
     """Write a picture, whole or not at all.
 

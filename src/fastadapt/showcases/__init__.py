@@ -1,1 +1,1 @@
-"""Where a learned start wins, and where a straight line does: each showcase trains, tunes its rivals and draws."""
+"""What a learned start does best, and where something simpler wins: each is trained, measured, drawn and said."""

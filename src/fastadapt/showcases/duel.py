@@ -1,29 +1,27 @@
 """The duel: three problems on which meta-learning was tried, beside a Gaussian prior over tasks in closed form."""
 
 import json
-import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fastadapt.atomic import write_text
+from fastadapt.data.download import data_folders
 from fastadapt.errors import ConfigError, DataError
-from fastadapt.report.duel import TITLE, draw_duel
 from fastadapt.results.evaluation_json import json_values
+from fastadapt.showcases.duel_figure import duel_figure
 from fastadapt.showcases.panel import Panel
 from fastadapt.showcases.phantom_duel import PhantomSizes, phantom_panel
 from fastadapt.showcases.receiver_duel import ReceiverSizes, receiver_panel
 from fastadapt.showcases.school_duel import SchoolSizes, school_panel, table_in
-from fastadapt.version import __version__
 
 SHARES = {"receiver": 0.28, "phantoms": 0.13, "school": 0.19}
 """Of the minutes, for the meta-training of each panel; the rest is for tuning, closed forms and tests."""
-BRIEF = 3.0
-"""Minutes below which little is drawn, to see the direction and no more."""
+TITLE = "Try the straight line first"
 
 
 @dataclass(frozen=True)
@@ -31,22 +29,34 @@ class DuelSettings:
     """Settings of the duel.
 
     Args:
-        minutes: what it may take, about; below 3 little is drawn.
+        minutes: what it may take, about.
+        out: the folder of finished panels, from which a stopped duel goes on.
         seed: of all that is random.
-        device: "cpu", as the networks are too small for anything else.
-        data: the folder of data sets, or the School table; None leaves the third panel out.
-        out: the folder of `result.json`, and of `report/` with the pictures.
+        device: the CPU, as the networks are too small for anything else.
+        data: the folder of data sets, or the School table; None looks where data usually are, and leaves the third
+            panel out if the table isn't there.
+        small: sizes that say no more than in which direction it goes.
     """
 
-    minutes: float = 15.0
+    minutes: float
+    out: Path
     seed: int = 0
-    device: str = "cpu"
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     data: Path | None = None
-    out: Path = Path("runs/duel")
+    small: bool = False
 
 
-def run(settings: DuelSettings) -> dict[str, Any]:
-    """Train, tune, measure and draw; write `result.json` and the pictures, and return what the file says.
+@dataclass(frozen=True)
+class Duelled:
+    """What the duel gives: values for `result.json`, a matplotlib figure, and the sentence to remember."""
+
+    result: dict[str, Any]
+    figure: Any
+    sentence: str
+
+
+def run(settings: DuelSettings) -> Duelled:
+    """Train, tune, measure and draw.
 
     Raises:
         ConfigError: for a setting outside its range.
@@ -54,15 +64,14 @@ def run(settings: DuelSettings) -> dict[str, Any]:
         MissingExtraError: if matplotlib is not installed.
     """
     if not 0 < settings.minutes < float("inf"):
-        raise ConfigError(f"minutes must be a number > 0, got {settings.minutes!r}")
-    if settings.device != "cpu":
-        raise ConfigError(f"the duel runs on the CPU, as its networks are small; got device={settings.device!r}")
-    school = None if settings.data is None else table_in(settings.data)
-    brief, seed = settings.minutes < BRIEF, settings.seed
+        raise ConfigError(f"minutes must be a finite number above 0, got {settings.minutes!r}")
+    if settings.device.type != "cpu":
+        raise ConfigError(f"the duel runs on the CPU, as its networks are small; got {settings.device.type}")
+    school, small, seed = _school(settings.data), settings.small, settings.seed
     seconds = {name: 60 * settings.minutes * share for name, share in SHARES.items()}
-    receiver = ReceiverSizes((4, 16), (4,), 200, 100, 40, 200) if brief else ReceiverSizes()
-    phantoms = PhantomSizes((4, 8), 400, 20, 12, (4, 12), 2) if brief else PhantomSizes()
-    schools = SchoolSizes((5, 10), 20, 2) if brief else SchoolSizes()
+    receiver = ReceiverSizes((4, 16), (4,), 150, 100, 30, 200) if small else ReceiverSizes()
+    phantoms = PhantomSizes((4, 8), 400, 20, 10, (4, 12), 2) if small else PhantomSizes()
+    schools = SchoolSizes((5, 10), 20, 2) if small else SchoolSizes()
     ways: dict[str, Callable[[], Panel]] = {
         "receiver": lambda: receiver_panel(receiver, seconds["receiver"], seed),
         "phantoms": lambda: phantom_panel(phantoms, seconds["phantoms"], seed),
@@ -70,27 +79,25 @@ def run(settings: DuelSettings) -> dict[str, Any]:
     if school is not None:
         ways["school"] = lambda: school_panel(schools, seconds["school"], seed, school)
     records = [_kept(settings, name, way) for name, way in ways.items()]
-    result: dict[str, Any] = {
-        "showcase": "duel",
-        "title": TITLE,
-        "remember": sentence(records),
-        "minutes": settings.minutes,
-        "seconds": round(sum(record["seconds"] for record in records), 1),
-        "seed": seed,
-        "brief": brief,
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}",
-        "versions": {"fastadapt": __version__, "torch": torch.__version__},
-        "not measured": _not_measured(records),
-        "panels": records,
-    }
-    write_text(settings.out / "result.json", json.dumps(json_values(rounded(result)), indent=1) + "\n")
-    draw_duel(result, settings.out / "report" / "duel.png", settings.out / "report" / "duel.svg")
-    return result
+    result = rounded({"title": TITLE, "panels": records, "not measured": _not_measured(records)})
+    told = sentence(records)
+    return Duelled(result, duel_figure(result, told), told)
+
+
+def _school(data: Path | None) -> Path | None:
+    """Return the table of schools; None where nobody said where data are and it isn't where they usually lie."""
+    if data is not None:
+        return table_in(data)
+    for folder in data_folders("tabular"):
+        if (folder / "school.csv").is_file():
+            return folder / "school.csv"
+    return None
 
 
 def _kept(settings: DuelSettings, name: str, way: Callable[[], Panel]) -> dict[str, Any]:
     """Return a panel's numbers, measured unless a duel of the same minutes and seed has left them in the folder."""
     path, asked = settings.out / "panels" / f"{name}.json", {"minutes": settings.minutes, "seed": settings.seed}
+    asked |= {"small": True} if settings.small else {}
     if path.is_file():
         try:
             record = json.loads(path.read_text(encoding="utf-8"))

@@ -1,57 +1,33 @@
 """The picture of a duel: error against what a new task gives, one panel a problem; the Gaussian prior in black."""
 
+import textwrap
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from fastadapt.report.style import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, figure, save_figure, tidy
+from fastadapt.report.style import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, figure, note, tidy
 
-TITLE = "Try the straight line first"
 _LEARNED = {"MAML": (BLUE, "o"), "Reptile": (RED, "s"), "CAVIA": (GREEN, "^")}
 _RIVALS = ((GREY, "v"), (PINK, "D"), (ORANGE, "P"), (SKY, "X"))
 
 
-def draw_duel(record: Mapping[str, Any], path: Path | str, vector: Path | str | None = None) -> Path:
-    """Draw a duel: means and 95 % intervals over test tasks; what was meta-trained in colour, the floor dashed.
+def duel_figure(record: Mapping[str, Any], sentence: str) -> Any:
+    """Return the figure: means and 95 % intervals over test tasks; what was meta-trained in colour, the floor dashed.
 
     Args:
-        record: a duel, as its result file has it: `panels`, and `remember`, the sentence below.
-        path: the PNG to write.
-        vector: the SVG to write; None writes none.
-
-    Returns:
-        `path`.
+        record: a duel, as its result file has it.
+        sentence: the one to remember.
 
     Raises:
         MissingExtraError: if matplotlib is not installed.
-        CheckpointError: if a file can't be written.
     """
-    import textwrap
-
     panels = record["panels"]
     drawn = figure(4.6 * len(panels), 5.0)
     for axes, panel in zip(drawn.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _panel(axes, panel)
-    drawn.suptitle(TITLE, fontsize=14, fontweight="bold")
-    told = "\n".join(textwrap.wrap(record["remember"], 52 * len(panels)))
-    drawn.supxlabel(f"{told}\nBars are 95 % intervals over test tasks.", fontsize=9, color="0.25")
-    if vector is not None:
-        save_vector(drawn, Path(vector))
-    return save_figure(drawn, path)
-
-
-def save_vector(drawn: Any, path: Path) -> Path:
-    """Write a figure as SVG, whole or not at all; the same drawing gives the same bytes."""
-    import io
-
-    import matplotlib as mpl
-
-    from fastadapt.report.style import save_picture
-
-    picture = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "fastadapt", "svg.fonttype": "path"}):
-        drawn.savefig(picture, format="svg", metadata={"Date": None, "Creator": None})
-    return save_picture(picture.getvalue(), path)
+    drawn.suptitle(record["title"], fontsize=14, fontweight="bold")
+    told = textwrap.wrap(sentence, 50 * len(panels))
+    note(drawn, [*told, "Bars are 95 % intervals over test tasks."])
+    return drawn
 
 
 def _panel(axes: Any, panel: Mapping[str, Any]) -> None:
