@@ -164,11 +164,11 @@ class FacesNet:
 
 @dataclass(frozen=True)
 class FeaturesNet:
-    """No network: the data are embeddings already."""
+    """No network: the data are embeddings already, or rows of a table that meet a line."""
 
     def describe(self, data: Any, head: bool = True) -> dict[str, Any]:
         """Return name and arguments of what hands embeddings on; it has no head."""
-        if head or data.input["kind"] != "features":
+        if head or data.input["kind"] not in ("features", "table"):
             raise ConfigError("FeaturesNet is for embeddings and a head on them, such as CentroidMethod; choose MLPNet")
         return {"name": "Features", "arguments": {"inputs": data.input["inputs"]}}
 

@@ -19,7 +19,7 @@ from fastadapt.showcases.phantom_duel import PhantomSizes, phantom_panel
 from fastadapt.showcases.receiver_duel import ReceiverSizes, receiver_panel
 from fastadapt.showcases.school_duel import SchoolSizes, school_panel, table_in
 
-SHARES = {"receiver": 0.28, "phantoms": 0.13, "school": 0.19}
+SHARES = {"receiver": 0.42, "phantoms": 0.1, "school": 0.14}
 """Of the minutes, for the meta-training of each panel; the rest is for tuning, closed forms and tests."""
 TITLE = "Try the straight line first"
 
@@ -69,9 +69,9 @@ def run(settings: DuelSettings) -> Duelled:
         raise ConfigError(f"the duel runs on the CPU, as its networks are small; got {settings.device.type}")
     school, small, seed = _school(settings.data), settings.small, settings.seed
     seconds = {name: 60 * settings.minutes * share for name, share in SHARES.items()}
-    receiver = ReceiverSizes((4, 16), (4,), 150, 100, 30, 200) if small else ReceiverSizes()
-    phantoms = PhantomSizes((4, 8), 400, 20, 10, (4, 12), 2) if small else PhantomSizes()
-    schools = SchoolSizes((5, 10), 20, 2) if small else SchoolSizes()
+    receiver = ReceiverSizes((4,), (4,), 100, 50, 20, 100, (1, 5)) if small else ReceiverSizes()
+    phantoms = PhantomSizes((4,), 300, 10, 6, (4,), 2) if small else PhantomSizes()
+    schools = SchoolSizes((5,), 20, 1) if small else SchoolSizes()
     ways: dict[str, Callable[[], Panel]] = {
         "receiver": lambda: receiver_panel(receiver, seconds["receiver"], seed),
         "phantoms": lambda: phantom_panel(phantoms, seconds["phantoms"], seed),

@@ -142,7 +142,7 @@ def _trained(train: Tensor, seconds: float, seed: int) -> tuple[dict[str, Gradie
 
     def of(learner: Callable[..., Any], **settings: Any) -> GradientLearner:
         torch.manual_seed(seed)
-        return learner(Field(), rule=Adam(2e-3, beta1=0.9), steps=8, **settings)
+        return learner(Field(), rule=Adam(2e-3, beta1=0.9), steps=8, route="vmap", **settings)
 
     ways = {
         "MAML, a field": (of(MAML), Training(meta_batch=2, lr=1e-3, schedule="cosine", seed=seed, clip_norm=1.0)),

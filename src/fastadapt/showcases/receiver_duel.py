@@ -33,7 +33,6 @@ RULES: dict[str, Any] = {
     **{f"SGD {rate:g}": SGD(rate) for rate in (0.1, 0.3, 1.0)},
     **{f"Adam {rate:g}": Adam(rate, beta1=0.9) for rate in (0.01, 0.03)},
 }
-STEPS = (1, 2, 5, 10, 20)
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,7 @@ class ReceiverSizes:
         symbols: symbols of each of them that are told.
         validation: devices on which rivals are tuned.
         training: devices from whose pilots the Gaussian is fitted.
+        steps: numbers of inner steps that are tried, ascending.
     """
 
     pilots: Sequence[int] = (1, 2, 4, 8, 16, 32)
@@ -55,6 +55,7 @@ class ReceiverSizes:
     symbols: int = 500
     validation: int = 200
     training: int = 1_000
+    steps: Sequence[int] = (1, 2, 5, 10, 20)
 
 
 def receiver_panel(sizes: ReceiverSizes, seconds: float, seed: int) -> Panel:
@@ -89,8 +90,8 @@ def receiver_panel(sizes: ReceiverSizes, seconds: float, seed: int) -> Panel:
                 believed = matrices if estimate is None else estimate(known, seen)
                 values[name][numbers, column] = _errors(believed, heard[:, pilots:], sent[:, pilots:])
         for name, learners in learned.items():
-            few = Receiver(pilots=pilots, symbols=100)
-            best = best_adaptation(learners, RULES, STEPS, on_tasks(few, sizes.validation))
+            few = Receiver(pilots=pilots, symbols=50)
+            best = best_adaptation(learners, RULES, sizes.steps, on_tasks(few, sizes.validation))
             chosen[name].append(best.words)
             before, best.learner.rule = best.learner.rule, best.rule
             protocol = Protocol("duel-receiver-v1", tasks=sizes.devices, steps=best.steps, seed=seed + 1)
@@ -127,19 +128,22 @@ def _trained(
 ) -> tuple[Mapping[str, Mapping[str, GradientLearner]], dict[str, int]]:
     """Return each method's learners by the number of pilots they were trained with, and the outer steps they had.
 
-    The network is the paper's, 2-10-30-30-16.
+    Network and inner step of MAML are the paper's, 2-10-30-30-16 and one of 0.1.
     """
 
     def net(context: int = 0) -> MLP:
         return MLP(2 + context, (10, 30, 30), 16, init_std=None)
 
     adam = Training(meta_batch=20, lr=1e-3, schedule="cosine", seed=seed)
-    inner = {"rule": SGD(0.1), "steps": 5}
+    inner: dict[str, Any] = {"rule": SGD(0.1), "steps": 1, "route": "vmap"}
     outer = Training(meta_batch=20, optimizer="sgd", lr=0.5, schedule="linear", seed=seed)
     ways: dict[str, tuple[Any, Training]] = {
         "MAML": (lambda: MAML(net(), SymbolErrors(), **inner), adam),
-        "CAVIA": (lambda: CAVIA(WithContext(net(10), size=10), SymbolErrors(), rule=SGD(1.0), steps=2), adam),
-        "Reptile": (lambda: Reptile(net(), SymbolErrors(), rule=Adam(3e-3), steps=8), outer),
+        "CAVIA": (
+            lambda: CAVIA(WithContext(net(10), size=10), SymbolErrors(), rule=SGD(1.0), steps=2, route="vmap"),
+            adam,
+        ),
+        "Reptile": (lambda: Reptile(net(), SymbolErrors(), rule=Adam(3e-3), steps=8, route="vmap"), outer),
     }
     each, steps = seconds / (len(ways) * len(sizes.trained_with)), {}
     learners: dict[str, dict[str, GradientLearner]] = {name: {} for name in ways}

@@ -14,7 +14,7 @@ from fastadapt.tasks import TaskSource
 from fastadapt.training.settings import Training
 from fastadapt.training.train import meta_train
 
-_WARM, _PACED = 10, 40
+_WARM, _PACED = 3, 20
 """Outer steps before the pace is taken, and those that it is taken of."""
 Score = Callable[[GradientLearner, Sequence[int]], Sequence[float]]
 """From a learner and numbers of inner steps to its mean on validation tasks after each of them."""
@@ -54,7 +54,7 @@ def train_for(learner: GradientLearner, source: TaskSource, training: Training, 
     warm = time.monotonic()
     meta_train(trial, source, replace(training, steps=_PACED), quiet=True)
     now = time.monotonic()
-    steps = max(_PACED, int((seconds - (now - began)) / ((now - warm) / _PACED)))
+    steps = max(1, int((seconds - (now - began)) / ((now - warm) / _PACED)))
     meta_train(learner, source, replace(training, steps=steps), quiet=True)
     return steps
 

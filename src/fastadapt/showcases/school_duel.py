@@ -147,9 +147,9 @@ def _trained(
     maml = Training(meta_batch=16, lr=2e-3, schedule="cosine", clip_norm=10.0, seed=seed)
     reptile = Training(meta_batch=5, optimizer="sgd", lr=0.5, schedule="linear", seed=seed)
     ways: dict[str, tuple[Any, Training, bool]] = {
-        "MAML": (lambda: MAML(net(), loss, rule=SGD(0.05), steps=5), maml, True),
-        "CAVIA": (lambda: CAVIA(net(5), loss, rule=SGD(1.0), steps=2), maml, True),
-        "Reptile": (lambda: Reptile(net(), loss, rule=SGD(0.05), steps=5, batch=10), reptile, False),
+        "MAML": (lambda: MAML(net(), loss, rule=SGD(0.05), steps=5, route="vmap"), maml, True),
+        "CAVIA": (lambda: CAVIA(net(5), loss, rule=SGD(1.0), steps=2, route="vmap"), maml, True),
+        "Reptile": (lambda: Reptile(net(), loss, rule=SGD(0.05), steps=5, batch=10, route="vmap"), reptile, False),
     }
     learners, steps = {}, {}
     for name, (build, training, with_queries) in ways.items():
