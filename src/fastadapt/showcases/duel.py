@@ -68,7 +68,7 @@ def run(settings: DuelSettings) -> Duelled:
     if settings.device.type != "cpu":
         raise ConfigError(f"the duel runs on the CPU, as its networks are small; got {settings.device.type}")
     school, small, seed = _school(settings.data), settings.small, settings.seed
-    seconds = {name: 60 * settings.minutes * share for name, share in SHARES.items()}
+    seconds = {name: 0.0 if small else 60 * settings.minutes * share for name, share in SHARES.items()}
     receiver = ReceiverSizes((4,), (4,), 100, 50, 20, 100, (1, 5)) if small else ReceiverSizes()
     phantoms = PhantomSizes((4,), 300, 10, 6, (4,), 2) if small else PhantomSizes()
     schools = SchoolSizes((5,), 20, 1) if small else SchoolSizes()

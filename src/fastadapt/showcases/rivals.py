@@ -14,7 +14,9 @@ from fastadapt.tasks import TaskSource
 from fastadapt.training.settings import Training
 from fastadapt.training.train import meta_train
 
-_WARM, _PACED = 3, 20
+FEW = 5
+"""Outer steps where nothing but the direction is to be seen."""
+_WARM, _PACED = 10, 40
 """Outer steps before the pace is taken, and those that it is taken of."""
 Score = Callable[[GradientLearner, Sequence[int]], Sequence[float]]
 """From a learner and numbers of inner steps to its mean on validation tasks after each of them."""
@@ -46,8 +48,11 @@ def train_for(learner: GradientLearner, source: TaskSource, training: Training, 
         learner: trained in place.
         source: of the training tasks.
         training: the outer loop; its `steps` are replaced.
-        seconds: until it is to be done, the look at the pace included.
+        seconds: until it is to be done, the look at the pace included; 0 trains for `FEW` outer steps.
     """
+    if seconds <= 0:
+        meta_train(learner, source, replace(training, steps=FEW), quiet=True)
+        return FEW
     began = time.monotonic()
     trial = copy.deepcopy(learner)
     meta_train(trial, source, replace(training, steps=_WARM), quiet=True)
