@@ -233,6 +233,24 @@ class CrossEntropy:
         return fault_in_classes(shape, y)
 
 
+@dataclass(frozen=True)
+class SymbolErrors(CrossEntropy):
+    """Compute the cross-entropy of symbols; its metric is the share of those that are told wrong.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[2.0, 0.0], [2.0, 0.0]])
+        >>> SymbolErrors().metrics(logits, (None, torch.tensor([0, 1])))
+        {'symbol error rate': tensor(0.5000)}
+    """
+
+    higher_is_better: ClassVar[bool] = False
+
+    def metrics(self, output: Tensor, batch: Any) -> dict[str, Tensor]:
+        """Return `{"symbol error rate": ...}`, the share of labels that are not the largest logit, in [0, 1]."""
+        return {"symbol error rate": 1 - accuracy(output, batch[1])}
+
+
 class OnOutput(nn.Module):
     """Apply a loss of two tensors to `(model(x), y)`, for batches `(x, y)`.
 

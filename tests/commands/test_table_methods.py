@@ -20,7 +20,7 @@ FAST = ["--training.steps", "2", "--training.meta-batch", "2", "--hidden", "6", 
 COMPARING = [name for name, way in WAYS.items() if way.compares]
 
 
-STEPPING = [name for name, way in WAYS.items() if not way.labels and name not in ("maml", "reptile")]
+STEPPING = [n for n, way in WAYS.items() if not way.labels and n not in ("maml", "reptile", "gaussian")]
 
 
 OFTEN = ("protonet", "protomaml", "snail", "metasgd", "cavia")
@@ -85,6 +85,21 @@ def test_what_a_method_can_not_do_is_said_before_anything_is_written(here, capsy
     err = capsys.readouterr().err
     assert says in err and len(err.strip().splitlines()) == 1
     assert not (here / "runs").exists()
+
+
+def test_a_gaussian_prior_is_fitted_without_steps_and_answers_for_new_rows(here, capsys):
+    assert train(regression(here / "t.csv"), "gaussian", target="y") == 0
+    said = capsys.readouterr().out
+    assert "fitted in closed form to" in said and "covariance" in said and "mse" in said and "step 0" not in said
+    run = here / "runs" / "gaussian-t"
+    learner = load_run(run).learner
+    assert float(learner.covariance.diagonal().min()) > 0 and float(learner.noise) > 0
+    header = (here / "t.csv").read_text().splitlines()
+    (here / "new.csv").write_text("\n".join(header[:7]))
+    assert main(["adapt", str(run), "new.csv", "--out", "mine"]) == 0
+    assert main(["predict", "mine", "new.csv", "--json"]) == 0
+    assert train(classification(here / "c.csv"), "gaussian", target="label") == 2
+    assert "--method gaussian predicts amounts, and the values of label are labels" in capsys.readouterr().err
 
 
 def test_inner_steps_of_a_method_without_any_are_refused(here, capsys):

@@ -62,10 +62,10 @@ def test_a_comparison_of_a_table(tmp_path):
     made = compare(
         {"MAML": learner_of(prepared)}, prepared.loaded, prepared.data, draws=2, boosting=False, say=said.append
     )
-    assert [result["shots"] for result in made["results"]] == [3, 5] and len(said) == 14
+    assert [result["shots"] for result in made["results"]] == [3, 5] and len(said) == 16
     assert made["held out"] == list(prepared.loaded.split.test) and made["tasks"]["test"] == 3
     for result in made["results"]:
-        assert [row["meta-learned"] for row in result["methods"]] == [True] + [False] * 7
+        assert [row["meta-learned"] for row in result["methods"]] == [True] + [False] * 8
         baselines = {row["method"]: row["mean"] for row in result["methods"][1:]}
         assert result["best baseline"] == min(baselines, key=baselines.__getitem__)
         assert result["differences"][0]["gain"] < 0  # it was never trained
@@ -77,7 +77,7 @@ def test_a_comparison_of_a_table(tmp_path):
     assert "task by task: no difference" in text and "explained variance" in text
     rows = [line for line in text.split("## 5")[1].splitlines() if "±" in line and line.startswith("|")]
     means = [float(line.split("|")[2].split("±")[0]) for line in rows]
-    assert len(means) == 8 and means == sorted(means)
+    assert len(means) == 9 and means == sorted(means)
 
 
 def test_labels_are_compared_by_accuracy(tmp_path):

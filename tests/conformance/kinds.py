@@ -189,6 +189,13 @@ LEARNERS = {
     "nearest_sample": head(methods.NearestSample),
     "ridge": head(methods.RidgeHead, trains=True),
     "ridge_backbone": head(methods.RidgeHead, trains=True, setting=True, frozen=False),
+    "gaussian_prior": Entry(
+        lambda model, loss: methods.GaussianPrior(model, loss, mean=torch.full((2, 1), 0.2), noise=0.5),
+        has_route=False,
+        kinds=("regression", "ragged"),
+        has_steps=False,
+        trains=False,
+    ),
     "pmf": Entry(of(methods.PMF, lr=0.05, augment=noisy), has_route=False, kinds=CLASSES, own_head=True),
     "linear_probe": head(methods.LinearProbe),
     "cosine_head": head(methods.CosineHead, updates=20),

@@ -23,6 +23,8 @@ def when(name, kind):
     """Return the marks of a method on a kind of task: most run by default on classes, MAML on all kinds."""
     if name == "maml":
         return []
+    if kind == "regression" and "classification" not in (LEARNERS[name].kinds or USUAL):
+        return []
     again = LEARNERS[name].setting or name in LONG  # a setting of a method that runs, or long itself
     if name in SLOW or kind not in ("classification", "ragged", "pairs"):
         return [pytest.mark.slow]

@@ -10,6 +10,7 @@ from fastadapt.data.tables.columns import Preparation
 from fastadapt.errors import ConfigError
 from fastadapt.methods.family_settings import IMAMLMethod, MAMLPlusPlusMethod, MetaSGDMethod, ProtoMAMLMethod
 from fastadapt.methods.metric_settings import MatchingNetMethod, ProtoNetMethod, RelationNetMethod, SiameseNetMethod
+from fastadapt.methods.prior_settings import GaussianPriorMethod
 from fastadapt.methods.rule_settings import CAVIAMethod, MetaCurvatureMethod, MetaLSTMMethod
 from fastadapt.methods.sequence_settings import MANNMethod, SNAILMethod
 from fastadapt.methods.set_settings import MemoryModuleMethod
@@ -17,8 +18,9 @@ from fastadapt.methods.settings import MAMLMethod, ReptileMethod
 
 Stepping = Literal["maml", "reptile", "anil", "boil", "metasgd", "mamlpp", "imaml"]
 Learned = Literal["meta-lstm", "meta-curvature", "cavia"]
+Closed = Literal["gaussian"]
 Telling = Literal["protomaml", "protonet", "matching", "siamese", "relation", "memory", "snail", "mann"]
-TableMethod = Literal[Stepping, Learned, Telling]
+TableMethod = Literal[Stepping, Learned, Telling, Closed]
 
 UNFIT = {
     "dsn": "adaptive subspaces need two samples of each class, which the support rows of a task need not have; choose "
@@ -39,6 +41,7 @@ class Way:
         rate: inner rate in training where none is given; None for a method without inner steps.
         steps: inner steps where none are given.
         labels: whether it tells classes apart, and predicts no numbers.
+        amounts: whether it predicts numbers, and tells no classes apart.
         compares: whether it answers with the labels of the support rows alone.
         tunes: whether a rate for new tasks is chosen on validation tasks; one that was learned stays.
         context: numbers of a vector beside the inputs.
@@ -49,6 +52,7 @@ class Way:
     rate: float | None = 0.05
     steps: int = 5
     labels: bool = False
+    amounts: bool = False
     compares: bool = False
     tunes: bool = True
     context: int = 0
@@ -103,6 +107,7 @@ WAYS: dict[str, Way] = {
     "memory": _telling("memory module", MemoryModuleMethod()),
     "snail": _telling("SNAIL", SNAILMethod()),
     "mann": _telling("memory-augmented network", MANNMethod()),
+    "gaussian": Way("Gaussian prior", _of(GaussianPriorMethod()), rate=None, steps=0, amounts=True, tunes=False),
 }
 """The methods by the name of the option."""
 
@@ -128,6 +133,11 @@ def check_target(method: str, preparation: Preparation) -> None:
     Raises:
         ConfigError: for such.
     """
+    if WAYS[method].amounts and preparation.labels:
+        raise ConfigError(
+            f"--method {method} predicts amounts, and the values of {shown(preparation.target)} are labels; choose "
+            "protonet, or say --regression if they are amounts"
+        )
     if WAYS[method].labels and not preparation.labels:
         others = ", ".join(name for name, way in WAYS.items() if not way.labels)
         raise ConfigError(

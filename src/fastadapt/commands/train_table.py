@@ -28,6 +28,7 @@ from fastadapt.compare.baselines import arrays_of
 from fastadapt.compare.boosting import boosting_seconds, need_boosting
 from fastadapt.compare.comparison import FACTORS, compare, comparison_markdown, tune_adaptation
 from fastadapt.compare.deadline import Deadline
+from fastadapt.compare.fit_gaussian import fit_to_table
 from fastadapt.compare.held_out import evaluate_held_out
 from fastadapt.data.files import shown
 from fastadapt.data.tables.columns import Preparation
@@ -37,12 +38,21 @@ from fastadapt.data.tables.table import write_split
 from fastadapt.data.tables.table_settings import PreparedTable, TableData, prepare_table
 from fastadapt.errors import ConfigError, MissingExtraError
 from fastadapt.evaluation import Protocol
+from fastadapt.methods.gaussian_prior import GaussianPrior
 from fastadapt.methods.gradient import GradientLearner
-from fastadapt.nets.settings import MLPNet
+from fastadapt.nets.settings import FeaturesNet, MLPNet
 from fastadapt.report.style import seconds_to_draw
 from fastadapt.results.evaluation_json import json_values
 from fastadapt.runs.config import RunConfig
-from fastadapt.runs.run_files import LoadedRun, export_model, load_run, read_config, save_evaluation, settle
+from fastadapt.runs.run_files import (
+    LoadedRun,
+    export_learner,
+    export_model,
+    load_run,
+    read_config,
+    save_evaluation,
+    settle,
+)
 from fastadapt.training import clock
 from fastadapt.training.budget import Budget
 from fastadapt.training.device import choose_device
@@ -175,7 +185,7 @@ def configure(settings: TableSettings, prepared: PreparedTable) -> RunConfig:
     held_out = len(prepared.loaded.split.test)
     return RunConfig(
         data=prepared.data,
-        net=MLPNet(hidden=settings.hidden, init_std=None, context=way.context),
+        net=FeaturesNet() if way.amounts else MLPNet(hidden=settings.hidden, init_std=None, context=way.context),
         method=method,
         training=training,
         protocol=Protocol(f"held-out tasks, K={prepared.data.shots}, {settings.draws} draws each, v1", tasks=held_out),
@@ -244,34 +254,38 @@ def run(settings: TableSettings) -> int:
     torch.manual_seed(config.training.seed)
     learner = config.build().to(device)
     settle(folder, config)
-    facts = {"file": prepared.data.file, "sha256": prepared.data.sha256, "seed": prepared.data.split_seed}
-    facts |= {"split": prepared.data.split or "random"}
-    write_split(folder / "split.json", prepared.loaded.split, facts)
     data, table = prepared.data, prepared.loaded
+    facts = {"file": data.file, "sha256": data.sha256, "seed": data.split_seed, "split": data.split or "random"}
+    write_split(folder / "split.json", prepared.loaded.split, facts)
     drawing = seconds_to_draw() if given.minutes is not None else 0.0
     budget = budget_of(settings, prepared, drawing, boosting)
-    trained = meta_train(
-        learner,
-        data.source("train", table),
-        config.training,
-        validation=data.source("val", table) if config.training.validate_every else None,
-        protocol=config.validation,
-        folder=folder,
-        quiet=settings.quiet,
-        tensorboard=settings.tensorboard,
-        budget=budget,
-    )
-    export_model(folder, config)
-    if trained.stopped in EXIT_CODES:
-        print(f"{folder} stopped at step {trained.step}; the same command goes on from there")
-        return EXIT_CODES[trained.stopped]
-    loaded = _adapting_well(folder, config, settings, prepared, device, budget)
+    if isinstance(learner, GaussianPrior):  # nothing that steps could train
+        words = fit_to_table(learner.to("cpu"), table, data, draws=settings.draws)
+        print(f"fitted in closed form to {len(prepared.loaded.split.train)} tasks, with {words}")
+        export_learner(folder, config, learner.state_dict(), 0)
+        loaded, records = load_run(folder), []
+    else:
+        trained = meta_train(
+            learner,
+            data.source("train", table),
+            config.training,
+            validation=data.source("val", table) if config.training.validate_every else None,
+            protocol=config.validation,
+            folder=folder,
+            quiet=settings.quiet,
+            tensorboard=settings.tensorboard,
+            budget=budget,
+        )
+        export_model(folder, config)
+        if trained.stopped in EXIT_CODES:
+            print(f"{folder} stopped at step {trained.step}; the same command goes on from there")
+            return EXIT_CODES[trained.stopped]
+        loaded, records = _adapting_well(folder, config, settings, prepared, device, budget), trained.records
     result = evaluate_held_out(loaded.learner, data, table, draws=settings.draws)
     save_evaluation(folder, loaded.step, result)
-    print(f"{folder} (weights of step {loaded.step} of {config.training.steps}): {result}")
+    print(f"{folder}{f' (weights of step {loaded.step} of {config.training.steps})' * bool(records)}: {result}")
     if settings.baselines != "none":
         name = WAYS[settings.method].title
-        refit = settings.baselines == "all"
         say = (lambda text: None) if settings.quiet else logger.info
         comparison = compare(
             {name: loaded.learner},
@@ -279,7 +293,7 @@ def run(settings: TableSettings) -> int:
             data,
             draws=settings.draws,
             boosting=boosting,
-            refit=refit,
+            refit=settings.baselines == "all",
             say=say,
             left=lambda: budget.left - drawing,
         )
@@ -288,7 +302,7 @@ def run(settings: TableSettings) -> int:
         write_text(folder / "report" / "comparison.md", told)
         print(f"\n{told}\nwrote {folder / 'comparison.json'} and {folder / 'report' / 'comparison.md'}")
     loaded.learner.to("cpu")
-    _draw(folder, trained.records, loaded.name)
+    _draw(folder, records, loaded.name)
     return 0
 
 
@@ -376,6 +390,8 @@ def _has_boosting() -> bool:
 
 
 def _draw(folder: Path, records: list, name: str) -> None:
+    if not records:
+        return
     try:
         from fastadapt.report import draw_curves
 

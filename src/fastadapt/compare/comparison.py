@@ -14,6 +14,7 @@ from fastadapt.compare.baselines import Baseline, Measured, arrays_of, measure_b
 from fastadapt.compare.boosting import boosting_baselines
 from fastadapt.compare.deadline import Deadline, OutOfTime
 from fastadapt.compare.held_out import draw_rows, explained_variance, interval, judge, known_ways, learner_scores
+from fastadapt.compare.task_gaussian import gaussian_baseline
 from fastadapt.compare.tune import at_rate
 from fastadapt.data.tables.table import LoadedTable
 from fastadapt.data.tables.table_settings import TableData
@@ -119,7 +120,8 @@ def compare(
             say(f"{shots} support rows: {baseline.name}")
             return measure_baseline(baseline, arrays, table, data, shots, draws, seed, until)
 
-        plain, left_out = _until(deadline, (partial(simple_baselines, arrays), trees), measured)
+        kinds = (partial(simple_baselines, arrays), partial(gaussian_baseline, arrays, deadline), trees)
+        plain, left_out = _until(deadline, kinds, measured)
         lacks = {"left out": left_out} if left_out else {}
         results.append({"shots": shots, **tell(meta, plain), **lacks})
     return {

@@ -82,7 +82,7 @@ def learner_scores(
     """
     if getattr(learner, "layered", False):
         raise ConfigError("tasks of a table are measured with networks without batch norm; choose net.norm=False")
-    device = next(parameter.device for parameter in learner.parameters())
+    device = next((parameter.device for parameter in learner.parameters()), torch.device("cpu"))
     widest = max(len(draw.query) for draw in draws)
     scores: list[np.ndarray] = []
     for first in range(0, len(draws), _AT_ONCE):

@@ -13,6 +13,7 @@ from fastadapt.methods.feature_reuse import nil as nil
 from fastadapt.methods.features import mean_feature as mean_feature
 from fastadapt.methods.fine_tune import FineTune as FineTune
 from fastadapt.methods.foml import FOML as FOML
+from fastadapt.methods.gaussian_prior import GaussianPrior as GaussianPrior
 from fastadapt.methods.least_squares import RidgeHead as RidgeHead
 from fastadapt.methods.linear_probe import LinearProbe as LinearProbe
 from fastadapt.methods.maml import MAML as MAML

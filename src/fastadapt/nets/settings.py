@@ -14,6 +14,7 @@ from fastadapt.nets.face import FaceNet, WithIdentities
 from fastadapt.nets.features import Features
 from fastadapt.nets.fourier import FourierMLP
 from fastadapt.nets.koch import KochNet
+from fastadapt.nets.linear_head import LinearHead
 from fastadapt.nets.mlp import MLP, Activation
 from fastadapt.nets.nearest import Nearest
 from fastadapt.nets.rare_events import RareEventsEncoder
@@ -205,11 +206,11 @@ def _field(name: str, data: Any, head: bool) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class FeaturesNet:
-    """No network: the data are embeddings already."""
+    """No network: the data are embeddings already, or rows of a table that meet a line."""
 
     def describe(self, data: Any, head: bool = True) -> dict[str, Any]:
         """Return name and arguments of what hands embeddings on; it has no head."""
-        if head or data.input["kind"] != "features":
+        if head or data.input["kind"] not in ("features", "table"):
             raise ConfigError("FeaturesNet is for embeddings and a head on them, such as CentroidMethod; choose MLPNet")
         return {"name": "Features", "arguments": {"inputs": data.input["inputs"]}}
 
@@ -281,3 +282,10 @@ def _headed(net: dict[str, Any], **sizes: Any) -> nn.Module:
 
 
 NETS["Headed"] = _headed
+
+
+def _with_line(net: dict[str, Any], **sizes: Any) -> nn.Module:
+    return LinearHead(build_net(net), **sizes)
+
+
+NETS["LinearHead"] = _with_line

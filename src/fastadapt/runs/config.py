@@ -36,6 +36,7 @@ from fastadapt.methods.metric_settings import (
     RelationNetMethod,
     SiameseNetMethod,
 )
+from fastadapt.methods.prior_settings import GaussianPriorMethod
 from fastadapt.methods.rule_settings import CAVIAMethod, MetaCurvatureMethod, MetaLSTMMethod
 from fastadapt.methods.sequence_settings import MANNMethod, SNAILMethod
 from fastadapt.methods.set_settings import MemoryModuleMethod, NeuralStatisticianMethod
@@ -128,6 +129,7 @@ class RunConfig:
         | RidgeMethod
         | LinearProbeMethod
         | CosineHeadMethod
+        | GaussianPriorMethod
         | MetaPolicyMethod
         | RL2Method
         | MFRMethod
@@ -163,7 +165,7 @@ class RunConfig:
                 f"{name} does not go with {type(self.data).__name__}: faces are trained by MFRMethod, CDTMethod, "
                 "MLDGMethod or PooledMethod, and these train on nothing else"
             )
-        if self.embeds and self.data.ways is None:
+        if self.embeds and self.data.ways is None and not isinstance(self.method, GaussianPriorMethod):
             raise ConfigError(
                 f"{name} tells classes apart, and {type(self.data).__name__} has numbers to be predicted; choose "
                 "MAMLMethod"
@@ -180,7 +182,7 @@ class RunConfig:
     @property
     def embeds(self) -> bool:
         """Whether the network has no head, so that tasks may have any number of classes."""
-        return isinstance(self.method, MetricMethod | HeadMethod | ProtoMAMLMethod)
+        return isinstance(self.method, MetricMethod | HeadMethod | ProtoMAMLMethod | GaussianPriorMethod)
 
     @property
     def most_ways(self) -> int | None:
@@ -206,7 +208,7 @@ class RunConfig:
                 "EnvironmentData, PolicyNet and MetaPolicyMethod, or RecurrentPolicyNet and RL2Method, or none of them"
             )
         model = build_net(self.network)
-        if isinstance(self.method, MetricMethod | HeadMethod | FaceMethod):
+        if isinstance(self.method, MetricMethod | HeadMethod | FaceMethod | GaussianPriorMethod):
             return self.method.learner(model, self.data.loss, self.data)
         if isinstance(self.method, FineTuneMethod | NearestMethod):
             return self.method.build(model, self.data.loss, self.data.classes)
