@@ -1,6 +1,5 @@
 """A Gaussian prior over the linear coefficients of tasks, in closed form: the straight line to try first."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -20,6 +19,7 @@ from fastadapt.learner import Learner, MetaBatch, Outcome, Trace
 from fastadapt.losses import MSE, Loss, as_loss
 from fastadapt.methods.amounts import amounts, amounts_of
 from fastadapt.methods.features import check_averages, features_of
+from fastadapt.methods.given_prior import given_covariance
 from fastadapt.methods.judged import judged
 from fastadapt.methods.task_prior import Shape, TaskPrior, fit_prior
 from fastadapt.nets.linear_head import LinearHead
@@ -77,22 +77,7 @@ class GaussianPrior(Learner):
         self.constant = constant
         check_averages(self.model)
         self.model.requires_grad_(False)
-        if not isinstance(mean, Tensor) or mean.dim() != 2 or not mean.numel() or not mean.is_floating_point():
-            got = f"shape {tuple(mean.shape)} of {mean.dtype}" if isinstance(mean, Tensor) else repr(mean)
-            raise ConfigError(
-                f"mean must be a tensor of numbers, a row for each feature{' and one for the constant' * constant} and "
-                f"a column for each output, got {got}; begin with torch.zeros(features{' + 1' * constant}, outputs)"
-            )
-        for name, value in (("noise", noise), ("covariance", covariance)):
-            if not isinstance(value, Tensor) and not 0 < value < math.inf:
-                raise ConfigError(f"{name} must be a variance > 0, got {value!r}")
-        size = mean.numel()
-        given = covariance if isinstance(covariance, Tensor) else torch.eye(size).to(mean) * covariance
-        if given.shape != (size, size) or not torch.allclose(given, given.mT, atol=1e-5 * float(given.abs().max())):
-            raise ConfigError(
-                f"covariance must be a symmetric matrix [{size}, {size}] for the {size} numbers of mean, got shape "
-                f"{tuple(given.shape)}; a single variance stands for a multiple of the unit matrix"
-            )
+        given = given_covariance(mean, covariance, noise, constant=constant)
         self.mean: Tensor
         self.covariance: Tensor
         self.noise: Tensor
