@@ -79,11 +79,11 @@ class Receiver:
 
     def sample_batch(self, rngs: Sequence[np.random.Generator]) -> Tasks:
         """Return one task per generator; task `i` is `sample(rngs[i])`."""
-        matrices, sent, heard = self.heard(rngs)
-        del matrices
+        _, sent, heard = self.heard(rngs)
         x, y = (SYMBOLS[sent], heard) if self.known else (heard, sent)
         p = self.pilots
-        return Tasks(*((x[:, part].contiguous(), y[:, part].contiguous()) for part in (slice(p), slice(p, None))))
+        support, query = ((x[:, part].contiguous(), y[:, part].contiguous()) for part in (slice(p), slice(p, None)))
+        return Tasks(support, query)
 
     def heard(self, rngs: Sequence[np.random.Generator]) -> tuple[Tensor, Tensor, Tensor]:
         """Return the devices' matrices `M: [T, 2, 2]`, the symbols' numbers `[T, n]` and what was heard, `[T, n, 2]`.

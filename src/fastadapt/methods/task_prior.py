@@ -100,7 +100,6 @@ def fit_prior(
     *,
     shape: Shape = "full",
     noise: float | None = None,
-    start: Tensor | None = None,
     each: Callable[[], None] = lambda: None,
 ) -> TaskPrior:
     r"""Return the prior under which the samples of training tasks are most likely, by EM from the pooled solution.
@@ -117,7 +116,6 @@ def fit_prior(
         samples: `(a: [n, m], y: [n])` of each training task; numbers of samples may differ.
         shape: of `Sigma`: "full", "diagonal", or "scalar" for `tau^2 I`.
         noise: `s2` where it is known; None learns it.
-        start: where `mu` begins, `[m]`; None takes the pooled solution.
         each: called before every round; may raise to end it all.
 
     Raises:
@@ -134,12 +132,11 @@ def fit_prior(
     gram = torch.stack([a.T @ a for a, _ in samples])
     cross = torch.stack([a.T @ y for a, y in samples])
     squares = torch.stack([y @ y for _, y in samples])
-    if start is None:
-        ridge = 1e-6 * max(float(torch.trace(gram.sum(0))) / m, 1e-300) * torch.eye(m).to(a_all)
-        start = torch.linalg.solve(gram.sum(0) + ridge, cross.sum(0))
-    missed = float((y_all - a_all @ start).square().mean()) or 1e-12
+    ridge = 1e-6 * max(float(torch.trace(gram.sum(0))) / m, 1e-300) * torch.eye(m).to(a_all)
+    mean = torch.linalg.solve(gram.sum(0) + ridge, cross.sum(0))
+    missed = float((y_all - a_all @ mean).square().mean()) or 1e-12
     scale = float(a_all.square().sum(1).mean()) or 1.0
-    mean, covariance = start, torch.eye(m).to(a_all) * (missed / 2 / scale)
+    covariance = torch.eye(m).to(a_all) * (missed / 2 / scale)
     s2 = missed / 2 if noise is None else noise
     for _ in range(ROUNDS):
         each()

@@ -120,7 +120,9 @@ def _fitted(sizes: ReceiverSizes, seed: int) -> GaussianPrior:
     """Return the prior that 160 pilots of each training device tell; nothing of their true matrices is used."""
     source = Receiver(pilots=160, symbols=0, known=True)
     tasks = draw_batch(source, seed=seed, split="train", indices=range(sizes.training))
-    return GaussianPrior(nn.Identity(), mean=torch.zeros(2, 2), constant=False).fit(tasks)
+    prior = GaussianPrior(nn.Identity(), mean=torch.zeros(2, 2), constant=False)
+    assert isinstance(prior, GaussianPrior)
+    return prior.fit(tasks)
 
 
 def _trained(
