@@ -282,7 +282,8 @@ REFUSED = {
     "which is no gymnasium.Env": lambda: 3,
     "takes several arguments": lambda task, colour: Push(),
     "can't draw a task: ValueError: 'fast' is not a number": changed(sample_tasks=lambda self, n, rng: ["fast"] * n),
-    "can't draw a task: IndexError": changed(sample_tasks=lambda self, n, rng: []),
+    r"can't draw a task: ValueError: \[\] where a list of 1": changed(sample_tasks=lambda self, n, rng: []),
+    "can't draw a task: ValueError: None where a list of 1": changed(sample_tasks=lambda self, n, rng: None),
 }
 
 

@@ -83,7 +83,9 @@ def draw_walks(learner: MetaPolicy, source: Environments, path: Path | str, *, s
             policy: Any = learner.adapt(source.task(task.support.goal, task.support.seed).support, steps=steps).model
             for number, walk in enumerate(_walks(policy, source, task.support.goal)):
                 axes.plot(*walk.T.tolist(), color=color, linewidth=1.1, alpha=0.8, label=None if number else label)
-        axes.plot(*task.support.goal.tolist(), marker="*", markersize=12, color=GREY, linestyle="", label="goal")
+        axes.plot(
+            *task.support.goal.tolist(), marker="*", markersize=12, color=GREY, linestyle="", label="goal", zorder=5
+        )
         tidy(axes, x="x", y="y")
         axes.set_aspect("equal", "datalim")
     drawn.axes[0].legend(fontsize=8, frameon=True, framealpha=0.85, edgecolor="none")

@@ -116,7 +116,10 @@ class GymFamily:
         self._free = [] if self._of_task else [self._new()]
         try:
             self._draw = drawing(function, self._free[0] if self._free else None, name)
-            first = self._draw(1, np.random.default_rng(0))[0]
+            drawn = self._draw(1, np.random.default_rng(0))
+            if not hasattr(drawn, "__len__") or len(drawn) != 1:
+                raise ValueError(f"{str(drawn)[:60]} where a list of 1 task was asked for")
+            first = drawn[0]
             self.form = Form.of(first)
         except ConfigError:
             raise
