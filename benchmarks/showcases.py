@@ -32,7 +32,7 @@ fastadapt show speech    # 6 minutes: a tenth of a second of speech in three; ne
 A network is trained to *be* one signal: position -> colour, time -> air pressure. From a random start a few gradient
 steps give fog; a learned start is for exactly these steps. `--own PICTURE` shows a picture of yours, `--out` names the
 folder; a command that was stopped goes on. `--minutes` is what all of it may take: trainings get fixed shares of it,
-and as many test tasks are measured as fit into the rest.
+and as many test tasks are measured as fit into the rest, 32 at least.
 
 In Python, on arrays of your own:
 

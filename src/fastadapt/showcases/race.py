@@ -15,9 +15,9 @@ from fastadapt.showcases.showcase import ShowSettings
 from fastadapt.showcases.stages import Stages
 from fastadapt.tasks import Tasks
 
-AT_ONCE, FEWEST = 8, 8  # tasks
-FEW = 24
-"""Test tasks for which there should be time."""
+AT_ONCE = 8  # tasks
+FEWEST = 32
+"""Test tasks that are measured in any case: fewer say little."""
 LEAST = 0.25
 """What trainings keep of their share, at least."""
 
@@ -84,7 +84,7 @@ class Race:
         if self.settings.small:
             return 1.0
         tuning = pace * nets * (len(self.rules) + 1) * self.validate
-        measuring = 2 * pace * starts * FEW
+        measuring = 2 * pace * starts * FEWEST
         left = self.settings.left - self.after - tuning - measuring
         return self.stages.kept("shares", lambda: min(1.0, max(LEAST, left / (60 * self.settings.minutes * share))))
 

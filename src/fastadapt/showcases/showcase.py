@@ -21,7 +21,7 @@ class ShowSettings:
     """What a showcase is given.
 
     Args:
-        minutes: what all of it may take; the trainings get fixed shares, and as many test tasks are measured as fit.
+        minutes: what all of it may take; the trainings get shares of it, and at least 32 test tasks are measured.
         out: the folder of trainings, results and pictures; a stopped showcase goes on from there.
         seed: of weights and training tasks.
         device: where tensors live.
