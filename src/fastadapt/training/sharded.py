@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fastadapt.errors import ConfigError
 from fastadapt.learner import Learner, Outcome
 from fastadapt.ranks import Ranks
 from fastadapt.tasks import Tasks
 from fastadapt.training.blame import gradient_norm
-from fastadapt.training.outer_step import OuterStep, Stepped, outer_step
+from fastadapt.training.outer_step import Stepped
 from fastadapt.training.settings import Training
 
 
@@ -46,17 +45,9 @@ class ShardedStep:
     Args:
         learner: the learner, whose weights become those of the first process.
         ranks: the processes.
-
-    Raises:
-        ConfigError: if the meta-batch has fewer tasks than there are processes.
     """
 
-    def __init__(self, learner: Learner, ranks: Ranks, training: Training) -> None:
-        if training.meta_batch < ranks.world:
-            raise ConfigError(
-                f"training.meta_batch is {training.meta_batch} and there are {ranks.world} processes; give each "
-                "at least one task"
-            )
+    def __init__(self, learner: Learner, ranks: Ranks) -> None:
         self.ranks = ranks
         self.module = DistributedDataParallel(Share(learner), forward_sync_buffers=False)
 
@@ -104,20 +95,6 @@ def interleaved(parts: list[Tensor]) -> Tensor:
     for rank, part in enumerate(parts):
         whole[rank :: len(parts)] = part
     return whole
-
-
-def together(step: OuterStep, learner: Learner, ranks: Ranks, training: Training) -> OuterStep:
-    """Return what takes outer steps in several processes: `ShardedStep` in the place of `outer_step`.
-
-    Raises:
-        ConfigError: for an outer step of another kind, which says itself how processes share it.
-    """
-    if step is not outer_step:
-        raise ConfigError(
-            f"outer_step={getattr(step, '__name__', type(step).__name__)} takes the tasks of one process, and there "
-            f"are {ranks.world}; train in one, or leave outer_step out"
-        )
-    return ShardedStep(learner, ranks, training)
 
 
 def asked_to_stop(ranks: Ranks, name: str | None, over: bool) -> tuple[str | None, bool]:

@@ -41,7 +41,8 @@ from fastadapt.training.interrupts import Interrupts
 from fastadapt.training.log import RunLog
 from fastadapt.training.outer_step import Late, OuterStep, Stepped, outer_step
 from fastadapt.training.settings import Training
-from fastadapt.training.sharded import asked_to_stop, interleaved, together
+from fastadapt.training.sharded import asked_to_stop, interleaved
+from fastadapt.training.shared_steps import together
 
 Stop = Literal["finished", "time limit", "SIGINT", "SIGTERM"]
 logger = logging.getLogger("fastadapt")
@@ -118,7 +119,7 @@ def meta_train(
     ranks = Ranks.found()
     base_rates = [float(group.setdefault("initial_lr", float(group["lr"]))) for group in optimizer.param_groups]
     if ranks.many:
-        take = together(outer_step, learner, ranks, training)
+        take = together(outer_step, learner, ranks, training, optimizer)
     else:
         take = captured_where_it_can_be(outer_step, optimizer)
     folder = Path(folder) if folder is not None and ranks.first else None
@@ -146,9 +147,13 @@ def meta_train(
     lap_time, lap_step = time.monotonic(), start
     saved = judged = start
 
+    def apart() -> bool:
+        """Return whether processes have weights of their own just now: nothing is judged or written then."""
+        return ranks.many and step % training.local_steps != 0
+
     def save(score: float | None = None) -> None:
         nonlocal saved
-        if checkpoints is None:
+        if checkpoints is None or apart():
             return
         state.update(seconds=time.monotonic() - began, score=score)
         if score is not None and protocol.tasks < asked:
@@ -250,6 +255,10 @@ def meta_train(
             if step < training.steps:
                 ahead.prepare(step)
             unjudged.append((step, taken, tasks, numbers))
+            if apart():
+                log.advance(step)
+                time_left.stepped(step, training, log.say)
+                continue
             # a GPU is asked about a step when the next one is under way, where nothing depends on the answer before
             while len(unjudged) > (isinstance(taken.moved, Late) and not (logs or due(step) or in_a_row)):
                 judge(log, *unjudged.popleft())
@@ -317,10 +326,11 @@ def _resume(
         was = checkpoint.state.get("environment", {}).get(key)
         if was != value:
             logger.warning(
-                "the checkpoint was written with %s %s, now it is %s: results may differ in the last bits",
+                "the checkpoint was written with %s %s, now it is %s: results may differ%s",
                 key,
                 was,
                 value,
+                "" if key == "processes" and training.local_steps > 1 else " in the last bits",
             )
     old, new = checkpoint.state.get("learner", {}), state["learner"]
     changed = training.conflicts(checkpoint.state.get("training", {}))
