@@ -1,5 +1,7 @@
 """Which outer steps several processes take with each other."""
 
+from typing import TYPE_CHECKING, Literal
+
 import torch
 
 from fastadapt.errors import ConfigError
@@ -10,9 +12,50 @@ from fastadapt.training.outer_step import OuterStep, outer_step
 from fastadapt.training.settings import Training
 from fastadapt.training.sharded import ShardedStep
 
+if TYPE_CHECKING:
+    from fastadapt.training.fully_sharded import FullySharded
+
+
+Sharding = Literal["none", "full"]
+"""Which process keeps what: each of them all weights, or each a part of them."""
+
+
+def sharded(
+    sharding: Sharding, learner: Learner, ranks: Ranks, training: Training, optimizer: torch.optim.Optimizer | None
+) -> "FullySharded | None":
+    """Return what keeps parts of a learner's weights, where that is asked for and there are several processes.
+
+    Raises:
+        ConfigError: for what goes with whole weights alone.
+    """
+    if sharding not in ("none", "full"):
+        raise ConfigError(f"sharding must be 'none' or 'full', got {sharding!r}")
+    if sharding == "none":
+        return None
+    if training.local_steps > 1:
+        raise ConfigError(
+            f"sharding='full' and training.local_steps={training.local_steps} exclude each other: local steps need all "
+            "weights in each process; leave one of them out"
+        )
+    if optimizer is not None:
+        raise ConfigError(
+            "sharding='full' replaces the parameters that an optimizer= was made for; leave it out, and choose among "
+            "the optimizers of the settings"
+        )
+    if not ranks.many:
+        return None
+    from fastadapt.training.fully_sharded import FullySharded
+
+    return FullySharded(learner, ranks)
+
 
 def together(
-    step: OuterStep, learner: Learner, ranks: Ranks, training: Training, optimizer: torch.optim.Optimizer
+    step: OuterStep,
+    learner: Learner,
+    ranks: Ranks,
+    training: Training,
+    optimizer: torch.optim.Optimizer,
+    shards: "FullySharded | None" = None,
 ) -> OuterStep:
     """Return what takes outer steps in several processes, in the place of `outer_step`.
 
@@ -30,6 +73,8 @@ def together(
             f"training.meta_batch is {training.meta_batch} and there are {ranks.world} processes; give each "
             "at least one task"
         )
+    if shards is not None:
+        return shards
     if training.local_steps > 1:
         return LocalSteps(learner, ranks, training, optimizer)
     return ShardedStep(learner, ranks)
