@@ -49,34 +49,41 @@ def job(found: Any, preset: str, **facts: Any) -> Any:
 
 
 def works(one: Any) -> dict[str, Work]:
-    """Return what a step costs one process, by preset: a line through its times at several numbers of tasks."""
+    """Return what a step costs one process, by preset: a line through its times at several numbers of tasks.
+
+    They are times of the processor, which other work on the machine does not stretch.
+    """
     made = {}
     for preset in dict.fromkeys(row["preset"] for row in one["jobs"]):
         rows = [row for row in one["jobs"] if row["preset"] == preset]
-        overhead, task = line([(row["tasks"], row["seconds"]) for row in rows])
-        most = rows[-1]
-        jitter = tuple(round(value / most["seconds"], 4) for value in most["all"])
-        made[preset] = Work(overhead, task, 4 * most["parameters"], jitter)
+        overhead, task = line([(row["tasks"], row["processor seconds"]) for row in rows])
+        jitter = tuple(value / row["processor seconds"] for row in rows for value in row["all processor seconds"])
+        made[preset] = Work(overhead, task, 4 * rows[-1]["parameters"], jitter)
     return made
 
 
 def local_network(two: Any) -> Network:
-    """Return latency and rate of the link between two processes here, from all-reduces of several sizes."""
+    """Return latency and rate of the link between two processes here, from the best all-reduces of several sizes."""
     rows = [row for row in two["links"] if row["bytes"] > 0]
-    latency, slope = line([(row["bytes"], row["seconds"]) for row in rows])
-    gather = next(row["seconds"] for row in two["links"] if row["bytes"] < 0)
+    latency, slope = line([(row["bytes"], row["best"]) for row in rows])
+    gather = next(row["best"] for row in two["links"] if row["bytes"] < 0)
     return Network(latency / 2, 1 / slope, gather)  # two processes: 2 latencies, and the bytes once
 
 
 def held(two: Any, made: dict[str, Work], network: Network) -> list[dict[str, Any]]:
-    """Return the measured times of two processes beside those of the model, which has not seen them."""
+    """Return the measured times of two processes beside those of the model, which has not seen them.
+
+    Both are of the processor: what a step of two computes, and the copying of its all-reduce; nothing of waiting.
+    """
     rows = []
     for row in two["jobs"]:
         if row["sharding"] != "none":
             continue
-        told = seconds(made[row["preset"]], network, 2, row["tasks"], row["local steps"])
-        names = ("preset", "tasks", "local steps", "seconds")
-        rows.append({**{name: row[name] for name in names}, "model": told, "error": told / row["seconds"] - 1})
+        spent = parts(made[row["preset"]], network, 2, row["tasks"], row["local steps"])
+        told = sum(value for name, value in spent.items() if name != "waiting for the slowest")
+        names = ("preset", "tasks", "local steps", "processor seconds")
+        error = told / row["processor seconds"] - 1
+        rows.append({**{name: row[name] for name in names}, "model": told, "error": error})
     return rows
 
 
@@ -92,18 +99,21 @@ def simulated(made: dict[str, Work]) -> list[dict[str, Any]]:
                     for local in (1,) if preset.startswith("maml") else (1, 5):
                         spent = parts(work, Network(*facts), processes, tasks, local)
                         total = sum(spent.values())
-                        alone = seconds(work, quiet, 1, tasks)
+                        # weak: as long as one process takes for its share; strong: a W-th of what it takes for all
+                        alone = seconds(work, quiet, 1, each) if scaling == "weak" else seconds(work, quiet, 1, tasks)
+                        alone /= 1 if scaling == "weak" else processes
                         rows.append(
                             {"preset": preset, "network": name, "processes": processes, "scaling": scaling}
                             | {"tasks": tasks, "local steps": local, "seconds": total, "spent": spent}
-                            | {"efficiency": alone / processes / total, "breaks first": worst(spent)}
+                            | {"efficiency": alone / total, "breaks first": worst(spent, scaling)}
                         )
     return rows
 
 
-def worst(spent: dict[str, float]) -> str:
-    """Return what takes most beside the tasks."""
-    return max((name for name in spent if name != "tasks"), key=lambda name: spent[name])
+def worst(spent: dict[str, float], scaling: str) -> str:
+    """Return what costs most efficiency: one process has an overhead of the same size where each has as many tasks."""
+    own = ("tasks", "overhead") if scaling == "weak" else ("tasks",)
+    return max((name for name in spent if name not in own), key=lambda name: spent[name])
 
 
 def speedups(one: Any, two: Any) -> list[dict[str, Any]]:

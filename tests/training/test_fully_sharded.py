@@ -98,10 +98,10 @@ def process(rank, world, folder, jobs):
     dist.destroy_process_group()
 
 
-def run(folder, *jobs):
+def run(folder, *jobs, seconds=250):
     command = [sys.executable, __file__]
     running = [subprocess.Popen([*command, str(rank), "2", str(folder), *jobs]) for rank in (0, 1)]
-    assert [each.wait(timeout=250) for each in running] == [0, 0]
+    assert [each.wait(timeout=seconds) for each in running] == [0, 0]
     return [torch.load(folder / f"{jobs[0]}-{rank}.pt", weights_only=False) for rank in (0, 1)]
 
 
@@ -177,12 +177,12 @@ def test_a_checkpoint_is_whole_or_it_does_not_count(both, place):
 def test_a_transformer_with_adapters_runs_saves_and_resumes_on_one_and_two(tmp_path):
     import shutil
 
-    whole = run(tmp_path, "adapters")
+    whole = run(tmp_path, "adapters", seconds=900)
     assert whole[0]["adapters"]["size"] > 100e6
     for name in ("adapters resumed", "one"):
         shutil.copytree(tmp_path / "adapters", tmp_path / name)
         shutil.rmtree(tmp_path / name / "checkpoints" / "step-00000002")
-    resumed = run(tmp_path, "adapters resumed")
+    resumed = run(tmp_path, "adapters resumed", seconds=900)
     same(resumed[0]["adapters resumed"], whole[0]["adapters"])
     same(adapters(tmp_path / "one", 2), whole[0]["adapters"], 1e-4)
 
