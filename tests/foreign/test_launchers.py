@@ -12,12 +12,13 @@ import torch
 import fastadapt as fa
 
 SCRIPT = Path(__file__).with_name("launched.py")
+PLAIN = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
 LAUNCHERS = {
     "torchrun": (["torch.distributed.run", "--standalone", "--nproc-per-node", "2"], []),
     # --cpu starts a single process; this is its way to torch's launcher, with GPUs or without
-    "accelerate": (["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"], []),
+    "accelerate": (["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", *PLAIN], []),
     "fabric": ([], ["fabric"]),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
