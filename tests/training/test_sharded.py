@@ -10,7 +10,9 @@ import torch
 
 import fastadapt as fa
 from fastadapt.ranks import Ranks
-from fastadapt.training.sharded import ShardedStep, interleaved
+from fastadapt.training.outer_step import outer_step
+from fastadapt.training.sharded import interleaved
+from fastadapt.training.shared_steps import together
 from two_ranks import CASES, Waves, train
 
 pytestmark = [
@@ -79,8 +81,9 @@ def test_the_others_end_when_one_is_killed(tmp_path):
 
 
 def test_a_meta_batch_has_a_task_for_every_process():
+    learner, training = CASES["maml"](), fa.Training(meta_batch=3)
     with pytest.raises(fa.FastadaptError, match="meta_batch is 3 and there are 4 processes"):
-        ShardedStep(CASES["maml"](), Ranks(0, 4), fa.Training(meta_batch=3))
+        together(outer_step, learner, Ranks(0, 4), training, training.build_optimizer(learner))
 
 
 def test_parts_come_together_in_the_order_of_the_tasks():

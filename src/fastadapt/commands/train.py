@@ -55,6 +55,8 @@ class TrainSettings:
     """Also write TensorBoard events."""
     processes: int | None = None
     """How many processes on this machine share each meta-batch; None is one, or those that torchrun started."""
+    sharding: Literal["none", "full"] = "none"
+    """What each of several processes keeps: all weights, or a part of them and of their moments (FSDP2)."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -209,6 +211,7 @@ def _run(settings: TrainSettings, loaded_data: Any, ranks: Ranks, device: torch.
         quiet=settings.quiet,
         tensorboard=settings.tensorboard,
         budget=budget,
+        sharding=settings.sharding,
     )
     if ranks.first:
         export_model(folder, config)

@@ -3,6 +3,8 @@
 `checkpoints/step-00000100/` holds `learner.safetensors`, `optimizer.safetensors`, `state.json` and
 `manifest.json` with the SHA-256 of each. The folder is written under another name, flushed and renamed, so a
 `step-N` that exists is complete; the newest *valid* one is found by looking, not by a pointer that could lie.
+Where each process keeps a part of the weights, `shard-*.safetensors` hold all tensors in their place: see
+`fastadapt.training.sharded_checkpoint`.
 """
 
 import json
@@ -10,7 +12,7 @@ import logging
 import math
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from torch import Tensor
 
 from fastadapt.atomic import explain, put_back, sha256, write_folder
 from fastadapt.errors import CheckpointError
+from fastadapt.training import shard_files
 from fastadapt.training.saved_steps import saved_steps
 
 FORMAT = 1
@@ -118,10 +121,12 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     return target
 
 
-def write_manifest(folder: Path, names: tuple[str, ...]) -> None:
-    """Write `manifest.json` with size and SHA-256 of the named files."""
+def write_manifest(folder: Path, names: tuple[str, ...], **facts: Any) -> None:
+    """Write `manifest.json` with size and SHA-256 of the named files, and other facts."""
     files = {name: {"size": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names}
-    (folder / "manifest.json").write_text(json.dumps({"format": FORMAT, "files": files}, indent=1), encoding="utf-8")
+    (folder / "manifest.json").write_text(
+        json.dumps({"format": FORMAT, **facts, "files": files}, indent=1), encoding="utf-8"
+    )
 
 
 def verify(folder: Path, names: tuple[str, ...] = FILES) -> None:
@@ -136,6 +141,8 @@ def verify(folder: Path, names: tuple[str, ...] = FILES) -> None:
         raise CheckpointError(f"{folder}/manifest.json can't be read ({error})") from None
     if version != FORMAT:
         raise CheckpointError(f"{folder} has format {version!r}, this version of fastadapt reads format {FORMAT}")
+    if manifest.get("sharded"):  # no file of its own for learner and optimizer
+        names = tuple(sorted({*listed, "state.json"}))
     for name in names:
         path = folder / name
         if name not in listed or not path.is_file():
@@ -153,11 +160,15 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     verify(folder)
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        tensors = load_file(folder / "optimizer.safetensors")
+        if "sharded" in state:
+            every = shard_files.whole(folder)
+            learner: dict[str, Any] = {name: every.pop(key) for name, key in state["sharded"]}
+            tensors = every
+        else:
+            learner, tensors = load_file(folder / "learner.safetensors"), load_file(folder / "optimizer.safetensors")
         optimizer = rejoin(state["optimizer"], tensors)
         if folder.name != step_folder(folder.parent, int(state["step"])).name:
             raise CheckpointError(f"{folder} holds step {state['step']}: it was renamed, and its name can't be trusted")
-        learner: dict[str, Any] = load_file(folder / "learner.safetensors")
         learner |= {name: torch.view_as_complex(learner[name]) for name in state.get("complex", ())}
         learner |= {name: rejoin(value, tensors) for name, value in state.get("extra", {}).items()}
         return Checkpoint(int(state["step"]), learner, optimizer, state["state"])
@@ -165,23 +176,23 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         raise CheckpointError(f"{folder} can't be read ({error})") from None
 
 
-def _valid(folder: Path) -> Iterator[Checkpoint]:
+def _valid(folder: Path, load: Callable[[Path], Checkpoint] = load_checkpoint) -> Iterator[Checkpoint]:
     for path in saved_steps(folder):
         try:
-            yield load_checkpoint(path)
+            yield load(path)
         except CheckpointError as error:
             logger.warning("skipping a checkpoint: %s", error)
 
 
-def latest_checkpoint(folder: Path) -> Checkpoint | None:
+def latest_checkpoint(folder: Path, load: Callable[[Path], Checkpoint] = load_checkpoint) -> Checkpoint | None:
     """Return the newest valid checkpoint, or None if there has never been one.
 
-    Damaged ones are skipped with one warning each.
+    Damaged ones are skipped with one warning each, those that `load` raises a `CheckpointError` for.
 
     Raises:
         CheckpointError: if there are checkpoints but none is valid.
     """
-    checkpoint = next(_valid(folder), None)
+    checkpoint = next(_valid(folder, load), None)
     if checkpoint is None and saved_steps(folder):
         raise CheckpointError(
             f"none of the {len(saved_steps(folder))} checkpoints in {folder} is valid; "

@@ -65,11 +65,21 @@ class Training:
     """Momentum of the outer optimizer sgd."""
     weight_decay: float = added(0.0)
     """Weight decay of the outer optimizer: this share of the weights is added to their gradient."""
+    local_steps: int = added(1)
+    """Outer steps that each of several processes takes alone before their weights are averaged; more than 1 is another
+    algorithm, for Reptile, FOML and first-order MAML with sgd."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "meta_batch", "checkpoint_every", "keep", "log_every", "max_nonfinite", "keep_best"):
+        counts = ("steps", "meta_batch", "checkpoint_every", "keep", "log_every", "max_nonfinite", "keep_best")
+        for name in (*counts, "local_steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"training.{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("steps", "checkpoint_every", "validate_every", "log_every"):
+            if getattr(self, name) % self.local_steps:
+                raise ConfigError(
+                    f"training.{name} must be a multiple of training.local_steps={self.local_steps}, as processes have "
+                    f"the same weights only then; got {getattr(self, name)}"
+                )
         for name in ("lr", "final_lr", "validate_every", "seed"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"training.{name} must be finite and >= 0, got {getattr(self, name)}")

@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fastadapt.errors import ConfigError
 from fastadapt.learner import Learner, Outcome
 from fastadapt.ranks import Ranks
 from fastadapt.tasks import Tasks
 from fastadapt.training.blame import gradient_norm
-from fastadapt.training.outer_step import OuterStep, Stepped, outer_step
+from fastadapt.training.outer_step import Stepped
 from fastadapt.training.settings import Training
 
 
@@ -31,10 +30,11 @@ class Share(nn.Module):
         super().__init__()
         self.learner = learner
 
-    def forward(self, tasks: list[Tasks], weight: float) -> Outcome:
-        """Return the learner's outcome on some tasks, its loss weighted."""
+    def forward(self, tasks: list[Tasks], weight: float) -> tuple[Tensor, Outcome]:
+        """Return the learner's weighted loss on some tasks, in the open where FSDP2 finds it, and the outcome."""
         outcome = self.learner(tasks)
-        return outcome if weight == 1.0 else dataclasses.replace(outcome, loss=outcome.loss * weight)
+        loss = outcome.loss if weight == 1.0 else outcome.loss * weight
+        return loss, dataclasses.replace(outcome, loss=loss)
 
 
 class ShardedStep:
@@ -46,19 +46,11 @@ class ShardedStep:
     Args:
         learner: the learner, whose weights become those of the first process.
         ranks: the processes.
-
-    Raises:
-        ConfigError: if the meta-batch has fewer tasks than there are processes.
     """
 
-    def __init__(self, learner: Learner, ranks: Ranks, training: Training) -> None:
-        if training.meta_batch < ranks.world:
-            raise ConfigError(
-                f"training.meta_batch is {training.meta_batch} and there are {ranks.world} processes; give each "
-                "at least one task"
-            )
+    def __init__(self, learner: Learner, ranks: Ranks) -> None:
         self.ranks = ranks
-        self.module = DistributedDataParallel(Share(learner), forward_sync_buffers=False)
+        self.module: nn.Module = DistributedDataParallel(Share(learner), forward_sync_buffers=False)
 
     def __call__(
         self, learner: Learner, tasks: list[Tasks], optimizer: torch.optim.Optimizer, training: Training
@@ -68,11 +60,11 @@ class ShardedStep:
         optimizer.zero_grad(set_to_none=True)
         share = sum(len(group) for group in tasks) / training.meta_batch
         weight = 1.0 if training.meta_batch % self.ranks.world == 0 else share * self.ranks.world
-        outcome = self.module(tasks, weight)
-        outcome.loss.backward()
+        loss, outcome = self.module(tasks, weight)
+        loss.backward()
         params = [p for group in optimizer.param_groups for p in group["params"]]
-        gradient = gradient_norm([p.grad for p in params if p.grad is not None])
-        finite = bool(torch.isfinite(outcome.loss) & torch.isfinite(gradient))
+        gradient = self.gradient_norm([p.grad for p in params if p.grad is not None])
+        finite = bool(torch.isfinite(loss) & torch.isfinite(gradient))
         whole = self._whole(outcome, training)
         if self.ranks.most(float(not finite))[0]:
             with torch.no_grad():
@@ -83,6 +75,10 @@ class ShardedStep:
         training.clip(params)
         optimizer.step()
         return Stepped(whole, True, gradient)
+
+    def gradient_norm(self, grads: list[Tensor]) -> Tensor:
+        """Return the norm of the mean gradient, which each process has."""
+        return gradient_norm(grads)
 
     def _whole(self, outcome: Outcome, training: Training) -> Outcome:
         """Return what all processes made of the meta-batch, its tasks in their order."""
@@ -104,20 +100,6 @@ def interleaved(parts: list[Tensor]) -> Tensor:
     for rank, part in enumerate(parts):
         whole[rank :: len(parts)] = part
     return whole
-
-
-def together(step: OuterStep, learner: Learner, ranks: Ranks, training: Training) -> OuterStep:
-    """Return what takes outer steps in several processes: `ShardedStep` in the place of `outer_step`.
-
-    Raises:
-        ConfigError: for an outer step of another kind, which says itself how processes share it.
-    """
-    if step is not outer_step:
-        raise ConfigError(
-            f"outer_step={getattr(step, '__name__', type(step).__name__)} takes the tasks of one process, and there "
-            f"are {ranks.world}; train in one, or leave outer_step out"
-        )
-    return ShardedStep(learner, ranks, training)
 
 
 def asked_to_stop(ranks: Ranks, name: str | None, over: bool) -> tuple[str | None, bool]:

@@ -15,6 +15,7 @@ import logging
 import math
 import time
 from collections import deque
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,9 +24,8 @@ import torch
 
 from fastadapt.checks.tasks import first_look
 from fastadapt.data.images.resident import resident
-from fastadapt.engine.engine import Engine
 from fastadapt.engine.waiting import shown_by
-from fastadapt.errors import CheckpointError, ConfigError, EpisodeError
+from fastadapt.errors import ConfigError, EpisodeError
 from fastadapt.evaluation import Evaluation, Protocol, measure, summarise, with_headline
 from fastadapt.learner import Learner
 from fastadapt.ranks import Ranks, ends_together
@@ -34,14 +34,15 @@ from fastadapt.training.ahead import Ahead, labels_fit
 from fastadapt.training.blame import divergence, skipped
 from fastadapt.training.budget import Budget
 from fastadapt.training.captured import captured_where_it_can_be, set_rate
-from fastadapt.training.captured import load as load_state
 from fastadapt.training.captured import saved as saved_state
-from fastadapt.training.checkpoint import Checkpoint, environment, latest_checkpoint, prune, save_checkpoint, sweep
+from fastadapt.training.checkpoint import Checkpoint, environment, prune, save_checkpoint
 from fastadapt.training.interrupts import Interrupts
 from fastadapt.training.log import RunLog
 from fastadapt.training.outer_step import Late, OuterStep, Stepped, outer_step
+from fastadapt.training.resume import engine_of, resume
 from fastadapt.training.settings import Training
-from fastadapt.training.sharded import asked_to_stop, interleaved, together
+from fastadapt.training.sharded import asked_to_stop, interleaved
+from fastadapt.training.shared_steps import Sharding, sharded, together
 
 Stop = Literal["finished", "time limit", "SIGINT", "SIGTERM"]
 logger = logging.getLogger("fastadapt")
@@ -78,6 +79,7 @@ def meta_train(
     quiet: bool = False,
     tensorboard: bool = False,
     budget: Budget | None = None,
+    sharding: Sharding = "none",
 ) -> Trained:
     """Meta-train a learner; go on from the newest checkpoint in `folder` if there is one.
 
@@ -94,6 +96,8 @@ def meta_train(
         quiet: show nothing.
         tensorboard: also write TensorBoard events.
         budget: the time of a command that does more than train; None counts `training.minutes` from now.
+        sharding: "full" lets each of several processes keep a part of the weights and moments (FSDP2), for models that
+            outgrow one; the processes then see one file system, where they write and read the checkpoints together.
 
     Returns:
         How it ended. The learner holds the last weights; the best validated ones are in the checkpoints.
@@ -114,13 +118,15 @@ def meta_train(
     if training.validate_every and validation is None:
         raise ConfigError("training.validate_every is set but there is no validation source; pass validation=...")
     protocol = protocol if protocol is not None else Protocol("validation-v1", tasks=100, split="val")
-    optimizer = optimizer if optimizer is not None else training.build_optimizer(learner)
     ranks = Ranks.found()
+    shards = sharded(sharding, learner, ranks, training, optimizer)
+    optimizer = optimizer if optimizer is not None else training.build_optimizer(learner)
     base_rates = [float(group.setdefault("initial_lr", float(group["lr"]))) for group in optimizer.param_groups]
     if ranks.many:
-        take = together(outer_step, learner, ranks, training)
+        take = together(outer_step, learner, ranks, training, optimizer, shards)
     else:
         take = captured_where_it_can_be(outer_step, optimizer)
+    kept, whole = folder is not None, nullcontext if shards is None else shards.whole
     folder = Path(folder) if folder is not None and ranks.first else None
     checkpoints = None if folder is None else folder / "checkpoints"
     device = next(p.device for p in learner.parameters())
@@ -129,12 +135,13 @@ def meta_train(
 
     state: dict[str, Any] = {"skipped": 0, "seconds": 0.0, "environment": environment(device, ranks.world)}
     state |= {"training": dataclasses.asdict(training), "learner": learner.signature()}
-    start = _resume(checkpoints, learner, optimizer, training, state, ranks)
+    start = resume(checkpoints, learner, optimizer, training, state, ranks, shards)
     time_left = budget if budget is not None else Budget(training.minutes)
     asked = protocol.tasks
-    protocol = time_left.begin(learner, state["seconds"], protocol, validation if training.validate_every else None)
+    with whole():
+        protocol = time_left.begin(learner, state["seconds"], protocol, validation if training.validate_every else None)
     protocol = ranks.said(protocol)
-    engine = _engine(learner)
+    engine = engine_of(learner)
     if engine is not None:
         # of the whole run and of what was asked for, so that a resume decides alike
         engine.expect(training.steps, math.inf if training.minutes is None else 60 * training.minutes)
@@ -146,9 +153,13 @@ def meta_train(
     lap_time, lap_step = time.monotonic(), start
     saved = judged = start
 
+    def apart() -> bool:
+        """Return whether processes have weights of their own just now: nothing is judged or written then."""
+        return ranks.many and step % training.local_steps != 0
+
     def save(score: float | None = None) -> None:
         nonlocal saved
-        if checkpoints is None:
+        if not kept or apart() or (checkpoints is None and shards is None):
             return
         state.update(seconds=time.monotonic() - began, score=score)
         if score is not None and protocol.tasks < asked:
@@ -157,8 +168,13 @@ def meta_train(
             state.pop("score_tasks", None)
         if engine is not None:
             state["execution"] = engine.history()
-        save_checkpoint(checkpoints, Checkpoint(step, learner.state_dict(), saved_state(optimizer), dict(state)))
-        prune(checkpoints, training.keep, training.keep_best)
+        checkpoint = Checkpoint(step, learner.state_dict(), saved_state(optimizer), dict(state))
+        if shards is not None:
+            shards.save(checkpoints, checkpoint)
+        elif checkpoints is not None:
+            save_checkpoint(checkpoints, checkpoint)
+        if checkpoints is not None:
+            prune(checkpoints, training.keep, training.keep_best)
         saved = step
 
     def validate(log: RunLog, interrupts: Interrupts) -> None:
@@ -168,9 +184,10 @@ def meta_train(
         save()  # first what would be lost: validating may take long
         # the log takes these two: judging the queries after every step would cost more than adapting
         after = with_headline([0], protocol, learner)
-        table = measure(
-            learner, validation, protocol, stop=lambda: interrupts.received is not None, after=after, ranks=ranks
-        )
+        with whole():
+            table = measure(
+                learner, validation, protocol, stop=lambda: interrupts.received is not None, after=after, ranks=ranks
+            )
         if table is None:
             return
         result = summarise(table, protocol, learner, after)
@@ -190,7 +207,7 @@ def meta_train(
         torch.manual_seed(_step_seed(training.seed, step) + ranks.rank)
         return drawn_tasks(ranks.part(numbers_of(step)))
 
-    ahead = Ahead(draw, device, look=labels_fit(learner))
+    ahead = Ahead(draw, device, look=labels_fit(learner) if shards is None else lambda tasks: None)
 
     def judge(log: RunLog, number: int, taken: Stepped, tasks: list[Tasks], numbers: range) -> None:
         """Count a step that was not finite, and stop after many in a row."""
@@ -228,7 +245,9 @@ def meta_train(
             tasks = [group.to(device) for group in drawn] or ahead.take(step)
             if drawn:
                 beside = validation if training.validate_every else None
-                for note in first_look(source, drawn, ranks.part(numbers), training.seed, learner, beside):
+                with whole():
+                    notes = first_look(source, drawn, ranks.part(numbers), training.seed, learner, beside)
+                for note in notes:
                     logger.warning("a note on the tasks: %s", note)
             scale = training.rate(step) / training.lr if training.lr else 1.0
             for group, base in zip(optimizer.param_groups, base_rates, strict=True):
@@ -238,7 +257,10 @@ def meta_train(
             logs = (step + 1) % training.log_every == 0 or step + 1 == training.steps
             if engine is not None:
                 engine.at_once = step == 0  # a first step to see soon; strategies are looked at in the second
-            before = _before(learner, tasks, ranks) if logs else {}
+            before = {}
+            if logs:
+                with whole():
+                    before = _before(learner, tasks, ranks)
             try:
                 taken = take(learner, tasks, optimizer, training)
             except EpisodeError:
@@ -250,6 +272,10 @@ def meta_train(
             if step < training.steps:
                 ahead.prepare(step)
             unjudged.append((step, taken, tasks, numbers))
+            if apart():
+                log.advance(step)
+                time_left.stepped(step, training, log.say)
+                continue
             # a GPU is asked about a step when the next one is under way, where nothing depends on the answer before
             while len(unjudged) > (isinstance(taken.moved, Late) and not (logs or due(step) or in_a_row)):
                 judge(log, *unjudged.popleft())
@@ -286,63 +312,13 @@ def meta_train(
             save()
         if stopped != "finished":
             log.say(f"stopped by {stopped} after step {step} of {training.steps}; nothing is lost")
+    if shards is not None:
+        shards.restore()
     return Trained(step, stopped, state["skipped"], log.records)
 
 
 def _step_seed(seed: int, step: int) -> int:
     return (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) % 2**63
-
-
-def _engine(learner: Learner) -> Engine | None:
-    """Return what runs the learner's tasks, where it has such a thing."""
-    engine = getattr(learner, "engine", None)
-    return engine if isinstance(engine, Engine) else None
-
-
-def _resume(
-    folder: Path | None,
-    learner: Learner,
-    optimizer: torch.optim.Optimizer,
-    training: Training,
-    state: dict[str, Any],
-    ranks: Ranks,
-) -> int:
-    """Load the newest valid checkpoint, if any, which the first process reads for all, and return its step."""
-    if folder is not None:
-        sweep(folder)
-    checkpoint = ranks.said(None if folder is None else latest_checkpoint(folder))
-    if checkpoint is None:
-        return 0
-    for key, value in state["environment"].items():
-        was = checkpoint.state.get("environment", {}).get(key)
-        if was != value:
-            logger.warning(
-                "the checkpoint was written with %s %s, now it is %s: results may differ in the last bits",
-                key,
-                was,
-                value,
-            )
-    old, new = checkpoint.state.get("learner", {}), state["learner"]
-    changed = training.conflicts(checkpoint.state.get("training", {}))
-    changed += [f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted(old | new) if old.get(key) != new.get(key)]
-    if changed:
-        raise CheckpointError(
-            f"{folder} was trained with other settings ({'; '.join(changed)}); "
-            "go on with the same, or use another folder"
-        )
-    try:
-        learner.load_state_dict(checkpoint.learner)
-        load_state(optimizer, checkpoint.optimizer)
-    except (RuntimeError, ValueError, KeyError) as error:
-        first = str(error).splitlines()[0]
-        raise CheckpointError(
-            f"the checkpoint of step {checkpoint.step} in {folder} does not fit this learner: {first}"
-        ) from None
-    engine = _engine(learner)
-    if engine is not None:  # run alike, so that the resumed numbers are those of a run that never stopped
-        engine.recall(checkpoint.state.get("execution", {}))
-    state.update({key: checkpoint.state[key] for key in ("skipped", "seconds") if key in checkpoint.state})
-    return checkpoint.step
 
 
 def _before(learner: Learner, tasks: list[Tasks], ranks: Ranks) -> dict[str, float]:
