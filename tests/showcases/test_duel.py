@@ -8,11 +8,12 @@ import torch
 
 from fastadapt.data.phantoms import SIZE, phantom, phantoms, projections
 from fastadapt.errors import ConfigError, DataError
-from fastadapt.showcases.duel import DuelSettings, run, sentence
+from fastadapt.showcases.duel import run, sentence
 from fastadapt.showcases.duel_figure import duel_figure
 from fastadapt.showcases.panel import Line, Panel
 from fastadapt.showcases.phantom_duel import psnr
 from fastadapt.showcases.school_duel import table_in
+from fastadapt.showcases.showcase import ShowSettings
 
 
 def panel(gaussian, learned, higher=False, sizes=(1, 2)):
@@ -76,15 +77,15 @@ def test_decibels():
 
 def test_what_can_not_be_run_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="minutes must be a finite number above 0, got 0"):
-        run(DuelSettings(minutes=0, out=tmp_path))
+        run(ShowSettings(minutes=0, out=tmp_path))
     with pytest.raises(ConfigError, match="runs on the CPU"):
-        run(DuelSettings(minutes=1, out=tmp_path, device=torch.device("meta")))
+        run(ShowSettings(minutes=1, out=tmp_path, device=torch.device("meta")))
     with pytest.raises(DataError, match=r"there is no tabular/school\.csv in .*give the folder"):
-        run(DuelSettings(minutes=1, out=tmp_path, data=tmp_path))
+        run(ShowSettings(minutes=1, out=tmp_path, data=tmp_path))
     (tmp_path / "panels").mkdir()
     (tmp_path / "panels" / "receiver.json").write_text("{")
     with pytest.raises(DataError, match="damaged"):
-        run(DuelSettings(minutes=1, out=tmp_path))
+        run(ShowSettings(minutes=1, out=tmp_path))
 
 
 def test_the_table_is_found_as_a_file_or_in_a_folder(tmp_path):
@@ -98,7 +99,7 @@ def test_the_table_is_found_as_a_file_or_in_a_folder(tmp_path):
 def test_the_gaussian_is_ahead_at_the_smallest_size(tmp_path, monkeypatch):
     monkeypatch.delenv("FASTADAPT_DATA", raising=False)
     monkeypatch.setenv("FASTADAPT_CACHE", str(tmp_path / "cache"))
-    settings = DuelSettings(minutes=1, out=tmp_path, small=True)
+    settings = ShowSettings(minutes=1, out=tmp_path, small=True)
     shown = run(settings)
     for record in shown.result["panels"]:
         rows = {row["role"]: row for row in record["methods"]}  # the last of each

@@ -250,10 +250,20 @@ ZOO = {
         error=smoothed_cross_entropy,
     ),
     "learned": Specimen(
-        net, answer, loss_of=lambda _: Learned(), objective=weighed, extras=lambda loss: dict(loss.named_parameters())
+        net,
+        answer,
+        loss_of=lambda _: Learned(),
+        objective=weighed,
+        extras=lambda loss: dict(loss.named_parameters()),
+        displaced=False,
     ),
     "critic": Specimen(
-        net, answer, loss_of=lambda _: Critic(), objective=judged, extras=lambda loss: dict(loss.named_parameters())
+        net,
+        answer,
+        loss_of=lambda _: Critic(),
+        objective=judged,
+        extras=lambda loss: dict(loss.named_parameters()),
+        displaced=False,
     ),
     "parameter_in_closure": Specimen(
         net,
@@ -262,6 +272,7 @@ ZOO = {
         loss_of=closing_over_a_parameter,
         objective=tempered,
         extras=lambda loss: {"temperature": loss.temperature},
+        displaced=False,
     ),
     "net_in_closure": Specimen(net, answer, loss_of=closing_over_the_net),
     "layer_in_closure": Specimen(net, answer, loss_of=closing_over_a_layer, objective=decayed_layer),

@@ -256,7 +256,9 @@ same = [
 ZOO = {
     **{kind.__name__: Specimen(kind, twice) for kind in same},
     "Reentrant": Specimen(Reentrant, twice, exact="either", first_order="either", says="use_reentrant"),
-    "Adjoint": Specimen(Adjoint, twice, exact="refused", also=((3, "sgd", "first_order", "loop"),)),
+    "Adjoint": Specimen(
+        Adjoint, twice, exact="refused", also=((3, "sgd", "first_order", "loop"), (7, "sgd", "exact", "loop"))
+    ),
     "LateDensity": Specimen(
         LateDensity,
         mean_and_scale,

@@ -37,6 +37,7 @@ class Specimen:
         objective: `objective(p, batch)`, written out, where the loss is no function of output and targets.
         judged: the same in evaluation, where it differs.
         extras: `extras(loss)`, tensors beside the module's that get a gradient, by the names that the twin reads.
+        displaced: whether Reptile takes it: what is learned beside the network would get no displacement.
         after: is done to the module after the learner was built.
         settings: further settings of the learner.
         moves: says by its name whether a trainable parameter is adapted.
@@ -56,6 +57,7 @@ class Specimen:
     objective: Callable[[dict[str, Tensor], Any], Tensor] | None = None
     judged: Callable[[dict[str, Tensor], Any], Tensor] | None = None
     extras: Callable[[Any], dict[str, Tensor]] = lambda loss: {}
+    displaced: bool = True
     after: Callable[[nn.Module], Any] = lambda model: None
     settings: dict[str, Any] = field(default_factory=dict)
     moves: Callable[[str], bool] = lambda name: True

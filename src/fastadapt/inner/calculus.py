@@ -98,7 +98,7 @@ class Autograd:
 
     def __init__(self, captured: "Captured | None" = None) -> None:
         self.captured = captured
-        self._looked = False
+        self._looked: set[bool] = set()
 
     def inner(self, objective: Objective, params: Params, through: bool) -> tuple[Params, Tensor, Any]:
         """Return `(gradient, value, aux)`."""
@@ -110,13 +110,15 @@ class Autograd:
                 at = {n: p.detach().requires_grad_() for n, p in params.items()}
             began = torch.autograd._get_sequence_nr()
             value, aux = objective(at)
-            looks = not self._looked  # once is enough, and a look takes a while
-            if looks and self.captured is not None:
+            # once is enough, as a look takes a while; but the steps of a long sweep are walked before they are
+            # differentiated, and only what is differentiated has a graph that may be dropped
+            looks = through not in self._looked
+            if not self._looked and self.captured is not None:
                 others = other_leaves(value, list(at.values()))
                 self.captured.see(others, dropped=not through)
             with no_graph_dropped(value, began) if looks and through else nullcontext():
                 grads = _grad(value, list(at.values()), "inner", create_graph=through)
-            self._looked = True
+            self._looked.add(through)
         grads = dict(zip(at, grads, strict=True))
         return grads, value if through else value.detach(), aux if through else detached(aux)
 

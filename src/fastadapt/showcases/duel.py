@@ -3,11 +3,8 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from fastadapt.atomic import write_text
 from fastadapt.data.download import data_folders
@@ -18,44 +15,14 @@ from fastadapt.showcases.panel import Panel
 from fastadapt.showcases.phantom_duel import PhantomSizes, phantom_panel
 from fastadapt.showcases.receiver_duel import ReceiverSizes, receiver_panel
 from fastadapt.showcases.school_duel import SchoolSizes, school_panel, table_in
+from fastadapt.showcases.showcase import Shown, ShowSettings
 
 SHARES = {"receiver": 0.42, "phantoms": 0.1, "school": 0.14}
 """Of the minutes, for the meta-training of each panel; the rest is for tuning, closed forms and tests."""
 TITLE = "Try the straight line first"
 
 
-@dataclass(frozen=True)
-class DuelSettings:
-    """Settings of the duel.
-
-    Args:
-        minutes: what it may take, about.
-        out: the folder of finished panels, from which a stopped duel goes on.
-        seed: of all that is random.
-        device: the CPU, as the networks are too small for anything else.
-        data: the folder of data sets, or the School table; None looks where data usually are, and leaves the third
-            panel out if the table isn't there.
-        small: sizes that say no more than in which direction it goes.
-    """
-
-    minutes: float
-    out: Path
-    seed: int = 0
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    data: Path | None = None
-    small: bool = False
-
-
-@dataclass(frozen=True)
-class Duelled:
-    """What the duel gives: values for `result.json`, a matplotlib figure, and the sentence to remember."""
-
-    result: dict[str, Any]
-    figure: Any
-    sentence: str
-
-
-def run(settings: DuelSettings) -> Duelled:
+def run(settings: ShowSettings) -> Shown:
     """Train, tune, measure and draw.
 
     Raises:
@@ -63,8 +30,6 @@ def run(settings: DuelSettings) -> Duelled:
         DataError: if there is no School table in a folder that was given.
         MissingExtraError: if matplotlib is not installed.
     """
-    if not 0 < settings.minutes < float("inf"):
-        raise ConfigError(f"minutes must be a finite number above 0, got {settings.minutes!r}")
     if settings.device.type != "cpu":
         raise ConfigError(f"the duel runs on the CPU, as its networks are small; got {settings.device.type}")
     school, small, seed = _school(settings.data), settings.small, settings.seed
@@ -81,7 +46,7 @@ def run(settings: DuelSettings) -> Duelled:
     records = [_kept(settings, name, way) for name, way in ways.items()]
     result = rounded({"title": TITLE, "panels": records, "not measured": _not_measured(records)})
     told = sentence(records)
-    return Duelled(result, duel_figure(result, told), told)
+    return Shown(result, duel_figure(result, told), told)
 
 
 def _school(data: Path | None) -> Path | None:
@@ -94,7 +59,7 @@ def _school(data: Path | None) -> Path | None:
     return None
 
 
-def _kept(settings: DuelSettings, name: str, way: Callable[[], Panel]) -> dict[str, Any]:
+def _kept(settings: ShowSettings, name: str, way: Callable[[], Panel]) -> dict[str, Any]:
     """Return a panel's numbers, measured unless a duel of the same minutes and seed has left them in the folder."""
     path, asked = settings.out / "panels" / f"{name}.json", {"minutes": settings.minutes, "seed": settings.seed}
     asked |= {"small": True} if settings.small else {}

@@ -81,16 +81,19 @@ class Showcase:
         module: where `run(settings: ShowSettings) -> Shown` stands; imported when it is asked for.
         minutes: what it takes unless said otherwise.
         what: a line for a list of them.
+        own: whether it can show a file of the user.
     """
 
     module: str
     minutes: float
     what: str
+    own: bool = False
 
 
 SHOWCASES: dict[str, Showcase] = {
-    "photo": Showcase("fastadapt.showcases.photo", 12, "a photograph in two gradient steps"),
+    "photo": Showcase("fastadapt.showcases.photo", 12, "a photograph in two gradient steps", own=True),
     "speech": Showcase("fastadapt.showcases.speech", 6, "a tenth of a second of speech in three gradient steps"),
+    "duel": Showcase("fastadapt.showcases.duel", 15, "three problems on which a straight line is the rival to beat"),
 }
 
 
@@ -105,6 +108,8 @@ def show(name: str, settings: ShowSettings) -> tuple[Shown, list[Path]]:
     """
     if name not in SHOWCASES:
         raise ConfigError(f"there is no showcase {name!r}; there are {', '.join(SHOWCASES)}")
+    if settings.own is not None and not SHOWCASES[name].own:
+        raise ConfigError(f"--own is a file of yours to be shown, and {name} takes none; leave it out")
     need_matplotlib()  # a missing one is told before anything is trained
     _claim(settings.out, {"showcase": name, **settings.facts()})
     shown: Shown = importlib.import_module(SHOWCASES[name].module).run(settings)
