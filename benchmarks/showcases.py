@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fastadapt.showcases.race import crossing, leads
+from fastadapt.showcases.race import counted, crossing, leads
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, IMAGES = ROOT / "benchmarks" / "results" / "showcases", ROOT / "docs" / "images" / "showcases"
@@ -66,8 +66,8 @@ BARS = {"photo": ((2, 4.0),), "speech": ((3, 3.0), (5, 3.0))}
 
 
 REMARKS = {
-    "speech": "The core was shared with other work throughout: of 19 minutes, three more than were given, the command had "
-    "the core for about five. 32 test windows, the fewest that are measured, were set before any was. One seed.",
+    "speech": "The core was shared with other work throughout: of 19 minutes, three more than were given, the command "
+    "had the core for about five. 32 test windows, the fewest that are measured, were set before any was. One seed.",
 }
 """What a reader has to know of a committed run."""
 
@@ -114,7 +114,8 @@ def bars(name: str, record: dict[str, Any]) -> list[str]:
     for row in learned:
         at = crossing(record, row["name"])
         last = record["steps"][-1]
-        lines.append(f"- {row['name']} is caught up {f'at {at} steps' if at else f'by no rival within {last} steps'}.")
+        caught = f"level with a rival or behind it at {counted(at)}" if at else f"ahead of all rivals to {last} steps"
+        lines.append(f"- {row['name']} is {caught}.")
     return lines
 
 
@@ -154,7 +155,13 @@ def section(name: str, record: dict[str, Any]) -> list[str]:
 
 def page(records: dict[str, Any]) -> str:
     """Return the page."""
-    return "\n".join([HEAD, *(line for name, record in records.items() for line in section(name, record))])
+    parts = [section(name, records[name]) if name in records else missing(name) for name in TITLES]
+    return "\n".join([HEAD, *(line for part in parts for line in part)])
+
+
+def missing(name: str) -> list[str]:
+    """Return the part of the page on a showcase that was not run yet."""
+    return [f"## {TITLES[name]}", "", f"Not measured: no run of `fastadapt show {name}` is committed.", ""]
 
 
 def take(folder: Path) -> None:
