@@ -2,6 +2,7 @@
 
     fastadapt show photo --minutes 12 --threads 1 --out runs/show/photo
     fastadapt show speech --minutes 6 --threads 1 --out runs/show/speech
+    fastadapt show duel --minutes 14 --threads 1 --out runs/show/duel
     python benchmarks/showcases.py --take runs/show/photo runs/show/speech    # copy result and picture, and write
     python benchmarks/showcases.py                                            # write the page from what is committed
 
@@ -27,6 +28,7 @@ the result files in `benchmarks/results/showcases/`.
 ```bash
 fastadapt show photo     # 12 minutes: a photograph in two gradient steps; needs mini-ImageNet (FASTADAPT_DATA)
 fastadapt show speech    # 6 minutes: a tenth of a second of speech in three; needs espeak-ng and udhr2.zip
+fastadapt show duel      # 15 minutes: three problems on which a straight line is the rival to beat; School's table too
 ```
 
 A network is trained to *be* one signal: position -> colour, time -> air pressure. From a random start a few gradient
@@ -74,7 +76,7 @@ REMARKS = {
 
 def read() -> dict[str, Any]:
     """Return the committed results by the name of their showcase."""
-    files = {name: RESULTS / f"{name}.json" for name in TITLES}
+    files = {name: RESULTS / f"{name}.json" for name in (*TITLES, "duel")}
     return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.is_file()}
 
 
@@ -128,8 +130,48 @@ def chosen(record: dict[str, Any]) -> str:
     return "Chosen on validation tasks: " + ". ".join(told) + "."
 
 
+def panel(record: dict[str, Any]) -> list[str]:
+    """Return the table of one problem of the duel: means, in brackets the paired gain of learned ones."""
+    sizes = record[record["unit"]]
+    better = "higher is better" if record["higher is better"] else "lower is better"
+    lines = [
+        f"**{record['title']}**, {record['metric']} ({better}) ± 95 % interval over {record['test tasks']:,} tasks:",
+        "",
+        f"| {record['unit']} | {' | '.join(map(str, sizes))} |",
+        "|---" * (len(sizes) + 1) + "|",
+    ]
+    for row in record["methods"]:
+        cells = [f"{mean:.3g} ± {half:.2g}" for mean, half in zip(row["mean"], row["ci95"], strict=True)]
+        lines.append(f"| {row['method']}{' (learned)' if row['role'] == 'learned' else ''} | {' | '.join(cells)} |")
+    learned = [row for row in record["methods"] if row["role"] == "learned"]
+    told = [f"{row['method']} {', '.join(row['verdict'])}" for row in learned]
+    lines += ["", f"Against the Gaussian, task by task, from left to right: {'; '.join(told)}."]
+    if spent := record.get("outer steps"):
+        lines.append(f"Outer steps: {', '.join(f'{name} {steps:,}' for name, steps in spent.items())}.")
+    return [*lines, ""]
+
+
+def duel(record: dict[str, Any]) -> list[str]:
+    """Return the part of the page on the duel."""
+    return [
+        f"## {record['title']}",
+        "",
+        record["sentence"],
+        "",
+        "![error against what a new task gives, for three problems](images/showcases/duel.png)",
+        "",
+        f"`fastadapt show duel --minutes {record['minutes']:g}` on one CPU core, seed {record['seed']}.",
+        "",
+        *(line for each in record["panels"] for line in panel(each)),
+        "Not measured: " + " ".join(record["not measured"]),
+        "",
+    ]
+
+
 def section(name: str, record: dict[str, Any]) -> list[str]:
     """Return the part of the page on one showcase."""
+    if "panels" in record:
+        return duel(record)
     each = [f"{n} {s['outer steps']:,} outer steps, {s['seconds']:.0f} s" for n, s in record["training"].items()]
     spent, bound = "; ".join(each), ""
     if "bound" in record:
