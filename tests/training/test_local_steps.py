@@ -45,9 +45,9 @@ class Waves:
 
 
 LEARNERS = {
-    "reptile": lambda: fa.Reptile(net(), rule=fa.SGD(INNER), steps=3),
-    "foml": lambda: FOML(net(), rule=fa.SGD(INNER), steps=3),
-    "first order": lambda: fa.MAML(net(), rule=fa.SGD(INNER), steps=3, meta_gradient="first_order"),
+    "reptile": lambda: fa.Reptile(net(), rule=fa.SGD(INNER), steps=3, route="loop"),
+    "foml": lambda: FOML(net(), rule=fa.SGD(INNER), steps=3, route="loop"),
+    "first order": lambda: fa.MAML(net(), rule=fa.SGD(INNER), steps=3, meta_gradient="first_order", route="loop"),
 }
 
 
