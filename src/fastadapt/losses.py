@@ -6,15 +6,12 @@ dictionary of scalars of which the first is the headline, and `higher_is_better`
 two tensors, as torch has them (`nn.CrossEntropyLoss()`, `F.mse_loss`), as one of `(model(x), y)`.
 """
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import BuiltinFunctionType
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.loss import _Loss
 
 from fastadapt.errors import ConfigError, TaskError
 from fastadapt.judging.criteria import criterion_of, ignored_index, unwrapped
@@ -30,6 +27,7 @@ from fastadapt.judging.labels import (
 )
 from fastadapt.judging.loss_values import as_numbers, called, check_same_shape, check_tensors, pair
 from fastadapt.judging.loss_values import value_of as value_of
+from fastadapt.judging.signatures import is_of_torch, needed_arguments
 
 FIRST = {
     *("input", "inputs", "pred", "preds", "prediction", "predictions", "predicted", "output", "outputs", "logits"),
@@ -362,11 +360,11 @@ def as_loss(loss: Any) -> Loss:
     usable: Any = loss
     if isinstance(loss, OnOutput):
         return usable
-    needed = _needed(loss)
+    needed = needed_arguments(loss)
     named = needed is not None and len(needed) == 2 and needed[0].lower() in FIRST and needed[1].lower() in SECOND
     if needed == ["embeddings"] and isinstance(loss, nn.Module):  # the losses of metric learning, labels behind it
         return OnOutput(usable)
-    if not (named or _is_of_torch(loss)) or (needed and needed[0] in ("model", "learner", "net", "network")):
+    if not (named or is_of_torch(loss)) or (needed and needed[0] in ("model", "learner", "net", "network")):
         return usable
     if needed is not None and len(needed) != 2:
         raise ConfigError(
@@ -374,30 +372,6 @@ def as_loss(loss: Any) -> Loss:
             f"to the two tensors (model(x), y); {WRITE} that calls it"
         )
     return OnOutput(usable)
-
-
-def _is_of_torch(loss: Any) -> bool:
-    plain = unwrapped(loss)
-    if isinstance(plain, nn.Module):
-        return isinstance(plain, _Loss) or type(plain).__module__.startswith("torch.")
-    if isinstance(plain, BuiltinFunctionType):  # torch's own in C++
-        return True
-    module = getattr(plain, "__module__", None) or ""
-    return callable(plain) and hasattr(plain, "__name__") and (module == "torch" or module.startswith("torch."))
-
-
-def _needed(loss: Any) -> list[str] | None:
-    """Return the names of the arguments that a loss can't do without; None where that can't be told."""
-    try:
-        parameters = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).parameters.values()
-        if any(p.kind is p.VAR_POSITIONAL for p in parameters) and callable(update := getattr(loss, "update", None)):
-            parameters = inspect.signature(update).parameters.values()  # a metric's arguments are named there
-    except (TypeError, ValueError):  # made in C++
-        return None
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return None
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return [p.name for p in positional if p.default is p.empty]
 
 
 mse = MSE()
