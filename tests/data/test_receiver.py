@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from fastadapt import check_tasks
 from fastadapt.data.receiver import PILOTS, SYMBOLS, Receiver, device, imbalance
 from fastadapt.errors import ConfigError
 from fastadapt.losses import SymbolErrors
@@ -71,3 +72,8 @@ def test_symbol_errors_count_what_accuracy_does_not():
     wrong = sum(int(row.argmax()) != int(label) for row, label in zip(logits, y, strict=True)) / 50
     assert float(loss.metrics(logits, (None, y))["symbol error rate"]) == pytest.approx(wrong)
     assert loss.higher_is_better is False
+
+
+@pytest.mark.parametrize("pilots", [1, 4])
+def test_a_symbol_that_no_pilot_has_sent_is_no_fault_of_the_tasks(pilots):
+    assert check_tasks(Receiver(pilots=pilots)) == []

@@ -35,12 +35,15 @@ def looked_at(
 ) -> Iterator[Finding]:
     """Yield what the tasks themselves show; whole numbers are taken for classes unless the learner's loss says no.
 
-    A source that says `judges_support` means its queries to have samples of the support.
+    A source that says `judges_support` means its queries to have samples of the support; one that says `one_meaning`
+    has labels that mean the same in every task, so that a support set may lack some.
     """
     yield from _broken(drawn)
     yield from _repeated(drawn, split)
-    leaks = () if getattr(source, "judges_support", False) else (_leaked,)
-    for look in (*leaks, _constant, *(() if _compares_numbers(learner) else (_one_class, _unseen_class, _from_one))):
+    looks = [_constant] if getattr(source, "judges_support", False) else [_leaked, _constant]
+    if not _compares_numbers(learner):
+        looks += [_from_one] if getattr(source, "one_meaning", False) else [_one_class, _unseen_class, _from_one]
+    for look in looks:
         yield from look(drawn)
 
 

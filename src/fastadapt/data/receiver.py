@@ -67,6 +67,11 @@ class Receiver:
             raise ConfigError(f"snr must be a finite number of dB, got {self.snr!r}")
 
     @property
+    def one_meaning(self) -> bool:
+        """Whether labels mean the same in every task: a symbol that no pilot has sent can be told all the same."""
+        return True
+
+    @property
     def noise(self) -> float:
         """The variance of the noise in each of the two dimensions."""
         return ENERGY / 10 ** (self.snr / 10) / 2
