@@ -13,6 +13,9 @@ from fastadapt.report.style import BLACK, GREY, figure, note
 from fastadapt.rules.rules import Rule
 from fastadapt.showcases.curves_figure import draw_curves_by_step
 
+_SOLVED = (("shared body", "--"), ("MAML", ":"))
+"""The bodies whose solved last layer is drawn, and how."""
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -83,15 +86,15 @@ def draw_photo(record: Mapping[str, Any], seen: Pictures, told: str) -> Any:
     left, right = bottom.subfigures(1, 2, width_ratios=(3.2, 1.0))
     axes = left.subplots()
     draw_curves_by_step(axes, record, "PSNR of the test photographs (dB)")
-    for name, style in (("shared body", "--"), ("MAML", ":")):
-        level = record["closed form"][name]["mean"]
+    levels = sorted((record["closed form"][name]["mean"], name, style) for name, style in _SOLVED)
+    for (level, name, style), below in zip(levels, ("top", "bottom"), strict=True):  # two lines may be close
         axes.axhline(level, color=GREY, linestyle=style, linewidth=1.2)
         axes.annotate(
             f"last layer solved for, body of {name}: {level:.1f}",
             (0.99, level),
             xycoords=("axes fraction", "data"),
             ha="right",
-            va="bottom",
+            va=below,
             fontsize=7.5,
             color="0.3",
         )
