@@ -169,9 +169,9 @@ def test_details_must_be_json_and_true(tmp_path):
     for net, sentence in (
         (
             {"name": "ResNet", "arguments": {}},
-            "no network 'ResNet' .*, only CategoricalPolicy, Conv4, FaceNet, Features, GaussianPolicy, Headed, "
-            "KochNet, MLP, Nearest, RareEventsEncoder, RecurrentPolicy, RelationEncoder, ResNet12, "
-            "StatisticianEncoder, ViT, WithIdentities$",
+            "no network 'ResNet' .*, only CategoricalPolicy, Conv4, FaceNet, Features, FourierMLP, "
+            "GaussianPolicy, Headed, KochNet, LinearHead, MLP, Nearest, RareEventsEncoder, RecurrentPolicy, "
+            "RelationEncoder, ResNet12, Siren, StatisticianEncoder, ViT, WithIdentities$",
         ),
         ({"name": "Conv4", "arguments": {"wide": 1}}, "does not describe a network of fastadapt"),
         ({"name": "Conv4", "arguments": {"channels": 0, "width": 1, "ways": 1}}, "does not describe a network"),
