@@ -11,7 +11,10 @@ _RIVALS = ((GREY, "v"), (PINK, "D"), (ORANGE, "P"), (SKY, "X"))
 
 
 def duel_figure(record: Mapping[str, Any], sentence: str) -> Any:
-    """Return the figure: means and 95 % intervals over test tasks; what was meta-trained in colour, the floor dashed.
+    """Return the figure: means, with intervals of the difference from the Gaussian, task by task.
+
+    What was meta-trained is in colour, the floor dashed. Tasks differ more than methods do, so that intervals of the
+    means themselves would hide what is told apart.
 
     Args:
         record: a duel, as its result file has it.
@@ -21,12 +24,12 @@ def duel_figure(record: Mapping[str, Any], sentence: str) -> Any:
         MissingExtraError: if matplotlib is not installed.
     """
     panels = record["panels"]
-    drawn = figure(4.6 * len(panels), 5.0)
+    drawn = figure(4.6 * len(panels), 6.0)
     for axes, panel in zip(drawn.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _panel(axes, panel)
     drawn.suptitle(record["title"], fontsize=14, fontweight="bold")
     told = textwrap.wrap(sentence, 50 * len(panels))
-    note(drawn, [*told, "Bars are 95 % intervals over test tasks."])
+    note(drawn, [*told, "Bars are 95 % intervals of the difference from the Gaussian, task by task."])
     return drawn
 
 
@@ -34,7 +37,7 @@ def _panel(axes: Any, panel: Mapping[str, Any]) -> None:
     sizes, others = panel[panel["unit"]], iter(_RIVALS * 2)
     for row in panel["methods"]:
         style = _style(row, others)
-        axes.errorbar(sizes, row["mean"], yerr=row["ci95"], label=row["method"], capsize=2, **style)
+        axes.errorbar(sizes, row["mean"], yerr=row.get("gain ci95"), label=row["method"], capsize=2, **style)
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.minorticks_off()
@@ -42,7 +45,7 @@ def _panel(axes: Any, panel: Mapping[str, Any]) -> None:
         _ease(axes, panel)
     better = "higher" if panel["higher is better"] else "lower"
     tidy(axes, title=panel["title"], x=panel["unit"], y=f"{panel['metric']} ({better} is better)")
-    axes.legend(fontsize=7, frameon=False)
+    axes.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
 
 
 def _style(row: Mapping[str, Any], others: Any) -> dict[str, Any]:
