@@ -44,7 +44,7 @@ RUNS: dict[str, Run] = {
         16,
         ("--method.scale", "10", "--data.train-ways", "20", "--data.train-queries", "5"),
     ),
-    "siamese": Run("siamese-omniglot-5w1s", 16),
+    "siamese": Run("siamese-omniglot-5w1s", 25),
     "relation": Run("relation-omniglot-5w1s", 20),
     "dsn": Run("dsn-omniglot-5w5s", 20),
     "snail": Run(
