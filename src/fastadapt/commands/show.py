@@ -26,7 +26,7 @@ class ShowOptions:
     minutes: float | None = None
     """What all of it may take, measuring and drawing included; default: as the list says."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where tensors live; auto takes a GPU if there is one."""
+    """Where tensors live; auto takes a GPU if there is one and it pays."""
     data: Path | None = None
     """Folder that holds the data; default FASTADAPT_DATA, then the user's cache."""
     out: Path | None = None
@@ -54,12 +54,13 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(f"there is no showcase {options.name!r}; there are {', '.join(SHOWCASES)}")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    on_cpu = options.device == "auto" and SHOWCASES[options.name].small_nets
     minutes = SHOWCASES[options.name].minutes if options.minutes is None else options.minutes
     settings = ShowSettings(
         minutes=minutes,
         out=Path("runs/show", options.name) if options.out is None else options.out,
         seed=options.seed,
-        device=choose_device(options.device),
+        device=choose_device("cpu" if on_cpu else options.device),
         data=options.data,
         own=options.own,
         quiet=options.quiet,

@@ -82,18 +82,22 @@ class Showcase:
         minutes: what it takes unless said otherwise.
         what: a line for a list of them.
         own: whether it can show a file of the user.
+        small_nets: whether its networks are too small for anything but the CPU.
     """
 
     module: str
     minutes: float
     what: str
     own: bool = False
+    small_nets: bool = False
 
 
 SHOWCASES: dict[str, Showcase] = {
     "photo": Showcase("fastadapt.showcases.photo", 12, "a photograph in two gradient steps", own=True),
     "speech": Showcase("fastadapt.showcases.speech", 6, "a tenth of a second of speech in three gradient steps"),
-    "duel": Showcase("fastadapt.showcases.duel", 15, "three problems on which a straight line is the rival to beat"),
+    "duel": Showcase(
+        "fastadapt.showcases.duel", 15, "three problems on which a straight line is the rival to beat", small_nets=True
+    ),
 }
 
 
