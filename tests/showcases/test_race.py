@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from fastadapt.cli import main
@@ -89,6 +90,16 @@ def test_no_language_is_heard_in_two_parts():
     assert sum(map(len, parts)) == len(set.union(*parts))
     files = [code for codes in voices.LANGUAGES.values() for code in codes.values()]
     assert len(files) == len(set(files))
+
+
+def test_a_picture_of_any_depth_is_read_as_it_looks(tmp_path):
+    """Pillow's own conversion clips 16 bits at 255, and takes the colour under what is transparent."""
+    from PIL import Image
+
+    Image.fromarray(np.full((40, 40), 128 * 257, np.uint16)).save(tmp_path / "deep.png")
+    Image.new("RGBA", (40, 40), (9, 9, 9, 0)).save(tmp_path / "clear.png")
+    assert (own_picture(tmp_path / "deep.png", (16,))[0] == 128).all()
+    assert (own_picture(tmp_path / "clear.png", (16,))[0] == 255).all()
 
 
 def test_a_picture_of_ones_own_is_cut_to_its_middle(tmp_path):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fastadapt.errors import ConfigError, TaskError
-from fastadapt.layers.norm import batch_norm_layers
+from fastadapt.layers.norm import Norm, batch_norm_layers
 from fastadapt.layers.turns import turn
 from fastadapt.methods.gradient import evaluating
 
@@ -91,4 +91,17 @@ def check_averages(model: nn.Module) -> None:
         logger.warning(
             "the backbone's batch norm has the averages it was built with (mean 0, variance 1), and a frozen backbone "
             "answers by them; if it was trained, feed them with torch.optim.swa_utils.update_bn(batches, model)"
+        )
+
+
+def check_norm(norm: Norm | None, method: str) -> None:
+    """Refuse a batch-norm mode in which a backbone that is left as it is can't answer.
+
+    Raises:
+        ConfigError: for any but "running" and None.
+    """
+    if norm not in (None, "running"):
+        raise ConfigError(
+            f"norm={norm!r} was asked of {method}, whose backbone is left as it is: its batch norm answers by its "
+            "averages; choose norm='running', or None"
         )

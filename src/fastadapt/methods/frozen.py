@@ -19,9 +19,9 @@ from fastadapt.layers.turns import turn
 from fastadapt.learner import Learner, MetaBatch, Outcome, Trace
 from fastadapt.losses import CrossEntropy, Loss, as_loss
 from fastadapt.methods.episodes import Episode, episodes_of, support_of
-from fastadapt.methods.features import check_averages, features_of
+from fastadapt.methods.features import check_averages, check_norm, features_of
 from fastadapt.methods.fitted import Fitted
-from fastadapt.methods.judged import judged
+from fastadapt.methods.judged import one_column, outcome_of
 from fastadapt.nets.headed import Headed, answers, transformed
 from fastadapt.predictor import Predictor
 from fastadapt.tasks import as_support
@@ -94,11 +94,7 @@ class FrozenLearner(Learner):
     def forward(self, tasks: MetaBatch) -> Outcome:
         """Return the mean loss of the outputs on the queries."""
         episodes, outputs = self._answers(tasks)
-        pairs = zip(outputs, episodes, strict=True)
-        rows = [judged(self.loss, self.model, output, episode) for output, episode in pairs]
-        losses = torch.stack([loss for loss, _ in rows])
-        metrics = {name: torch.stack([each[name] for _, each in rows]).detach() for name in rows[0][1]}
-        return Outcome(losses.mean(), losses, metrics, [output.detach() for output in outputs])
+        return outcome_of(self.loss, self.model, outputs, episodes)
 
     @torch.no_grad()
     def trace(
@@ -107,10 +103,8 @@ class FrozenLearner(Learner):
         """Return losses, metrics and outputs on the queries; there are no inner steps, and one column."""
         check_steps(0 if steps is None else steps)
         check_after(after, 0 if steps is None else steps)
-        self._check_norm(norm)
-        outcome = self(tasks)
-        metrics = {name: value.unsqueeze(1) for name, value in outcome.metrics.items()}
-        return Trace(outcome.losses.unsqueeze(1), metrics, [output.unsqueeze(0) for output in outcome.outputs])
+        check_norm(norm, type(self).__name__)
+        return one_column(self(tasks))
 
     @torch.no_grad()
     def adapt(self, support: Any, steps: int | None = None, norm: Norm | None = None) -> Predictor:
@@ -118,7 +112,7 @@ class FrozenLearner(Learner):
         if isinstance(steps, Tensor):
             raise TaskError("adapt takes the support set as one pair, and this is a second tensor; write adapt((x, y))")
         check_steps(0 if steps is None else steps)
-        self._check_norm(norm)
+        check_norm(norm, type(self).__name__)
         x, y, ways = support_of(as_support(support), type(self).__name__)
         with turn(self.model), unchanged((x, y), self.model):
             features = self.features(x)
@@ -168,10 +162,3 @@ class FrozenLearner(Learner):
         present, numbers = torch.unique(y, return_inverse=True)
         fitted = self.fit(features, numbers, len(present))
         return Fitted(fitted.weight, fitted.bias, present[fitted.labels], fitted.origin)
-
-    def _check_norm(self, norm: Norm | None) -> None:
-        if norm not in (None, "running"):
-            raise ConfigError(
-                f"norm={norm!r} was asked of {type(self).__name__}, whose backbone is left as it is: its batch norm "
-                "answers by its averages; choose norm='running', or None"
-            )

@@ -6,7 +6,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from fastadapt.errors import ConfigError, TaskError
+from fastadapt.errors import TaskError
 from fastadapt.inner.loop import check_after, check_steps
 from fastadapt.inner.unchanged import unchanged
 from fastadapt.judging.loss_values import called
@@ -18,9 +18,9 @@ from fastadapt.layers.turns import turn
 from fastadapt.learner import Learner, MetaBatch, Outcome, Trace
 from fastadapt.losses import MSE, Loss, as_loss
 from fastadapt.methods.amounts import amounts, amounts_of
-from fastadapt.methods.features import check_averages, features_of
+from fastadapt.methods.features import check_averages, check_norm, features_of
 from fastadapt.methods.given_prior import given_covariance
-from fastadapt.methods.judged import judged
+from fastadapt.methods.judged import one_column, outcome_of
 from fastadapt.methods.task_prior import Shape, TaskPrior, fit_prior
 from fastadapt.nets.linear_head import LinearHead
 from fastadapt.predictor import Predictor
@@ -121,17 +121,14 @@ class GaussianPrior(Learner):
     def forward(self, tasks: MetaBatch) -> Outcome:
         """Return the mean loss of the answers on the queries; there is nothing to differentiate it by."""
         episodes = amounts_of(tasks, self.mean.shape[1], "GaussianPrior")
-        rows, outputs = [], []
+        outputs = []
         with turn(self.model), unchanged([(e.x, e.xq) for e in episodes], self.model):
             for episode in episodes:
                 if not len(episode.xq):
                     raise TaskError("a task has no query samples to be judged on; draw at least one")
                 weight, bias = self.lines(episode.x, episode.y)
                 outputs.append(features_of(self.model, episode.xq) @ weight.T + bias)
-                rows.append(judged(self.loss, self.model, outputs[-1], episode))
-        losses = torch.stack([loss for loss, _ in rows])
-        metrics = {name: torch.stack([each[name] for _, each in rows]).detach() for name in rows[0][1]}
-        return Outcome(losses.mean(), losses, metrics, [output.detach() for output in outputs])
+            return outcome_of(self.loss, self.model, outputs, episodes)
 
     @torch.no_grad()
     def trace(
@@ -140,10 +137,8 @@ class GaussianPrior(Learner):
         """Return losses, metrics and outputs on the queries; there are no inner steps, and one column."""
         check_steps(0 if steps is None else steps)
         check_after(after, 0 if steps is None else steps)
-        self._check_norm(norm)
-        outcome = self(tasks)
-        metrics = {name: value.unsqueeze(1) for name, value in outcome.metrics.items()}
-        return Trace(outcome.losses.unsqueeze(1), metrics, [output.unsqueeze(0) for output in outcome.outputs])
+        check_norm(norm, type(self).__name__)
+        return one_column(self(tasks))
 
     @torch.no_grad()
     def adapt(self, support: Any, steps: int | None = None, norm: Norm | None = None) -> Predictor:
@@ -151,7 +146,7 @@ class GaussianPrior(Learner):
         if isinstance(steps, Tensor):
             raise TaskError("adapt takes the support set as one pair, and this is a second tensor; write adapt((x, y))")
         check_steps(0 if steps is None else steps)
-        self._check_norm(norm)
+        check_norm(norm, type(self).__name__)
         x, y = amounts(as_support(support), self.mean.shape[1], "GaussianPrior", "support")
         with turn(self.model), unchanged((x, y), self.model):
             weight, bias = self.lines(x, y)
@@ -202,10 +197,3 @@ class GaussianPrior(Learner):
     def _stacked(self, a: Tensor) -> Tensor:
         """Return the samples of all outputs as rows on the flattened `mean`, `[n o, m]`."""
         return torch.kron(a, torch.eye(self.mean.shape[1]).to(a))
-
-    def _check_norm(self, norm: Norm | None) -> None:
-        if norm not in (None, "running"):
-            raise ConfigError(
-                f"norm={norm!r} was asked of GaussianPrior, whose features are left as they are: batch norm answers by "
-                "its averages; choose norm='running', or None"
-            )

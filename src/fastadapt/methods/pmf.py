@@ -16,6 +16,7 @@ from fastadapt.learner import MetaBatch, Trace
 from fastadapt.losses import Loss
 from fastadapt.methods.augment import colour_and_shift
 from fastadapt.methods.episodes import episodes_of, support_of
+from fastadapt.methods.features import check_norm
 from fastadapt.methods.fitted import Fitted
 from fastadapt.methods.frozen import FrozenLearner
 from fastadapt.methods.judged import judged
@@ -125,7 +126,7 @@ class PMF(FrozenLearner):
         check_after(after, asked)
         if (k := self._count(asked)) == 0:
             return super().trace(tasks, 0, norm)
-        self._check_norm(norm)
+        check_norm(norm, type(self).__name__)
         columns = range(k + 1) if after is None else sorted(set(after))
         losses, metrics, outputs = [], [], []
         for episode in episodes_of(tasks, type(self).__name__, lambda x, y: (x, y)):

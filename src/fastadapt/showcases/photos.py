@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastadapt.data.files import read_file, shown
+from fastadapt.data.images.flatten import flatten
 from fastadapt.data.images.images import MOST_BYTES, open_image, upright
 from fastadapt.data.images.mini_imagenet import load_mini_imagenet
 from fastadapt.errors import DataError
@@ -47,7 +48,8 @@ def own_picture(file: Path, sizes: Sequence[int]) -> list[np.ndarray]:
     Raises:
         DataError: if the file can't be read or decoded, or is too small.
     """
-    picture = upright(open_image(read_file(file, limit=MOST_BYTES, kind="an image"), shown(file))).convert("RGB")
+    content = read_file(file, limit=MOST_BYTES, kind="an image")
+    picture = flatten(upright(open_image(content, shown(file)))).convert("RGB")
     side = min(picture.size)
     if side < SMALLEST:
         raise DataError(f"{shown(file)} has {picture.width}x{picture.height} pixels; give one of at least {SMALLEST}")

@@ -14,7 +14,6 @@ import torch
 from fastadapt.compare.by_step import Start
 from fastadapt.compare.closed_form_head import closed_form_head
 from fastadapt.data.fields.fields import Fields
-from fastadapt.errors import ConfigError
 from fastadapt.evaluation import confidence
 from fastadapt.losses import SNR
 from fastadapt.methods.maml import MAML
@@ -67,8 +66,6 @@ def rules() -> dict[str, Rule]:
 
 def run(settings: ShowSettings) -> Shown:
     """Train, tune, measure and draw, see `fastadapt.showcases.showcase`."""
-    if settings.own is not None:
-        raise ConfigError(f"--own {settings.own} is for pictures, which photo shows; leave it out")
     sizes, stages, loss = (SMALL if settings.small else DESK), Stages(settings.out, settings.quiet), SNR()
     if settings.minutes >= LONG and not settings.small:
         sizes = replace(sizes, at=(*sizes.at, 40))

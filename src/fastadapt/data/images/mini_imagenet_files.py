@@ -25,6 +25,7 @@ import numpy as np
 
 from fastadapt.data.download import data_folders
 from fastadapt.data.files import complain, read_file, reason, shown
+from fastadapt.data.images.flatten import flatten
 from fastadapt.data.images.images import MOST_BYTES, open_image
 from fastadapt.data.images.mini_imagenet_pickles import read_arrays
 from fastadapt.errors import DataError
@@ -272,7 +273,7 @@ def pixels(content: bytes, name: str) -> np.ndarray:
     from PIL import Image
 
     try:
-        picture = open_image(content, name).convert("RGB")
+        picture = flatten(open_image(content, name)).convert("RGB")
         if picture.size != (SIDE, SIDE):
             picture = picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
         return np.asarray(picture)
