@@ -43,6 +43,7 @@ def train(*words: str, steps: int = 4, validate: int = 2, test_steps: int = 3) -
     return main(["train", "--data", "photos", "--ways", "3", "--shots", "1", *SMALL, *length, *words])
 
 
+@pytest.mark.long
 def test_from_folders_to_answers(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_folder(here / "photos", classes=9, images=6)
     assert train() == 0

@@ -71,6 +71,7 @@ def test_folders_of_parts_are_the_split_from_training_to_evaluation(
     assert data_of(here / "runs" / "again").split == data.split
 
 
+@pytest.mark.long
 def test_classes_on_two_sides_become_one_and_a_run_finds_them_again(
     here: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,6 +176,7 @@ def test_blank_images_are_told_before_the_training_also_from_the_decoded_copy(
         assert "(blank: 3 in all)" in caplog.text
 
 
+@pytest.mark.long
 def test_the_command_that_a_refusal_names_lists_all_that_it_counts(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

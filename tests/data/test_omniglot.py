@@ -295,6 +295,7 @@ def test_the_import_leaves_the_image_library_alone():
 
 
 @pytest.mark.long
+@pytest.mark.long
 def test_real_counts(real):
     assert real.images.shape == (32460, 28, 28)
     assert real.class_names == omniglot_classes()
@@ -303,12 +304,14 @@ def test_real_counts(real):
 
 
 @pytest.mark.long
+@pytest.mark.long
 def test_real_ink(real):
     values = real.images.double() / 255
     assert float(values.mean()) == pytest.approx(0.916, abs=0.003)
     assert float(values.std()) == pytest.approx(0.240, abs=0.003)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size, resize, mean, std", [(105, "lanczos", 0.919, 0.273), (28, "nearest", 0.919, 0.272)])
 @pytest.mark.long
 def test_real_ink_of_other_recipes(real, tmp_path, size, resize, mean, std):
@@ -324,6 +327,7 @@ def test_real_ink_of_other_recipes(real, tmp_path, size, resize, mean, std):
     assert float(values.std()) == pytest.approx(std, abs=0.003)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("split", ["1200/423", "1100/100/423", "vinyals"])
 def test_real_tasks(real, split):
     train = omniglot_tasks("train", real, split=split, queries=15)
@@ -339,6 +343,7 @@ def test_real_tasks(real, split):
     assert torch.equal(again.query[0], train.sample(task_rng(0, "train", 3)).query[0])
 
 
+@pytest.mark.long
 def test_real_tasks_of_the_reptile_recipe(real):
     images = omniglot_tasks("train", real, split="1200/423", rotation="none", rotated_classes=True, invert=False)
     assert len(images) == 4800

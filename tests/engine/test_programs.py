@@ -181,6 +181,7 @@ print({plan.compile for plan in learner.engine.plans.values()})
     assert "recorded and replayed" in done.stderr
 
 
+@pytest.mark.long
 def test_lower_precision_is_near_and_is_lower():
     # smooth, because three digits turn the sign before many a ReLU
     model, batch = MLP(3, (32, 32), 2, activation="tanh", init_std=None), classification()
@@ -199,6 +200,7 @@ def test_threads_keep_the_order_and_raise_what_went_wrong():
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.long
 def test_a_learner_with_programs_can_be_copied_and_stored():
     model, batch = MLP(3, (8,), 2, init_std=None), classification()
     learner = LEARNERS["maml"](model, Execution(compile="trace"))
@@ -208,6 +210,7 @@ def test_a_learner_with_programs_can_be_copied_and_stored():
         assert twin.engine.execution == learner.engine.execution
 
 
+@pytest.mark.long
 def test_another_precision_of_the_weights_has_programs_of_its_own():
     model, batch = MLP(3, (8,), 2, init_std=None), classification()
     learner = LEARNERS["maml"](model, Execution(compile="trace"))
@@ -218,6 +221,7 @@ def test_another_precision_of_the_weights_has_programs_of_its_own():
     assert difference(got, gradient(LEARNERS["maml"](model, "loop"), wide)[1]) < 1e-12
 
 
+@pytest.mark.long
 def test_mixed_shapes_have_programs_of_their_own():
     def task(n):
         return Task((torch.randn(n, 3), torch.arange(n) % 2), (torch.randn(4, 3), torch.arange(4) % 2))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fastadapt import MAML, MLP, SGD, Conv4, CrossEntropy, Execution, Tasks
+from fastadapt import MAML, MLP, MSE, SGD, Conv4, CrossEntropy, Execution, Tasks
 from fastadapt.cache import cache_folder
 from fastadapt.engine import verdicts
 from fastadapt.engine.census import Census, Work
@@ -112,6 +112,26 @@ def test_a_wrong_result_of_vmap_is_remembered_too(compared, told):
     assert strategies() == {"loop"} and strategies() == {"loop"} and len(compared) == 1
     Double.factor = 2.0  # its code is another one now, which the loop does not show
     assert strategies() == {"vmapped"} and len(compared) == 2
+
+
+def test_inner_steps_that_multiply_every_rounding_are_no_verdict_on_vmap(compared, tmp_path, told):
+    class Chaotic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 1)
+
+        def forward(self, x):
+            return torch.sin(20 * self.layer(x))
+
+    generator = torch.Generator().manual_seed(0)
+    points = [tuple(torch.randn(2, 5, n, generator=generator) for n in (3, 1)) for _ in range(2)]
+    for expected in (1, 2):
+        torch.manual_seed(0)
+        made = MAML(Chaotic(), MSE(), rule=SGD(2.0), steps=12, route="vmap")
+        made(Tasks(*points))
+        assert {plan.strategy for plan in made.engine.plans.values()} == {"loop"} and len(compared) == expected
+    assert "one rounding moves the result as far as vmap" in told()[0]
+    assert not list((tmp_path / "cache").rglob("*.json"))
 
 
 @pytest.mark.parametrize("written", [b"", b"{", b"[]", b'{"difference": "x"}', b"\xff"])

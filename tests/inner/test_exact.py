@@ -38,7 +38,7 @@ RULES = [SGD(0.1), Momentum(0.1, 0.8), Momentum(0.1, 0.8, nesterov=True), Adam(0
 @double
 @routes
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
-@pytest.mark.parametrize("segment", [1, 2, 4])
+@pytest.mark.parametrize("segment", [2, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 4))])
 def test_the_sweep_over_segments_gives_the_gradient_of_the_whole_graph(rule, segment, route):
     net, tasks = smooth_net(), regression()
     whole, want = meta_gradient(net, tasks, "loop", segment=7, rule=rule, steps=7)
@@ -241,6 +241,7 @@ def test_dropout_repeats_its_masks_when_a_step_is_computed_again(route):
     assert difference(*grads) < 1e-5
 
 
+@pytest.mark.long
 @double
 def test_running_moments_see_every_step_once():
     net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Tanh(), nn.Linear(3, 2))

@@ -55,6 +55,7 @@ def test_value_first_and_second_derivatives_are_those_of_the_library(geometry, s
         torch.testing.assert_close([g[t] for g in got], list(want))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("double")
 def test_a_meta_gradient_is_that_of_plain_autograd_and_data_are_cut_once(monkeypatch):
     """And so it is with normalisations in the form for a GPU, whose meta-gradient to scale and shift is checked too."""

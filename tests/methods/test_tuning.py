@@ -30,6 +30,7 @@ def learner(**settings):
     return FineTune(net, **{"classes": 5, "test_steps": 4, **settings})
 
 
+@pytest.mark.long
 def test_the_table_holds_the_accuracy_of_every_pair_after_the_last_update():
     tuned = tune_transfer(learner(), sample, rates=(1.0, 1e-4), decays=(0.5, 0.0), tasks=6, seed=3)
     tasks = draw(sample, seed=3, split="val", indices=range(6))

@@ -55,6 +55,7 @@ def run(tmp_path, *words: str) -> int:
     return main(["reproduce", *words, "--quiet", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
 
 
+@pytest.mark.long
 def test_a_run_is_trained_measured_and_compared(tmp_path, capsys) -> None:
     assert run(tmp_path, "tiny-maml", "--seeds", "0", "1") == 0
     text = capsys.readouterr().out
@@ -74,6 +75,7 @@ def test_a_run_is_trained_measured_and_compared(tmp_path, capsys) -> None:
     assert "inside (" in text
 
 
+@pytest.mark.long
 def test_fewer_test_tasks_are_the_first_ones_and_told(tmp_path, capsys) -> None:
     run(tmp_path, "tiny-maml")
     assert ", 20 tasks" not in capsys.readouterr().out
@@ -99,6 +101,7 @@ def test_images_are_judged_after_a_few_steps_with_every_published_number_among_t
                 assert len(after) <= 8
 
 
+@pytest.mark.long
 def test_the_same_command_again_trains_nothing_and_gives_the_same_numbers(tmp_path) -> None:
     run(tmp_path, "tiny-maml")
     before = read_result(tmp_path / "out" / "tiny-maml.json")["runs"][0]
@@ -166,6 +169,7 @@ def test_fewer_steps_than_were_trained_are_refused(tmp_path, capsys) -> None:
     assert "has 20 outer steps already, ask for more than 10" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_the_rate_of_fine_tuning_is_chosen_before_the_measurement(tmp_path) -> None:
     run(tmp_path, "tiny-pretrain")
     measured = read_result(tmp_path / "out" / "tiny-pretrain.json")["runs"][0]["measurements"][0]
@@ -202,6 +206,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(tmp_path, capsys, words, me
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_a_damaged_result_file_is_named_and_kept(tmp_path, capsys) -> None:
     (tmp_path / "out").mkdir()
     path = tmp_path / "out" / "tiny-maml.json"
@@ -265,6 +270,7 @@ def test_missing_data_is_said_before_anything_is_written(tmp_path, monkeypatch) 
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.long
 def test_a_folder_of_another_run_is_refused(tmp_path, experiments) -> None:
     reproduce(experiments["tiny-maml"], folder=tmp_path / "runs", quiet=True)
     other = small("tiny-maml", "fomaml-sinusoid")

@@ -43,6 +43,7 @@ def test_rates_hold_for_their_number_of_shots_only():
     assert learner.rule == SGD(0.0)
 
 
+@pytest.mark.long
 def test_the_wave_is_drawn_for_every_method_and_shot(tmp_path):
     learners = {"MAML": MAML(_net()), "pretraining": Pretrain(_net()), "oracle": Pretrain(_net(3))}
     path = draw_adaptation(learners, tmp_path / "a.png", oracles=("oracle",), rates={"pretraining": {5: 0.02}})
@@ -53,6 +54,7 @@ def test_the_wave_is_drawn_for_every_method_and_shot(tmp_path):
     draw_adaptation({}, tmp_path / "none.png")
 
 
+@pytest.mark.long
 def test_learners_with_one_wave_each_are_drawn_side_by_side(tmp_path):
     learners = {"before": MAML(_net()), "MAML": MAML(_net()), "pretraining": Pretrain(_net())}
     wide = _drawn(draw_adaptation(learners, tmp_path / "wide.png", shots=(10,), steps=(0, 3)))

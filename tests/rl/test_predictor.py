@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from fastadapt.nets.settings import build_net
@@ -13,6 +14,7 @@ from fastadapt.runs.predictor_file import save_predictor
 NET = {"name": "GaussianPolicy", "arguments": {"observations": 2, "actions": 2, "hidden": [4]}}
 
 
+@pytest.mark.long
 def test_a_process_that_has_not_heard_of_policies_loads_one(tmp_path):
     predictor = Predictor(build_net(NET), "transductive", details={"net": NET})
     save_predictor(predictor, tmp_path / "policy")

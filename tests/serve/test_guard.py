@@ -165,6 +165,7 @@ def test_a_head_that_does_not_arrive_is_not_waited_for(model, again, sent):
             pass
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("rest", "ends"), [(60.0, False), (0.5, True)])
 def test_what_is_left_of_a_body_has_a_limit_of_its_own(model, rest, ends):
     class Soon(Prompt):
@@ -203,6 +204,7 @@ def test_a_header_now_and_then_does_not_keep_a_connection(model):
                 time.sleep(0.05)
 
 
+@pytest.mark.long
 def test_an_answer_that_takes_longer_is_not_cut_off(model, monkeypatch):
     class Soon(Prompt):
         seconds = 0.3

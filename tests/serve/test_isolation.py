@@ -127,6 +127,7 @@ def test_a_client_that_leaves_cancels_its_job_within_a_step(monkeypatch):
         assert 'ended="cancelled"' in client.get("/metrics").text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("asked", ["create", "predict", "export"])
 def test_whatever_a_client_that_leaves_has_asked_for_is_stopped(monkeypatch, caplog, asked):
     ended = []
@@ -164,6 +165,7 @@ def test_whatever_a_client_that_leaves_has_asked_for_is_stopped(monkeypatch, cap
     assert caplog.records == []
 
 
+@pytest.mark.long
 def test_a_client_that_leaves_while_it_waits_is_never_served(monkeypatch):
     slow = Slow(monkeypatch, 0.05)
     app = create_app([drawing()], limits=Limits(workers=1, seconds=300))
@@ -214,6 +216,7 @@ def test_an_adaptation_can_be_cancelled_and_a_dropped_task_stops(monkeypatch):
                 assert '"cancelled"' in list(lines)[-1]
 
 
+@pytest.mark.long
 def test_a_full_queue_answers_429_with_a_time(monkeypatch):
     Slow(monkeypatch, 0.1)
     app = create_app([drawing()], limits=Limits(workers=1, queue=2, seconds=300))
@@ -307,6 +310,7 @@ def test_the_health_check_answers_while_everybody_adapts():
     assert sorted(took)[-2] < 0.5
 
 
+@pytest.mark.long
 def test_a_server_that_stops_ends_what_runs(monkeypatch):
     Slow(monkeypatch, 0.2)
     app = create_app([drawing()], limits=Limits(workers=1, seconds=60))

@@ -100,6 +100,7 @@ def test_the_measurement_leaves_weights_routes_and_random_numbers_alone() -> Non
         assert torch.equal(tensor, one.state_dict()[name])
 
 
+@pytest.mark.long
 def test_it_is_said_how_many_steps_the_time_buys_and_what_gets_further() -> None:
     said: list[str] = []
     training = Training(steps=10_000, minutes=1.0)

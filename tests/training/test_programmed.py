@@ -187,6 +187,7 @@ def test_a_step_that_is_not_finite_moves_nothing():
     assert all(torch.equal(value, before[name]) for name, value in pair.learners[1].state_dict().items())
 
 
+@pytest.mark.long
 def test_a_training_that_is_stopped_goes_on_with_the_same_bits(tmp_path):
     def sample(rng):
         x = torch.as_tensor(rng.normal(size=(8, 3)), dtype=torch.float32)

@@ -4,7 +4,7 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ AGREEMENT = 1e-6
 """Largest relative difference, in float64, between the two routes' gradients."""
 ROUGH_AGREEMENT = 1e-2
 """The same for a module that runs in its own lower precision only, where rounding flips maxima."""
+ROUNDINGS = 100
+"""How many times further than one rounding of the start moves it two right executions may be apart."""
 Run = Callable[[Any, Tasks, Any], tuple[Any, Any]]
 """`run(state, tasks, extra)`, one of the ways to run a function."""
 
@@ -62,8 +64,18 @@ def median(values: list[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
-def disagreement(loop: Run, other: Run, state: Any, tasks: Tasks, extra: Any) -> tuple[float, float]:
-    """Return the relative difference of the routes' results (0 where it can't be told), and the allowed one."""
+class Verdict(NamedTuple):
+    """Hold how far two executions of the same computation are apart."""
+
+    difference: float
+    """Relative, in float64; 0 where the reference is not finite."""
+    allowed: float
+    told: bool = True
+    """Whether the numbers could judge: they were finite, and rounding alone does not move them as far."""
+
+
+def disagreement(loop: Run, other: Run, state: Any, tasks: Tasks, extra: Any) -> Verdict:
+    """Return the relative difference of the routes' results, and the allowed one."""
     arguments = widened(state, tasks, extra)
     before, allowed = random_states(tasks), AGREEMENT
     try:
@@ -75,8 +87,22 @@ def disagreement(loop: Run, other: Run, state: Any, tasks: Tasks, extra: Any) ->
         arguments, allowed = (state, tasks, extra), ROUGH_AGREEMENT
         reference = numbers(*loop(*arguments))
     if moved(before, tasks):
-        return 0.0, allowed  # dropout draws other masks on the two routes
-    return distance(numbers(*other(*arguments)), reference), allowed
+        return Verdict(0.0, allowed)  # dropout draws other masks on the two routes
+    if not all(bool(number.isfinite().all()) for number in reference):
+        return Verdict(0.0, allowed, told=False)
+    difference = distance(numbers(*other(*arguments)), reference)
+    if difference > allowed:
+        nudged = numbers(*loop(pytree.tree_map(next_number, arguments[0]), *arguments[1:]))
+        moved_by = distance(nudged, reference)  # inner steps that diverge multiply every rounding
+        return Verdict(difference, allowed, told=difference > ROUNDINGS * moved_by)
+    return Verdict(difference, allowed)
+
+
+def next_number(leaf: Any) -> Any:
+    """Return the next larger number that the precision holds, in the place of each; what is no such tensor stays."""
+    if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
+        return leaf
+    return torch.nextafter(leaf.detach(), torch.full_like(leaf, math.inf)).requires_grad_(leaf.requires_grad)
 
 
 def drift(compiled: Run, eager: Run, loop: Run, state: Any, groups: list[tuple[Tasks, Any]]) -> tuple[float, float]:

@@ -329,15 +329,17 @@ class Engine:
         vmapped, loop = Vmapped(self.execution.segment), Loop(self.execution.segment, self._seen)
         try:
             alone = self._counted or self._count(f, state, tasks, extra)
-            difference, allowed, peak = verdicts.compared(loop, vmapped, alone, f, state, few, some)
+            verdict, peak = verdicts.compared(loop, vmapped, alone, f, state, few, some)
         except FastadaptError:
             raise
         except Exception as error:  # whatever torch can't batch, the loop may run
             self._looped(f, state, few, some)  # an error of the module itself surfaces here, unchanged
             return self._explain(f"vmap can't run {type(model).__name__}: {first_line(error)}")
-        if difference > allowed:
-            name = type(model).__name__
-            return self._explain(f"vmap gave {name} another result (relative difference {difference:.1e})")
+        if verdict.difference > verdict.allowed:
+            found = f"relative difference {verdict.difference:.1e}"
+            if not verdict.told:
+                return self._explain(f"inner steps diverge, and one rounding moves the result as far as vmap ({found})")
+            return self._explain(f"vmap gave {type(model).__name__} another result ({found})")
         # kept although this meta-batch may fit: a later one of the same shape can have more tasks
         chunk = self.execution.task_chunk or fitting(peak / len(few), tasks, self.execution.memory)
         return Plan("vmapped", chunk, why=row.words)

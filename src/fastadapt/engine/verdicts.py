@@ -17,7 +17,7 @@ import torch
 from fastadapt.atomic import write_text
 from fastadapt.cache import cache_folder
 from fastadapt.engine.census import Census
-from fastadapt.engine.check import disagreement
+from fastadapt.engine.check import Verdict, disagreement
 from fastadapt.engine.strategy import Strategy, TaskFunction
 from fastadapt.errors import CheckpointError
 from fastadapt.tasks import Tasks
@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 
 def compared(
     loop: Strategy, other: Strategy, alone: Census, f: TaskFunction, state: Any, tasks: Tasks, extra: Any
-) -> tuple[float, float, int]:
-    """Return how far a strategy is from the loop in float64, how far it may be, and the bytes that it takes.
+) -> tuple[Verdict, int]:
+    """Return how far a strategy is from the loop, and the bytes that it takes.
 
     Args:
         loop: the loop.
@@ -45,8 +45,9 @@ def compared(
     verdict = known(name)
     if verdict is None:
         verdict = disagreement(partial(loop.run, f), partial(other.run, f), state, tasks, extra)
-        keep(name, *verdict)
-    return verdict[0], verdict[1], together.peak
+        if verdict.told:  # weights that diverge say nothing about those of the next run
+            keep(name, verdict)
+    return verdict, together.peak
 
 
 def name_of(*facts: str) -> str:
@@ -55,25 +56,26 @@ def name_of(*facts: str) -> str:
     return hashlib.sha256(words.encode()).hexdigest()[:40]
 
 
-def known(name: str) -> tuple[float, float] | None:
-    """Return the difference that was found and the allowed one, or None if there is no verdict that can be read."""
+def known(name: str) -> Verdict | None:
+    """Return what was found, or None if there is no verdict that can be read."""
     place = _place(name)
     if place is None:
         return None
     with suppress(OSError, ValueError, KeyError, TypeError):
         found = json.loads(place.read_text(encoding="utf-8"))
-        return float(found["difference"]), float(found["allowed"])
+        return Verdict(float(found["difference"]), float(found["allowed"]))
     return None
 
 
-def keep(name: str, difference: float, allowed: float) -> None:
+def keep(name: str, verdict: Verdict) -> None:
     """Write a verdict; on a machine where that isn't possible every process finds its own."""
     place = _place(name)
     if place is None:
         return
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        write_text(place, json.dumps({"difference": difference, "allowed": allowed}) + "\n", shared=True)
+        text = json.dumps({"difference": verdict.difference, "allowed": verdict.allowed})
+        write_text(place, text + "\n", shared=True)
     except (OSError, CheckpointError) as error:
         logger.debug("a verdict could not be kept: %s", error)
 
