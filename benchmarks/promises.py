@@ -36,10 +36,11 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS":
 
 def writes(place: Path) -> dict[str, Any]:
     """Kill a run before each of its writes and resume it: how many end with the bits of one that was not killed."""
-    from reliability.test_write_boundaries import count_and_whole, outcome
+    from reliability.killed import count_and_whole, outcome
+    from reliability.short_run import train
 
-    count, whole = count_and_whole(place / "whole")
-    wrong = [found for b in range(1, count + 1) if (found := outcome(place / str(b), b, whole))]
+    count, whole = count_and_whole(train, place / "whole")
+    wrong = [found for b in range(1, count + 1) if (found := outcome(train, place / str(b), b, whole))]
     return {"writes": count, "same bits": count - len(wrong), "wrong": wrong}
 
 

@@ -59,18 +59,28 @@ CASES = {
     "ragged": lambda: fa.MAML(net(), rule=fa.SGD(0.1), steps=2),
     "protonet": lambda: ProtoNet(net()),
 }
+IN_PARTS = ("maml", "reptile", "running", "ragged", "learned rates", "protonet")
+CASES |= {f"{case} in parts": CASES[case] for case in IN_PARTS}
+"""Those whose gradients are sent in parts, while the next is computed."""
 
 
 def train(case: str, folder: Path | None, ranks: Ranks) -> dict:
     """Return the weights after four outer steps by SGD of five tasks each, what was logged, and an evaluation."""
     learner = CASES[case]()
-    classes = case == "protonet"
+    classes, overlap = case.startswith("protonet"), 2 if case.endswith("in parts") else 1
     training = fa.Training(
-        steps=4, meta_batch=5, optimizer="sgd", lr=0.05, validate_every=2, log_every=1, checkpoint_every=2
+        steps=4,
+        meta_batch=5,
+        optimizer="sgd",
+        lr=0.05,
+        validate_every=2,
+        log_every=1,
+        checkpoint_every=2,
+        overlap=overlap,
     )
     validation = Waves(classes=classes)
     trained = fa.meta_train(
-        learner, Waves(case == "ragged", classes), training, validation=validation, folder=folder, quiet=True
+        learner, Waves(case.startswith("ragged"), classes), training, validation=validation, folder=folder, quiet=True
     )
     result = fa.evaluate(learner, validation, fa.Protocol(tasks=60), meta_batch=7, ranks=ranks)
     records = [{k: v for k, v in r.items() if k not in ("seconds", "tasks/s")} for r in trained.records]

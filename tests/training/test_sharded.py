@@ -86,6 +86,26 @@ def test_a_meta_batch_has_a_task_for_every_process():
         together(outer_step, learner, Ranks(0, 4), training, training.build_optimizer(learner))
 
 
+@pytest.mark.parametrize(
+    ("training", "shards", "words"),
+    [
+        ({}, object(), "training.overlap=2 and sharding='full' exclude each other"),
+        (
+            {"local_steps": 2, "optimizer": "sgd"},
+            None,
+            "training.overlap=2 and training.local_steps=2 exclude each other",
+        ),
+    ],
+)
+def test_gradients_are_sent_in_one_way(training, shards, words):
+    learner, settings = (
+        CASES["reptile"](),
+        fa.Training(steps=4, meta_batch=4, overlap=2, checkpoint_every=2, log_every=2, validate_every=2, **training),
+    )
+    with pytest.raises(fa.FastadaptError, match=words):
+        together(outer_step, learner, Ranks(0, 2), settings, settings.build_optimizer(learner), shards)
+
+
 def test_parts_come_together_in_the_order_of_the_tasks():
     for world in (1, 2, 3):
         parts = [torch.tensor(Ranks(rank, world).part(range(7))) for rank in range(world)]

@@ -68,10 +68,13 @@ class Training:
     local_steps: int = added(1)
     """Outer steps that each of several processes takes alone before their weights are averaged; more than 1 is another
     algorithm, for Reptile, FOML and first-order MAML with sgd."""
+    overlap: int = added(1)
+    """Parts of its tasks whose gradients each of several processes sends while it computes the next; for models whose
+    gradient takes long to send."""
 
     def __post_init__(self) -> None:
         counts = ("steps", "meta_batch", "checkpoint_every", "keep", "log_every", "max_nonfinite", "keep_best")
-        for name in (*counts, "local_steps"):
+        for name in (*counts, "local_steps", "overlap"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"training.{name} must be at least 1, got {getattr(self, name)}")
         for name in ("steps", "checkpoint_every", "validate_every", "log_every"):

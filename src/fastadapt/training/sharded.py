@@ -60,8 +60,7 @@ class ShardedStep:
         optimizer.zero_grad(set_to_none=True)
         share = sum(len(group) for group in tasks) / training.meta_batch
         weight = 1.0 if training.meta_batch % self.ranks.world == 0 else share * self.ranks.world
-        loss, outcome = self.module(tasks, weight)
-        loss.backward()
+        loss, outcome = self.differentiated(learner, tasks, weight)
         params = [p for group in optimizer.param_groups for p in group["params"]]
         gradient = self.gradient_norm([p.grad for p in params if p.grad is not None])
         finite = bool(torch.isfinite(loss) & torch.isfinite(gradient))
@@ -75,6 +74,12 @@ class ShardedStep:
         training.clip(params)
         optimizer.step()
         return Stepped(whole, True, gradient)
+
+    def differentiated(self, learner: Learner, tasks: list[Tasks], weight: float) -> tuple[Tensor, Outcome]:
+        """Give every parameter the mean gradient over processes; return this one's weighted loss, and its outcome."""
+        loss, outcome = self.module(tasks, weight)
+        loss.backward()
+        return loss, outcome
 
     def gradient_norm(self, grads: list[Tensor]) -> Tensor:
         """Return the norm of the mean gradient, which each process has."""

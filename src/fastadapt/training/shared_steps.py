@@ -9,6 +9,7 @@ from fastadapt.learner import Learner
 from fastadapt.ranks import Ranks
 from fastadapt.training.local_steps import LocalSteps
 from fastadapt.training.outer_step import OuterStep, outer_step
+from fastadapt.training.overlapped import Overlapped
 from fastadapt.training.settings import Training
 from fastadapt.training.sharded import ShardedStep
 
@@ -73,8 +74,16 @@ def together(
             f"training.meta_batch is {training.meta_batch} and there are {ranks.world} processes; give each "
             "at least one task"
         )
+    if training.overlap > 1 and (shards is not None or training.local_steps > 1):
+        other = "sharding='full'" if shards is not None else f"training.local_steps={training.local_steps}"
+        raise ConfigError(
+            f"training.overlap={training.overlap} and {other} exclude each other: the first sends gradients in parts, "
+            "and the other sends them in its own way; leave one of them out"
+        )
     if shards is not None:
         return shards
+    if training.overlap > 1:
+        return Overlapped(learner, ranks, training.overlap)
     if training.local_steps > 1:
         return LocalSteps(learner, ranks, training, optimizer)
     return ShardedStep(learner, ranks)
