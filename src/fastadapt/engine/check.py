@@ -73,6 +73,13 @@ class Verdict(NamedTuple):
     told: bool = True
     """Whether the numbers could judge: they were finite, and rounding alone does not move them as far."""
 
+    def words(self, model: str) -> str:
+        """Return why the loop serves, where the difference is too large."""
+        why = f"vmap gave {model} another result"
+        if not self.told:
+            why = "inner steps diverge, and one rounding moves the result as far as vmap"
+        return f"{why} (relative difference {self.difference:.1e})"
+
 
 def disagreement(loop: Run, other: Run, state: Any, tasks: Tasks, extra: Any) -> Verdict:
     """Return the relative difference of the routes' results, and the allowed one."""

@@ -336,10 +336,9 @@ class Engine:
             self._looped(f, state, few, some)  # an error of the module itself surfaces here, unchanged
             return self._explain(f"vmap can't run {type(model).__name__}: {first_line(error)}")
         if verdict.difference > verdict.allowed:
-            found = f"relative difference {verdict.difference:.1e}"
-            if not verdict.told:
-                return self._explain(f"inner steps diverge, and one rounding moves the result as far as vmap ({found})")
-            return self._explain(f"vmap gave {type(model).__name__} another result ({found})")
+            return self._explain(
+                f"{verdict.words(type(model).__name__)} (relative difference {verdict.difference:.1e})"
+            )
         # kept although this meta-batch may fit: a later one of the same shape can have more tasks
         chunk = self.execution.task_chunk or fitting(peak / len(few), tasks, self.execution.memory)
         return Plan("vmapped", chunk, why=row.words)
