@@ -317,8 +317,7 @@ class Engine:
         key: Any,
         faster: Faster | None,
     ) -> Plan:
-        auto = self.route == "auto"
-        if row.eager == "loop" or (auto and faster == "threads"):
+        if row.eager == "loop" or ((auto := self.route == "auto") and faster == "threads"):
             return Plan("loop", why=row.words if row.eager == "loop" else "programs of convolutions run one task each")
         if auto and not self._asked and len(tasks) == 1 and not self.calls_ahead:
             return Plan("loop", why=ALONE)
