@@ -124,7 +124,10 @@ def test_ctrl_c_checkpoints_and_the_same_command_goes_on(here: Path) -> None:
 
 def test_doctor_finds_nothing_wrong_with_the_gradients(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
-    assert "gradients equal their closed forms" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "gradients equal their closed forms" in out
+    assert "through torch's attention equals that of attention written out" in out
+    assert "variances near 1/2: 0." in out
 
 
 def test_doctor_goes_on_where_the_data_is_missing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from fastadapt.data.images.omniglot import load_omniglot
 from fastadapt.errors import DataError, FastadaptError
 from fastadapt.methods.maml import MAML
 from fastadapt.methods.reptile import Reptile
+from fastadapt.nets.siren import Sine, Siren
 from fastadapt.rules.rules import SGD
 from fastadapt.tasks import Task
 from fastadapt.version import __version__
@@ -49,6 +50,50 @@ def check_gradients() -> str:
                 f"the {name} gradient is {found}, it should be {expected}: this torch build computes it wrongly"
             )
     return "MAML, FOMAML and Reptile gradients equal their closed forms"
+
+
+def check_attention() -> str:
+    """Compare the meta-gradient through torch's attention with the one through attention written out."""
+
+    class Net(torch.nn.Module):
+        def __init__(self, written: bool) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.qkv, self.written = torch.nn.Linear(3, 12, dtype=torch.float64), written
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            q, k, v = self.qkv(x).chunk(3, dim=-1)
+            if self.written:
+                return (q @ k.mT / 2).softmax(-1) @ v
+            return torch.nn.functional.scaled_dot_product_attention(q, k, v)
+
+    nets = Net(False), Net(True)
+    x, y = torch.randn(4, 1, 5, 3, dtype=torch.float64), torch.randn(4, 1, 5, 4, dtype=torch.float64)
+    for net in nets:
+        MAML(net, rule=SGD(0.5), steps=2)(Task((x, y), (x.flip(0), y))).loss.backward()
+    found, expected = (torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None]) for net in nets)
+    off = float((found - expected).norm() / expected.norm())
+    if not off < 1e-9:
+        raise FastadaptError(
+            f"an exact gradient through attention is off by {off:.1e}: use meta_gradient='first_order'"
+        )
+    return "an exact meta-gradient through torch's attention equals that of attention written out"
+
+
+def check_sines() -> str:
+    """Look at how large the activations of a sine network begin: their variance is 1/2 in every layer."""
+    torch.manual_seed(0)
+    net, x = Siren(2, 256, 4, 3), torch.rand(4096, 2) * 2 - 1
+    variances = []
+    with torch.no_grad():
+        for layer in net.body:
+            x = layer(x)
+            if isinstance(layer, Sine):
+                variances.append(float(x.var()))
+    told = ", ".join(f"{value:.2f}" for value in variances)
+    if not all(0.4 < value < 0.6 for value in variances):
+        raise FastadaptError(f"the activations of a sine network begin with variances {told}, they should be near 1/2")
+    return f"the activations of a sine network begin with variances near 1/2: {told}"
 
 
 def check_speed() -> str:
@@ -98,6 +143,8 @@ def main(argv: Sequence[str]) -> int:
         print(f"{word} {module}: {fact}")
     checks: list[tuple[str, Callable[[], str], bool]] = [
         ("gradients", check_gradients, True),
+        ("attention", check_attention, True),
+        ("sines", check_sines, True),
         ("speed", check_speed, True),
         ("cache", check_cache, False),
         ("omniglot", lambda: check_omniglot(settings.data), False),
