@@ -31,6 +31,7 @@ def test_told_rows_stand_beside_the_mean_of_others_of_their_task(tmp_path):
     assert beside(np.zeros((2, 1)), np.array([3.0, 4.0])).tolist() == [[0, 3, 4], [0, 3, 4]]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["regression", "classification"])
 def test_boosting_adapts(tmp_path, kind):
     pytest.importorskip("sklearn")

@@ -53,6 +53,7 @@ def test_chunks_of_tasks_give_the_numbers_of_all_at_once(chunk):
     torch.testing.assert_close(learner.trace(tasks).losses[:, -1], whole.losses)
 
 
+@pytest.mark.long
 def test_a_memory_budget_bounds_what_runs_at_once():
     model, tasks = MLP(3, (64,), 2, init_std=None), batch(16)
     peaks = {}

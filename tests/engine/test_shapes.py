@@ -64,6 +64,7 @@ def test_many_tasks_at_once_are_looked_at_whatever_else_has_come(monkeypatch):
     assert set(looks) == {3, 4, 5, 6}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("asked", [{"route": "vmap"}, {"compile": "trace"}])
 def test_what_was_asked_for_is_done_for_every_shape(monkeypatch, asked):
     learner = MAML(MLP(1, (8,), 1), rule=SGD(0.1), steps=1, route=fa.Execution(**asked))

@@ -292,7 +292,8 @@ def cost(name):
     made = name.removeprefix("conv ").split()[0] in (*MADE_OF_MAML, "protomaml")
     if made and name.endswith("trace") and name not in OFTEN:
         return [pytest.mark.slow]
-    return [pytest.mark.long] if name.startswith("conv ") or (made and name not in EVERY_TIME) else []
+    dear = name.startswith("conv ") or name.endswith("trace") or (made and name not in EVERY_TIME)
+    return [pytest.mark.long] if dear else []
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=cost(name)) for name in RUNS])

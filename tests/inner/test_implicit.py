@@ -119,6 +119,7 @@ def test_what_does_not_enter_is_refused_by_name():
         MAML(net, bowl, steps=2, step_weights=(0.5, 0.5), meta_gradient=Implicit())
 
 
+@pytest.mark.long
 def test_damping_is_added_to_the_operator():
     net = Point()
     learner = MAML(net, bowl, rule=SGD(0.1), steps=300, meta_gradient=Implicit(2.0, cg_steps=2, damping=1.0))

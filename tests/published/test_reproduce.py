@@ -139,6 +139,7 @@ def test_a_falling_rate_is_squeezed_into_the_budget_and_a_resume_keeps_its_steps
     assert (start.points, start.wave) == (trained.points, trained.wave) and start.curves != trained.curves
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "folder"), [("tiny-maml", "seed-0"), ("tiny-reptile", "seed-0-20steps")])
 def test_a_budget_of_steps_cuts_a_constant_rate_and_squeezes_a_falling_one(tmp_path, name, folder) -> None:
     run(tmp_path, name, "--budget", "20steps")

@@ -76,6 +76,7 @@ def weights(learner):
     return [p.detach().clone() for p in learner.parameters()]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("outer", [TRPO(), PPO(epochs=2)], ids=["trpo", "ppo"])
 def test_a_stopped_training_goes_on_bit_for_bit(tmp_path, outer):
     source = Environments(NAVIGATION, episodes=3, horizon=6)

@@ -191,6 +191,7 @@ def test_what_changes_is_seen(change):
     pair.step(3)
 
 
+@pytest.mark.long
 def test_tasks_of_other_shapes_run_as_well():
     pair = Pair(maml)
     pair.step(5)
