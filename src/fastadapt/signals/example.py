@@ -35,7 +35,7 @@ def example(kind: Kind, side: int = SIDE, seconds: float = SECONDS) -> Signal:
     if kind == "photo":
         check_side(side)
         return Photo(scene(side))
-    return cut(voice(), "the example", seconds)
+    return cut(voice(), RATE, "the example", seconds)
 
 
 def voice() -> np.ndarray:

@@ -17,13 +17,14 @@ from fastadapt.signals.resampled import loudest, one_channel, resampled
 from fastadapt.signals.starts import Kind
 from fastadapt.signals.wave_file import is_wave, other_sound, read_wave
 
-LARGEST = 400_000_000
+LARGEST = 200_000_000
 """Bytes of a file."""
 SECONDS = 2.0
 SHORTEST, LONGEST = 0.1, 30.0
 PEAK = 0.9
 QUIET = 1e-3  # root mean square below which a window stays silent, where the loudest sample is 0.9
 HOP = WINDOW // 4
+SILENCE = 1e-6  # of a sample; the last of 16 bits is 3e-5
 
 
 class Signal(Protocol):
@@ -154,7 +155,7 @@ def sound_of(content: bytes, name: str, seconds: float = SECONDS) -> Sound:
     """
     check_seconds(seconds)
     wave = read_wave(content, name)
-    return cut(resampled(one_channel(wave.samples), wave.rate, RATE), name, seconds)
+    return cut(one_channel(wave.samples), wave.rate, name, seconds)
 
 
 def check_seconds(seconds: float) -> None:
@@ -163,22 +164,27 @@ def check_seconds(seconds: float) -> None:
         raise ConfigError(f"a stretch of {SHORTEST:g} to {LONGEST:g} seconds of a sound is fitted, got {seconds:g}")
 
 
-def cut(sound: np.ndarray, name: str, seconds: float = SECONDS) -> Sound:
-    """Return the loudest stretch of a sound `[n]` at 11,025 samples a second.
+def cut(sound: np.ndarray, rate: int, name: str, seconds: float = SECONDS) -> Sound:
+    """Return the loudest stretch of a sound `[n]`, which is then made one of 11,025 samples a second.
 
     Raises:
         ConfigError: for a length that is not offered.
-        DataError: if it is silent.
+        DataError: if it is silent, or too high for that rate.
     """
     check_seconds(seconds)
-    length = round(seconds * RATE)
-    centred = sound - sound.mean()
-    begin = loudest(centred, length, HOP)
-    stretch = centred[begin : begin + length]
-    peak = float(np.abs(stretch).max())
-    if peak < 1e-7:
+    length = max(1, round(seconds * rate))
+    sound = sound / max(1.0, float(np.abs(sound).max()))  # squares of floats of any size stay finite
+    begin = loudest(sound - sound.mean(), length, max(1, round(HOP * rate / RATE)))
+    stretch = sound[begin : begin + length]
+    stretch = stretch - stretch.mean()
+    before = float(np.abs(stretch).max())
+    if before < SILENCE:
         raise DataError(f"{name} is silent; there is nothing to fit")
-    return Sound(stretch * (PEAK / peak), len(sound) / RATE, begin / RATE)
+    there = resampled(stretch, rate, RATE)[: round(seconds * RATE)]
+    peak = float(np.abs(there).max())
+    if peak < 1e-3 * before:
+        raise DataError(f"{name} has hardly anything below {RATE // 2:,} Hz, which is what is fitted; give another")
+    return Sound(there * (PEAK / peak), len(sound) / rate, begin / rate)
 
 
 def read_signal(path: Path, side: int = SIDE, seconds: float = SECONDS) -> Signal:
