@@ -1,9 +1,11 @@
 """A sound at another rate, one channel of it, and the stretch that is worth fitting."""
 
+import math
+
 import numpy as np
 
 EDGE = 1024
-"""Samples of silence on each side while a sound is made slower or faster: its end shall not ring at its beginning."""
+"""Samples of silence on each side, at least, while a sound is made slower or faster: its end shall not ring at its beginning."""
 
 
 def one_channel(samples: np.ndarray) -> np.ndarray:
@@ -36,16 +38,17 @@ def resampled(sound: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     """
     if rate == wanted:
         return sound
-    quiet = np.zeros(EDGE)
-    padded = np.concatenate([quiet, sound, quiet])
-    count = max(2, round(len(padded) * wanted / rate))
+    shared = math.gcd(rate, wanted)
+    before, after = rate // shared, wanted // shared  # so many samples take exactly as long as so many
+    edge = -(-EDGE // before)
+    padded = np.pad(sound, (edge * before, edge * before + -len(sound) % before))
+    count = len(padded) // before * after
     spectrum = np.fft.rfft(padded)
     kept = np.zeros(count // 2 + 1, complex)
-    shared = min(len(kept), len(spectrum))
-    kept[:shared] = spectrum[:shared]
+    held = min(len(kept), len(spectrum))
+    kept[:held] = spectrum[:held]
     there = np.fft.irfft(kept, count) * (count / len(padded))
-    begin = round(EDGE * wanted / rate)
-    return there[begin : begin + max(1, round(len(sound) * wanted / rate))]
+    return there[edge * after : edge * after + max(1, round(len(sound) * wanted / rate))]
 
 
 def loudest(sound: np.ndarray, length: int, hop: int) -> int:

@@ -177,14 +177,12 @@ def cut(sound: np.ndarray, rate: int, name: str, seconds: float = SECONDS) -> So
     begin = loudest(sound - sound.mean(), length, max(1, round(HOP * rate / RATE)))
     stretch = sound[begin : begin + length]
     stretch = stretch - stretch.mean()
-    before = float(np.abs(stretch).max())
-    if before < SILENCE:
+    if np.abs(stretch).max() < SILENCE:
         raise DataError(f"{name} is silent; there is nothing to fit")
     there = resampled(stretch, rate, RATE)[: round(seconds * RATE)]
-    peak = float(np.abs(there).max())
-    if peak < 1e-3 * before:
+    if np.mean(there**2) < 1e-4 * np.mean(stretch**2):
         raise DataError(f"{name} has hardly anything below {RATE // 2:,} Hz, which is what is fitted; give another")
-    return Sound(there * (PEAK / peak), len(sound) / rate, begin / rate)
+    return Sound(there * (PEAK / float(np.abs(there).max())), len(sound) / rate, begin / rate)
 
 
 def read_signal(path: Path, side: int = SIDE, seconds: float = SECONDS) -> Signal:
