@@ -38,6 +38,9 @@ from fastadapt.signals.starts import FOLDER
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "fit.md"
+BEGIN, END = "<!-- starts -->", "<!-- /starts -->"
+SHOWN = (0, 1, 2, 3, 5, 10)
+"""Steps of which the page tells."""
 MOST = 500_000  # bytes of both starts with their records
 TUNED_AT = (1, 2, 4, 8, 16)
 """Steps whose mean score chooses net and rule: a curve as a whole, with few steps counting as much as many."""
@@ -84,12 +87,12 @@ RECIPES = {
         "w0",
         30.0,
         (15.0, 30.0, 60.0),
-        3400,
+        600,
         4,
         512,
         1024,
         PSNR(),
-        (64 * 300, 16, 100),
+        (64 * 150, 16, 100),
         "photographs of the 64 training classes of mini-ImageNet, made 64x64; none of them is shown or can be had back",
         {"SGD 0.02": SGD(0.02)},
     ),
@@ -98,7 +101,7 @@ RECIPES = {
         "first_w0",
         400.0,
         (100.0, 200.0, 400.0, 800.0),
-        1200,
+        150,
         8,
         None,
         None,
@@ -227,14 +230,51 @@ def ship(kind: str, folder: Path, train_only: bool) -> None:
         raise SystemExit(f"the starts have {size:,} bytes, the most allowed are {MOST:,}")
 
 
+def figures() -> str:
+    """Return the part of docs/fit.md that the records say."""
+    lines = []
+    for kind in RECIPES:
+        record = json.loads((FOLDER / f"{kind}.json").read_text(encoding="utf-8"))
+        found, starts = record["measured"], record["starts"]
+        last = len(found["gain"]) - 1
+        steps = sorted({k for k in SHOWN if k <= last} | {last})
+        rows = [
+            f"**{kind.capitalize()}s.** `{record['command']}`: {record['method']}; {record['outer steps']:,} outer "
+            f"steps, {record['seconds']} s on one core, on {record['trained on']}. {found['metric']} in dB over "
+            f"{found['signals']} test signals; the lead with its 95 % interval, signal by signal.",
+            "",
+            f"| start | {' | '.join(map(str, steps))} steps |",
+            "|---" * (len(steps) + 1) + "|",
+        ]
+        for name in ("learned", "random"):
+            rule = starts[name]["rule"]
+            frequency = {k: v for k, v in starts[name]["net"].items() if "w0" in k}
+            said = f"{name} ({', '.join(f'{k} {v:g}' for k, v in frequency.items())}, {rule['kind']} {rule['lr']:g})"
+            rows.append(f"| {said} | {' | '.join(f'{found[name][k]:.1f}' for k in steps)} |")
+        gains = [f"{found['gain'][k]:+.1f} ± {found['gain ci95'][k]:.1f}" for k in steps]
+        lines += [*rows, f"| lead | {' | '.join(gains)} |", ""]
+    return "\n".join(lines).rstrip()
+
+
+def page() -> str:
+    """Return docs/fit.md with the figures of the committed records."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{figures()}\n{END}{after}"
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("kind", choices=tuple(RECIPES))
+    parser.add_argument("kind", choices=(*RECIPES, "page"))
     parser.add_argument("--runs", type=Path, default=Path("runs/starts"), help="folder of the trainings")
     parser.add_argument("--train-only", action="store_true", help="leave tuning and measuring to a later call")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    if options.kind == "page":
+        write_text(PAGE, page())
+        return
     torch.set_num_threads(options.threads)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("fastadapt.engine").setLevel(logging.WARNING)

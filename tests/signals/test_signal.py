@@ -1,4 +1,4 @@
-"""A file becomes a photograph or a sound whatever its size, mode, depth, rate and channels are; both keep what they say."""
+"""A file becomes a photograph or a sound whatever its size, mode, depth, rate and channels are."""
 
 import io
 
@@ -25,7 +25,7 @@ def halves(mode, size=(120, 80)):
     picture = Image.new("L", size, 255)
     picture.paste(0, (0, size[1] // 2, *size))
     if mode == "I;16":
-        return Image.fromarray((np.asarray(picture).astype(np.uint16) * 257))
+        return Image.fromarray(np.asarray(picture).astype(np.uint16) * 257)
     return picture.convert(mode)
 
 

@@ -13,9 +13,7 @@ from signals.waves import chunk, form, tone, wav
 
 
 @pytest.mark.parametrize("extensible", [False, True])
-@pytest.mark.parametrize(
-    "bits, floating", [(8, False), (16, False), (24, False), (32, False), (32, True), (64, True)]
-)
+@pytest.mark.parametrize("bits, floating", [(8, False), (16, False), (24, False), (32, False), (32, True), (64, True)])
 def test_every_depth(bits, floating, extensible):
     samples = np.stack([tone(0.01), -0.5 * tone(0.01)], 1)
     found = read_wave(wav(samples, 22_050, bits, floating, extensible), "a.wav")

@@ -40,7 +40,8 @@ def from_base64(text: str, field: str, what: str = "an image", send: str = "a PN
     Args:
         text: as it was sent.
         field: where.
-        what: it should be, and `send` which kinds, for the message.
+        what: it should be, for the message.
+        send: which kinds there are, for the message.
 
     Raises:
         Problem: 400 if it is no base64.

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 EDGE = 1024
-"""Samples of silence on each side, at least, while a sound is made slower or faster: its end shall not ring at its beginning."""
+"""Samples of silence on each side, at least, while a sound is resampled: its end shall not ring at its beginning."""
 
 
 def one_channel(samples: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ def resampled(sound: np.ndarray, rate: int, wanted: int) -> np.ndarray:
 
 
 def loudest(sound: np.ndarray, length: int, hop: int) -> int:
-    """Return where the stretch of `length` samples with the most power begins, a multiple of `hop`; the first of equals.
+    """Return where the stretch of `length` samples with the most power begins, a multiple of `hop`.
 
     Example:
         >>> loudest(np.array([0.0, 0, 1, 1, 0, 0]), 2, 1)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,29 +24,6 @@ PEAK = 0.9
 QUIET = 1e-3  # root mean square below which a window stays silent, where the loudest sample is 0.9
 HOP = WINDOW // 4
 SILENCE = 1e-6  # of a sample; the last of 16 bits is 3e-5
-
-
-class Signal(Protocol):
-    """What can be fitted."""
-
-    kind: Kind
-    target: np.ndarray
-
-    def tasks(self) -> list[tuple[Tensor, Tensor]]:
-        """Return supports `(positions, values)`, one for each network that is fitted."""
-        ...
-
-    def joined(self, outputs: list[Tensor]) -> np.ndarray:
-        """Return what the networks' values at all positions are as a signal."""
-        ...
-
-    def decibels(self, values: np.ndarray) -> float:
-        """Return how near such a signal is to the target."""
-        ...
-
-    def facts(self) -> dict[str, object]:
-        """Return what is told of it."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +101,10 @@ class Sound:
             "begins": round(self.begins, 3),
             "rate": RATE,
         }
+
+
+Signal = Photo | Sound
+"""What can be fitted."""
 
 
 def _ratio(signal: float, noise: float) -> float:

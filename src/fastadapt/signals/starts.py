@@ -3,8 +3,7 @@
 import copy
 import json
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from functools import cache
 from typing import Any, Literal, get_args
 
 import torch
@@ -45,7 +44,7 @@ class Pair:
         return Pair(self.kind, copy.deepcopy(self.learned), copy.deepcopy(self.random), self.record)
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_pair(kind: Kind, seed: int = 0) -> Pair:
     """Return the two starts of a kind of signal; whoever runs them takes a copy.
 
@@ -79,7 +78,8 @@ def _learner(record: dict[str, Any], name: str) -> Reptile:
     loss = PSNR() if record["kind"] == "photo" else SNR()
     net = Siren(**said["net"])
     learner = Reptile(net, loss, rule=rule_of(said["rule"]), steps=1, test_batch=record["batch"], route="loop")
-    return learner.eval()
+    learner.eval()
+    return learner
 
 
 def rule_of(said: dict[str, Any]) -> Rule:

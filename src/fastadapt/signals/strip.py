@@ -2,11 +2,15 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastadapt.signals.fit import Both
 from fastadapt.signals.signal import Signal
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 CELL, GAP, LABEL, LEFT = 144, 10, 22, 96
 COLUMNS = (0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -61,7 +65,7 @@ def strip(signal: Signal, shown: Sequence[Both]) -> bytes:
     return content.getvalue()
 
 
-def _cell(signal: Signal, values: np.ndarray, name: str):  # noqa: ANN202 - Pillow is imported where it is used
+def _cell(signal: Signal, values: np.ndarray, name: str) -> "Picture":
     from PIL import Image, ImageDraw
 
     if signal.kind == "photo":
