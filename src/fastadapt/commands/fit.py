@@ -91,15 +91,25 @@ def _signal(options: FitOptions) -> Signal:
 def _watched(signal: Signal, steps: int, options: FitOptions) -> list[Both]:
     """Return the fits of the steps that are drawn, with `values` left out of the others; show each as it comes."""
     kept, found = {*columns(steps), HEADLINES[signal.kind]}, []
-    show = _live if sys.stdout.isatty() else _printed
-    silent = options.quiet or options.json
     stages = fits(signal, load_pair(signal.kind, options.seed).copied(), steps)
-    for both in stages if silent else show(signal, stages, steps):
+    if not (options.quiet or options.json):
+        stages = _live(signal, stages, steps) if _coloured() else _printed(signal, stages)
+    for both in stages:
         found.append(both if both.step in kept else both.without_values())
     return found
 
 
-def _printed(signal: Signal, stages: Iterable[Both], steps: int) -> Iterator[Both]:
+def _coloured() -> bool:
+    """Return whether pictures can be shown: in a terminal that has colours."""
+    if not sys.stdout.isatty():
+        return False
+    from rich.console import Console
+
+    console = Console()
+    return console.color_system is not None and not console.no_color
+
+
+def _printed(signal: Signal, stages: Iterable[Both]) -> Iterator[Both]:
     """Print a line for each step."""
     print(f"step  learned start  random start  ({METRICS[signal.kind]})")
     for both in stages:
@@ -115,7 +125,7 @@ def _live(signal: Signal, stages: Iterable[Both], steps: int) -> Iterator[Both]:
 
     with Live(auto_refresh=False) as live:
         for both in stages:
-            live.update(screen(signal, both, steps), refresh=True)
+            live.update(screen(signal, both, steps, live.console.width), refresh=True)
             yield both
 
 

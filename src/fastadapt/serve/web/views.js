@@ -11,6 +11,10 @@ const named = () => document.getElementById(decodeURIComponent(location.hash.sli
 
 export function mountViews(board) {
   let signals = null; // its code is fetched when it is first wanted
+  const failed = () => {
+    signals = null;
+    $("signal-story").textContent = "The server can't be reached. Reload the page when it is back.";
+  };
   const show = () => {
     const view = named();
     const before = document.body.dataset.view;
@@ -23,7 +27,7 @@ export function mountViews(board) {
     document.title = VIEWS[view].title;
     [$("skip").hash, $("skip").textContent] = VIEWS[view].skip;
     if (before && before !== view) scrollTo(0, 0);
-    if (view === "signals") signals ??= import("./signals.js").then(({ mountSignals }) => mountSignals(board));
+    if (view === "signals") signals ??= import("./signals.js").then(({ mountSignals }) => mountSignals(board), failed);
   };
   addEventListener("hashchange", show);
   show();
