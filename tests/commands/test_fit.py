@@ -63,7 +63,7 @@ def test_in_a_terminal_both_are_shown(here, monkeypatch):
 
     for kind, signs in (("photo", "▀"), ("sound", "▄")):
         signal = example(kind, 16, 0.2)
-        *_, last = fits(signal, load_pair(kind).copied(), 1)
+        *_, last = fits(signal, load_pair(kind), 1)
         page = Console(file=io.StringIO(), width=120, color_system="truecolor", force_terminal=True)
         page.print(screen(signal, last, 1))
         shown = page.file.getvalue()

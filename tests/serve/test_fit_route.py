@@ -47,7 +47,7 @@ def fit(client, **asked):
 def test_a_photograph_is_streamed_step_by_step_as_the_command_fits_it(client):
     first, *steps, done = fit(client, photo=coded(png()), steps=2, side=24, sequence=7)
     assert first["signal"] == {"kind": "photo", "side": 24} and {line["sequence"] for line in (first, *steps)} == {7}
-    want = list(fits(photo_of(png(), "a", 24), load_pair("photo").copied(), 2))
+    want = list(fits(photo_of(png(), "a", 24), load_pair("photo"), 2))
     assert [line["step"] for line in steps] == [0, 1, 2]
     for line, both in zip(steps, want, strict=True):
         for name in ("learned", "random"):

@@ -91,7 +91,7 @@ def _signal(options: FitOptions) -> Signal:
 def _watched(signal: Signal, steps: int, options: FitOptions) -> list[Both]:
     """Return the fits of the steps that are drawn, with `values` left out of the others; show each as it comes."""
     kept, found = {*columns(steps), HEADLINES[signal.kind]}, []
-    stages = fits(signal, load_pair(signal.kind, options.seed).copied(), steps)
+    stages = fits(signal, load_pair(signal.kind, options.seed), steps)
     if not (options.quiet or options.json):
         stages = _live(signal, stages, steps) if _coloured() else _printed(signal, stages)
     for both in stages:

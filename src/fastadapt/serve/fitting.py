@@ -116,7 +116,7 @@ def lines_of(signal: Signal, steps: int, check: Check) -> Iterator[dict[str, Any
     true = signal.target / 255 if signal.kind == "photo" else signal.target
     yield {"signal": signal.facts(), "target": coded(signal, true)}
     learned, random = [], []
-    for both in fits(signal, load_pair(signal.kind).copied(), steps, check):
+    for both in fits(signal, load_pair(signal.kind), steps, check):
         learned.append(both.learned.decibels)
         random.append(both.random.decibels)
         yield _told(signal, both)

@@ -1,12 +1,16 @@
 """The middle square of a picture, as a photograph to be fitted, and the picture of what a network makes of it."""
 
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastadapt.data.images.flatten import flatten
 from fastadapt.data.images.images import damaged, open_image, upright
 from fastadapt.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 MOST_PIXELS = 120_000_000
 """Of a user's own file on the user's own machine; the service takes less."""
@@ -41,7 +45,8 @@ def square(content: bytes, name: str, side: int, most_pixels: int = MOST_PIXELS)
     from PIL import Image
 
     try:
-        picture = flatten(upright(open_image(content, name, most_pixels))).convert("RGB")
+        picture = _smaller(upright(open_image(content, name, most_pixels)), side)
+        picture = flatten(picture).convert("RGB")
     except DataError:
         raise
     except Exception as error:  # on broken bytes decoders raise anything
@@ -54,6 +59,13 @@ def square(content: bytes, name: str, side: int, most_pixels: int = MOST_PIXELS)
     box = (left, top, left + cut, top + cut)
     n = min(side, cut)
     return np.array(picture.resize((n, n), Image.Resampling.LANCZOS, box=box))
+
+
+def _smaller(picture: "Picture", side: int) -> "Picture":
+    """Return a large picture at a whole fraction of its size, by means of its pixels: all else is quicker then."""
+    factor = min(picture.size) // (8 * side)
+    plain = picture.mode in ("L", "LA", "RGB", "RGBA", "CMYK") and "transparency" not in picture.info
+    return picture.reduce(factor) if plain and factor > 1 else picture
 
 
 def as_png(values: np.ndarray) -> bytes:

@@ -1,6 +1,5 @@
 """The two starts of a fit: the one that was learned, which comes with fastadapt, and a random one."""
 
-import copy
 import json
 from dataclasses import dataclass
 from functools import cache
@@ -11,8 +10,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from fastadapt.errors import CheckpointError
-from fastadapt.losses import PSNR, SNR
-from fastadapt.methods.reptile import Reptile
 from fastadapt.nets.siren import Siren
 from fastadapt.rules.rules import SGD, Adam, Rule
 from fastadapt.runs.shipped import SHIPPED
@@ -24,8 +21,23 @@ FOLDER = SHIPPED / "starts"
 
 
 @dataclass(frozen=True, eq=False)
+class Start:
+    """Hold where a fit begins, and what steps.
+
+    Args:
+        net: a network position -> value.
+        rule: the rule that serves this start best on validation signals.
+        batch: points of a step; None takes all.
+    """
+
+    net: Siren
+    rule: Rule
+    batch: int | None
+
+
+@dataclass(frozen=True, eq=False)
 class Pair:
-    """Hold both starts of one kind of signal, each with the rule that serves it best on validation signals.
+    """Hold both starts of one kind of signal.
 
     Args:
         kind: of signal.
@@ -35,18 +47,14 @@ class Pair:
     """
 
     kind: Kind
-    learned: Reptile
-    random: Reptile
+    learned: Start
+    random: Start
     record: dict[str, Any]
-
-    def copied(self) -> "Pair":
-        """Return a copy that nobody else runs: what adapts writes to its module for a moment."""
-        return Pair(self.kind, copy.deepcopy(self.learned), copy.deepcopy(self.random), self.record)
 
 
 @cache
 def load_pair(kind: Kind, seed: int = 0) -> Pair:
-    """Return the two starts of a kind of signal; whoever runs them takes a copy.
+    """Return the two starts of a kind of signal.
 
     Args:
         kind: "photo" or "sound".
@@ -57,7 +65,7 @@ def load_pair(kind: Kind, seed: int = 0) -> Pair:
 
     Example:
         >>> pair = load_pair("photo")
-        >>> pair.learned.model(torch.zeros(1, 2)).shape
+        >>> pair.learned.net(torch.zeros(1, 2)).shape
         torch.Size([1, 3])
     """
     weights, about = FOLDER / f"{kind}.safetensors", FOLDER / f"{kind}.json"
@@ -68,18 +76,14 @@ def load_pair(kind: Kind, seed: int = 0) -> Pair:
         raise CheckpointError(f"can't read the learned start {weights}: {error}; install fastadapt again") from error
     with torch.random.fork_rng(devices=[]):  # a server draws for nobody else
         torch.manual_seed(seed)
-        learned, random = (_learner(record, name) for name in ("learned", "random"))
-    learned.model.load_state_dict(tensors)
+        learned, random = (_start(record, name) for name in ("learned", "random"))
+    learned.net.load_state_dict(tensors)
     return Pair(kind, learned, random, record)
 
 
-def _learner(record: dict[str, Any], name: str) -> Reptile:
+def _start(record: dict[str, Any], name: str) -> Start:
     said = record["starts"][name]
-    loss = PSNR() if record["kind"] == "photo" else SNR()
-    net = Siren(**said["net"])
-    learner = Reptile(net, loss, rule=rule_of(said["rule"]), steps=1, test_batch=record["batch"], route="loop")
-    learner.eval()
-    return learner
+    return Start(Siren(**said["net"]), rule_of(said["rule"]), record["batch"])
 
 
 def rule_of(said: dict[str, Any]) -> Rule:
