@@ -1,6 +1,6 @@
 """Measure how long the page waits for a fit: a real server with one thread that computes, asked as the page asks it.
 
-    taskset -c 0 python benchmarks/first_fit.py --page   # benchmarks/results/first_fit.json, and the lines of docs/fit.md
+    taskset -c 0 python benchmarks/first_fit.py --page   # benchmarks/results/first_fit.json, and docs/fit.md
 
 Warm, as `/readyz` says; one client. The time is until the line of the step at which the page stops to look (two of a
 photograph, three of a sound), and until the last line.
@@ -90,8 +90,8 @@ def page(record: dict) -> str:
         )
     told = (
         f"`python benchmarks/first_fit.py` on {record['cores']} {record['machine']} core"
-        f"{'s' * (record['cores'] > 1)}, {record['times']} times, server and all: {'; '.join(said)}."
-    )
+        f"{'s' * (record['cores'] > 1)}, {record['times']} times, server and all: {'; '.join(said)}. {record['note']}"
+    ).rstrip()
     text = PAGE.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
@@ -102,10 +102,11 @@ def main() -> None:
     """Read the command line and measure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--port", type=int, default=8799)
+    parser.add_argument("--note", default="", help="what a reader has to know of the machine meanwhile")
     parser.add_argument("--page", action="store_true", help="write the figures into docs/fit.md as well")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
-    record = measure(options.port)
+    record = {**measure(options.port), "note": options.note}
     write_text(options.out, json.dumps(record, indent=1) + "\n")
     print(json.dumps(record, indent=1))
     if options.page:
