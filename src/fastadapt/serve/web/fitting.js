@@ -94,7 +94,7 @@ export class Fitting extends Told {
       [learned.values, random.values] = await Promise.all([decoded(source.kind, learned.values), decoded(source.kind, random.values)]);
       if (!fresh()) return;
       run.lines.push(line);
-      // it stops to look where the difference is made; the rest arrives meanwhile
+      // it stops to look after the steps that such a start is learned for; the rest arrives meanwhile
       if (line.step === HEADLINE[source.kind]) this.at = line.step;
     }
     this.tell("board");
