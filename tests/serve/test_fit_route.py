@@ -74,6 +74,7 @@ def test_what_is_offered_is_said(client):
     assert photo["steps"] == {"default": 20, "most": 50} and photo["side"] == {"default": 64, "fewest": 16, "most": 128}
     assert sound["seconds"] == {"default": 1.5, "most": 3.0} and sound["headline"] == 3
     assert len(photo["measured"]["gain"]) > photo["headline"] and "mini-ImageNet" in photo["trained_on"]
+    assert "microphone=(self)" in client.get("/").headers["Permissions-Policy"]  # for the page alone
     assert "FitAsked" in json.dumps(client.get("/openapi.json").json()["paths"]["/api/fit"])
 
 
