@@ -1,4 +1,4 @@
-"""Take the pictures of the demo's page: docs/images/demo.png, and with --all every size and scheme.
+"""Take the pictures of the demo's page: docs/images/demo.png and signals.png, and with --all every size and scheme.
 
     python benchmarks/screenshots.py
     python benchmarks/screenshots.py --all FOLDER     # 360x740 and 1280x800, light and dark, methods compared
@@ -52,6 +52,16 @@ def opened(browser: Any, address: str, width: int, height: int, scheme: str, sca
     return page
 
 
+def turned(page: Page) -> Page:
+    """Return the page at its tab of signals, with its first fit."""
+    page.locator('.tabs a[href="#signals"]').click()
+    while not page.evaluate("Number(document.body.dataset.fits) >= 1"):
+        page.wait_for_timeout(50)
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(500)
+    return page
+
+
 def settled(page: Page) -> None:
     """Wait until nothing is learned and nothing moves any more."""
     while not page.evaluate("Number(document.body.dataset.renders) >= 1"):
@@ -69,7 +79,9 @@ def main() -> None:
     with served() as address, sync_playwright() as runner:
         browser = runner.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         if options.all is None:
-            opened(browser, address, 1280, 1130, "light").screenshot(path=IMAGES / "demo.png")
+            page = opened(browser, address, 1280, 1130, "light")
+            page.screenshot(path=IMAGES / "demo.png")
+            turned(page).screenshot(path=IMAGES / "signals.png")
         else:
             options.all.mkdir(parents=True, exist_ok=True)
             for width, height in ((1280, 800), (360, 740)):
@@ -79,6 +91,7 @@ def main() -> None:
                     page.locator("#compare").click()
                     settled(page)
                     page.screenshot(path=options.all / f"{width}-{scheme}-whole.png", full_page=True)
+                    turned(page).screenshot(path=options.all / f"{width}-{scheme}-signals.png", full_page=True)
         browser.close()
 
 

@@ -43,6 +43,7 @@ FROZEN_COMMANDS = [
     "verify",
     "identify",
     "show",
+    "fit",
     "report",
     "serve",
     "demo",

@@ -67,6 +67,27 @@ def post(client, path, body, **places):
     return answer
 
 
+FIT = st.fixed_dictionaries(
+    {},
+    optional={
+        "photo": IMAGE,
+        "sound": st.sampled_from(["UklGRgAAAABXQVZF", "AAAA"]) | IMAGE,
+        "example": st.sampled_from(["photo", "sound"]) | JSON,
+        "steps": st.integers(-2, 1) | JSON,
+        "side": st.integers(0, 30) | JSON,
+        "seconds": st.floats(0, 0.2) | JSON,
+        "sequence": st.integers() | JSON,
+    },
+)
+
+
+@CALM
+@given(body=FIT | JSON)
+@pytest.mark.long
+def test_any_fit(client, body):
+    post(client, "/api/fit", body)
+
+
 @CALM
 @given(body=TASK | JSON)
 def test_any_task(client, body):

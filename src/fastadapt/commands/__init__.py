@@ -12,6 +12,7 @@ COMMANDS = {
     "verify": "compare two faces by a run on faces",
     "identify": "rank the people of a gallery by likeness to images of faces",
     "show": "train, measure and draw what a learned start does best: a photograph, speech",
+    "fit": "fit a photograph or a sound of yours from a learned start and from a random one",
     "report": "draw the pictures of a run, alone or against others",
     "serve": "serve trained runs: a REST API and a page that uses it",
     "demo": "draw in the browser and watch a model learn from it",

@@ -4,7 +4,7 @@ import os
 import unicodedata
 from dataclasses import dataclass, fields
 
-from fastadapt.data.images.images import MOST_BYTES
+from fastadapt.data.images.images import MOST_BYTES, MOST_PIXELS
 from fastadapt.errors import ConfigError
 from fastadapt.serve.problems import Problem
 
@@ -23,11 +23,14 @@ class Limits:
         body_bytes: of a request.
         body_seconds: until all of it has arrived.
         image_bytes: of one image file.
+        pixels: of one image.
         images: of one task.
         shots: samples of one class.
         queries: images asked about in one request.
         points: rows of a regression task, and points asked about in one request.
         steps: inner steps.
+        side: pixels a side at which a photograph is fitted.
+        sound_seconds: of a sound that are fitted.
         seconds: of computing for one request.
         job_bytes: of memory that one adaptation may be expected to take.
         name_length: characters of a class's name.
@@ -46,11 +49,14 @@ class Limits:
     body_bytes: int = 8_000_000
     body_seconds: float = 60.0
     image_bytes: int = MOST_BYTES
+    pixels: int = MOST_PIXELS
     images: int = 400
     shots: int = 10
     queries: int = 64
     points: int = 1000
     steps: int = 50
+    side: int = 128
+    sound_seconds: float = 3.0
     seconds: float = 10.0
     job_bytes: int = 1_000_000_000
     name_length: int = 60

@@ -1,6 +1,6 @@
 """What an operator sees, in the text form that Prometheus reads.
 
-Written by hand: these are seven series, and the client library keeps them in one registry of the process, where two
+Written by hand: these are eight series, and the client library keeps them in one registry of the process, where two
 applications (as in a test) would mix.
 """
 
@@ -14,6 +14,7 @@ BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _HELP = {
     "requests_total": ("counter", "Requests by route, method and status."),
     "adaptations_total": ("counter", "Adaptations by model, method and how they ended."),
+    "fits_total": ("counter", "Fits of pictures and sounds, and how they ended."),
     "adaptation_seconds": ("histogram", "How long finished adaptations computed."),
     "tasks": ("gauge", "Tasks that are kept."),
     "task_bytes": ("gauge", "Bytes of the tensors of these tasks."),
@@ -29,7 +30,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts: dict[str, Counter[_Labels]] = {"requests_total": Counter(), "adaptations_total": Counter()}
+        self._counts: dict[str, Counter[_Labels]] = {
+            name: Counter() for name, (kind, _) in _HELP.items() if kind == "counter"
+        }
         self._buckets = [0] * len(BUCKETS)
         self._sum, self._observed = 0.0, 0
 

@@ -1,7 +1,7 @@
 """The addresses below /api, as the page and every other client use them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -11,8 +11,8 @@ from fastapi.responses import StreamingResponse
 
 from fastadapt.serve.bodies import FORM, JSON, read_json, read_task
 from fastadapt.serve.exports import Format
-from fastadapt.serve.jobs import cancelled
-from fastadapt.serve.schemas import Adapt, Answers, Created, ErrorBody, NewTask, Predict, Strict
+from fastadapt.serve.jobs import Job, cancelled
+from fastadapt.serve.schemas import Adapt, Answers, Created, ErrorBody, FitAsked, NewTask, Predict, Strict
 from fastadapt.serve.service import Service
 
 T = TypeVar("T")
@@ -91,16 +91,18 @@ def api(service: Service) -> APIRouter:
         """Adapt, and tell of every inner step as soon as it is computed."""
         task = service.store.get(id)
         asked = await read_json(request, Adapt)
-        job = service.workers.job()
-        watch = asyncio.create_task(_gone(request))
-        watch.add_done_callback(lambda done: None if done.cancelled() else job.cancel())
-        try:
-            lines = await service.adapt(task, asked, job)
-        except BaseException:
-            job.cancel()
-            watch.cancel()
-            raise
-        return StreamingResponse(_watched(lines, watch), media_type=LINES)
+        return await _streamed(request, service, lambda job: service.adapt(task, asked, job))
+
+    @router.post(
+        "/fit",
+        response_class=StreamingResponse,
+        responses={200: {"content": {LINES: {}}, "description": "One line a step."}, **_errors(*body)},
+        openapi_extra=_taking(FitAsked),
+    )
+    async def fit(request: Request) -> StreamingResponse:
+        """Fit a picture or a sound from a learned start and from a random one, and tell of every step of both."""
+        asked = await read_json(request, FitAsked)
+        return await _streamed(request, service, lambda job: service.fit(asked, job))
 
     @router.delete("/tasks/{id}/adapt", status_code=204, response_class=Response, responses=_errors(404))
     async def cancel(id: str) -> None:
@@ -151,6 +153,22 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
         running.cancel()
         gone.cancel()
         await asyncio.gather(running, gone, return_exceptions=True)
+
+
+async def _streamed(
+    request: Request, service: Service, begin: Callable[[Job], Awaitable[AsyncIterator[bytes]]]
+) -> StreamingResponse:
+    """Return what a job tells, line by line; it is cancelled as soon as its client has gone."""
+    job = service.workers.job()
+    watch = asyncio.create_task(_gone(request))
+    watch.add_done_callback(lambda done: None if done.cancelled() else job.cancel())
+    try:
+        lines = await begin(job)
+    except BaseException:
+        job.cancel()
+        watch.cancel()
+        raise
+    return StreamingResponse(_watched(lines, watch), media_type=LINES)
 
 
 async def _watched(lines: AsyncIterator[bytes], watch: "asyncio.Task[None]") -> AsyncIterator[bytes]:

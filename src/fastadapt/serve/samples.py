@@ -20,7 +20,7 @@ from fastadapt.serve.limits import Limits
 from fastadapt.serve.problems import Problem
 from fastadapt.serve.schemas import ImageClass, Rows
 
-_PREFIX = re.compile(r"data:image/[a-z0-9.+-]{1,40};base64,")
+_PREFIX = re.compile(r"data:(image|audio)/[a-z0-9.+-]{1,40};base64,")
 Check = Callable[[], None]
 """Raises if the work should stop: its time is over, or nobody waits for it."""
 
@@ -34,8 +34,14 @@ class File:
     field: str
 
 
-def from_base64(text: str, field: str) -> bytes:
+def from_base64(text: str, field: str, what: str = "an image", send: str = "a PNG, JPEG, WebP or GIF") -> bytes:
     """Return the bytes of base64, with or without a `data:` prefix.
+
+    Args:
+        text: as it was sent.
+        field: where.
+        what: it should be, for the message.
+        send: which kinds there are, for the message.
 
     Raises:
         Problem: 400 if it is no base64.
@@ -46,7 +52,7 @@ def from_base64(text: str, field: str) -> bytes:
     except (binascii.Error, ValueError):
         content = b""
     if not content:
-        raise Problem(400, "bad_base64", "an image is not base64; send the base64 of a PNG, JPEG, WebP or GIF", field)
+        raise Problem(400, "bad_base64", f"{what} is not base64; send the base64 of {send}", field)
     return content
 
 

@@ -1,7 +1,7 @@
 """What bodies look like. Strict: `true` is no number, "5" is no number, and an unknown key is a mistake."""
 
 import re
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -66,6 +66,18 @@ class Predict(Strict):
     queries: Queries
 
 
+class FitAsked(Strict):
+    """A picture or a sound to fit; one of photo, sound and example."""
+
+    photo: str | None = Field(None, description="base64 of a PNG, JPEG, WebP or GIF; its middle square is fitted")
+    sound: str | None = Field(None, description="base64 of a WAV; its loudest stretch is fitted")
+    example: Literal["photo", "sound"] | None = Field(None, description="a picture or a sound that the server makes")
+    steps: Annotated[int, Field(ge=0, le=10_000)] | None = Field(None, description="of each fit")
+    side: Annotated[int, Field(ge=1, le=10_000)] | None = Field(None, description="pixels a side of the square")
+    seconds: Annotated[float, Field(gt=0, le=10_000)] | None = Field(None, description="of the stretch")
+    sequence: Number = 0
+
+
 class Created(BaseModel):
     """A task that is kept."""
 
@@ -101,7 +113,7 @@ class ErrorBody(BaseModel):
 
 Body = TypeVar("Body", bound=Strict)
 
-BODIES: tuple[type[Strict], ...] = (NewTask, Adapt, Predict)
+BODIES: tuple[type[Strict], ...] = (NewTask, Adapt, Predict, FitAsked)
 """What a client sends."""
 
 

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from fastadapt.errors import CheckpointError, ConfigError
-from fastadapt.serve import adaptation, exports, samples
+from fastadapt.serve import adaptation, exports, fitting, samples
 from fastadapt.serve.bodies import Upload
 from fastadapt.serve.exports import Export, Format, not_adapted
 from fastadapt.serve.jobs import Emit, Job, Workers
 from fastadapt.serve.limits import Limits
 from fastadapt.serve.metrics import Metrics
 from fastadapt.serve.problems import Problem, internal
-from fastadapt.serve.schemas import Adapt, Predict
+from fastadapt.serve.schemas import Adapt, FitAsked, Predict
 from fastadapt.serve.served import ServedModel
 from fastadapt.serve.store import Adapted, Store, StoredTask
 
@@ -60,6 +60,7 @@ class Service:
         most = self.limits
         return {
             "models": [model.describe(most) for model in self.models.values()],
+            "signals": fitting.describe(most),
             "limits": {
                 "body_bytes": most.body_bytes,
                 "image_bytes": most.image_bytes,
@@ -101,6 +102,7 @@ class Service:
                 await self.workers.run(partial(_tried, model), _FIRST_SECONDS)
             except Problem as problem:  # it is told to whoever asks for the same
                 logger.warning("%s could not be tried: %s", model.name, problem.message)
+        await self.workers.run(_tried_signals, _FIRST_SECONDS)
         self.warmed.set()
 
     def close(self) -> None:
@@ -232,6 +234,28 @@ class Service:
                 raise
             return None
 
+    async def fit(self, body: FitAsked, job: Job) -> AsyncIterator[bytes]:
+        """Begin to fit a picture or a sound, and return its lines; nothing of it is kept.
+
+        Raises:
+            Problem: 422 for what can't be done, 400 for what can't be read, 429 if the queue is full.
+        """
+        steps = fitting.check_limits(body, self.limits)
+        return await self.workers.stream(job, partial(self._fit, body, steps), body.sequence, lambda: None)
+
+    def _fit(self, body: FitAsked, steps: int, job: Job, emit: Emit) -> None:
+        ended = "failed"
+        try:
+            signal = fitting.signal_of(body, self.limits)
+            for line in fitting.lines_of(signal, steps, job.check):
+                emit({**line, "seconds": round(job.elapsed, 4)} if "done" in line else line)
+            ended = "done"
+        except Problem as problem:
+            ended = problem.code
+            raise
+        finally:
+            self.metrics.count("fits_total", signal=fitting.kind_of(body), ended=ended)
+
     async def predict(self, task: StoredTask, body: Predict) -> dict[str, Any]:
         """Answer queries with what the last finished adaptation left.
 
@@ -310,4 +334,12 @@ def _tried(model: ServedModel, job: Job) -> None:
     model.bytes_for(ways, len(support[0]))
     for method in model.methods:
         for _ in adaptation.steps_of(model, method.name, support, 1, None, support[0][:1], job.check):
+            pass
+
+
+def _tried_signals(job: Job) -> None:
+    """Fit what the server makes itself, for one step."""
+    for kind in fitting.KINDS:
+        signal = fitting.example(kind, fitting.SMALLEST, fitting.SHORTEST)
+        for _ in fitting.lines_of(signal, 1, job.check):
             pass

@@ -71,7 +71,7 @@ def run(settings: ShowSettings) -> Shown:
         sizes = replace(sizes, at=(*sizes.at, 40))
     stages.say("letting espeak-ng read")
     spoken = {part: recordings(part, settings.data, sizes.languages) for part in ("train", "val", "test")}
-    heard = {part: _shuffled(windows(sounds)) for part, sounds in spoken.items()}
+    heard = {part: shuffled(windows(sounds)) for part, sounds in spoken.items()}
     train, val, test = (Fields(heard[part], points=None, query="same") for part in ("train", "val", "test"))
 
     def net(first_w0: float = FIRST_W0) -> Siren:
@@ -135,7 +135,7 @@ def run(settings: ShowSettings) -> Shown:
     return Shown(record, draw_speech(record, starts, race.rules, test.whole([0]).to(settings.device), loss, told), told)
 
 
-def _shuffled(signals: torch.Tensor) -> torch.Tensor:
+def shuffled(signals: torch.Tensor) -> torch.Tensor:
     """Return the windows in an order that has nothing to do with that of the languages."""
     return signals[torch.from_numpy(np.random.default_rng(0).permutation(len(signals)))]
 

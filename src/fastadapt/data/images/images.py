@@ -195,7 +195,7 @@ def damaged(name: str, error: Exception) -> DataError:
     return DataError(f"can't decode {name}: the image is damaged or cut off ({error}); save it again")
 
 
-def open_image(content: bytes, name: str) -> "Picture":
+def open_image(content: bytes, name: str, most_pixels: int = MOST_PIXELS) -> "Picture":
     """Return the decoded first frame, after the size in the header was found acceptable.
 
     Raises:
@@ -213,10 +213,10 @@ def open_image(content: bytes, name: str) -> "Picture":
         what = f"but {other} file" if other else "or is damaged"
         raise DataError(f"{name} is not a PNG, JPEG, WebP or GIF image, {what}; save it as PNG") from error
     except Image.DecompressionBombError as error:
-        raise DataError(_too_many(name, "over 178 million")) from error
+        raise DataError(_too_many(name, "over 178 million", most_pixels)) from error
     width, height = picture.size
-    if width * height > MOST_PIXELS:
-        raise DataError(_too_many(name, f"{width}x{height}"))
+    if width * height > most_pixels:
+        raise DataError(_too_many(name, f"{width}x{height}", most_pixels))
     # within the packed pixels a byte ff is never followed by da, so this counts the beginnings of scans
     if picture.format == "JPEG" and (scans := content.count(b"\xff\xda")) > MOST_SCANS:
         raise DataError(f"{name} has {scans} scans, the most allowed are {MOST_SCANS}; save it again")
@@ -224,8 +224,8 @@ def open_image(content: bytes, name: str) -> "Picture":
     return picture
 
 
-def _too_many(name: str, found: str) -> str:
-    return f"{name} has {found} pixels, the most allowed are {MOST_PIXELS // 1_000_000} million; make it smaller"
+def _too_many(name: str, found: str, most: int) -> str:
+    return f"{name} has {found} pixels, the most allowed are {most // 1_000_000} million; make it smaller"
 
 
 def upright(picture: "Picture") -> "Picture":

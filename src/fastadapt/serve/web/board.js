@@ -8,6 +8,7 @@ import { Told } from "./listeners.js";
 
 class Board extends Told {
   models = [];
+  signals = null; // what the server says of fits of photographs and sounds
   limits = null;
   run = null;
   others = new Map(); // the runs of the methods compared, by name

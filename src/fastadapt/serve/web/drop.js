@@ -15,6 +15,7 @@ async function take(files, node, task, board) {
 
 export function mountDrop(task, board) {
   let over = null;
+  const away = () => document.body.dataset.view !== "drawings"; // the other tab has drops of its own
   const mark = (node) => {
     if (node === over) return;
     over?.removeAttribute("data-drop");
@@ -23,20 +24,20 @@ export function mountDrop(task, board) {
   };
   const target = (event) => event.target.closest?.(".card, #ask") ?? $("take");
   addEventListener("dragover", (event) => {
-    if (!event.dataTransfer.types.includes("Files")) return;
+    if (away() || !event.dataTransfer.types.includes("Files")) return;
     event.preventDefault();
     mark(target(event));
   });
   addEventListener("dragleave", (event) => event.relatedTarget === null && mark(null));
   addEventListener("drop", async (event) => {
-    if (!event.dataTransfer.files.length) return;
+    if (away() || !event.dataTransfer.files.length) return;
     event.preventDefault();
     mark(null);
     await take([...event.dataTransfer.files], target(event), task, board);
   });
   addEventListener("paste", async (event) => {
     const files = [...(event.clipboardData?.files ?? [])];
-    if (!files.length) return;
+    if (away() || !files.length) return;
     event.preventDefault();
     await take(files, document.activeElement, task, board);
   });

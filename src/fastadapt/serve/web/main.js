@@ -12,6 +12,7 @@ import { mountSettings, usualSteps } from "./settings.js";
 import { mountLink, replaced } from "./status.js";
 import { keep, kept } from "./store.js";
 import { mountTake } from "./take.js";
+import { mountViews } from "./views.js";
 import { Task } from "./task.js";
 import { mountWatch } from "./watch.js";
 
@@ -28,7 +29,8 @@ function mountExamples() {
 async function meetServer() {
   for (let pause = 1000; ; pause = Math.min(8000, 2 * pause)) {
     try {
-      const { models, limits } = await (await call("/api/models")).json();
+      const { models, limits, signals } = await (await call("/api/models")).json();
+      board.set({ signals });
       const pictures = models.filter((model) => model.input.kind === "image");
       if (!pictures.length) {
         board.set({ link: "ready", trouble: { text: "This server has no model for images; its other models are reached by their API only." } });
@@ -64,6 +66,7 @@ const camera = {
   },
 };
 mountLink(board);
+mountViews(board);
 mountExamples();
 mountClasses(task, board, session, camera);
 mountAsk(task, board, session, camera);

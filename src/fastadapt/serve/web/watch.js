@@ -4,7 +4,7 @@ import { ceiling, chart, scrub } from "./chart.js";
 import { $, h, icon, inFrame, keyed, label } from "./element.js";
 
 /** Return a function that starts and stops the walk from step 0 to the last one. */
-function player(board, last) {
+export function player(board, last) {
   let timer = 0;
   const stop = () => {
     clearInterval(timer);

@@ -1,0 +1,89 @@
+"""Plain samples of every depth and form are read as they were written; what is no such file is told in a sentence."""
+
+import io
+import struct
+import wave
+
+import numpy as np
+import pytest
+
+from fastadapt.errors import DataError
+from fastadapt.signals.wave_file import read_wave
+from signals.waves import chunk, form, tone, wav
+
+
+@pytest.mark.parametrize("extensible", [False, True])
+@pytest.mark.parametrize("bits, floating", [(8, False), (16, False), (24, False), (32, False), (32, True), (64, True)])
+def test_every_depth(bits, floating, extensible):
+    samples = np.stack([tone(0.01), -0.5 * tone(0.01)], 1)
+    found = read_wave(wav(samples, 22_050, bits, floating, extensible), "a.wav")
+    assert found.rate == 22_050 and found.samples.shape == samples.shape
+    np.testing.assert_allclose(found.samples, samples, atol=1.1 * 2.0 ** (1 - min(bits, 30)))
+
+
+def test_what_the_standard_library_writes():
+    content = io.BytesIO()
+    with wave.open(content, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(8000)
+        out.writeframes(np.array([0, 16384, -32768], "<i2").tobytes())
+    found = read_wave(content.getvalue(), "a.wav")
+    assert found.rate == 8000 and found.samples.ravel().tolist() == [0, 0.5, -1]
+
+
+def test_other_chunks_are_passed_over_and_odd_ones_are_padded():
+    found = read_wave(wav(tone(0.01), before=chunk(b"LIST", b"odd")), "a.wav")
+    np.testing.assert_allclose(found.samples[:, 0], tone(0.01), atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFFFFF, 10**6])
+def test_a_length_that_a_stream_did_not_know_is_to_the_end(size):
+    assert len(read_wave(wav(tone(0.01), size=size), "a.wav").samples) == len(tone(0.01))
+
+
+def test_a_file_that_was_cut_off_gives_what_is_there():
+    assert len(read_wave(wav(np.stack([tone(0.01)] * 2, 1))[:-3], "a.wav").samples) == len(tone(0.01)) - 1
+
+
+HEAD = b"RIFF\0\0\0\0WAVE"
+BROKEN = {
+    "an MP3": (b"ID3\x04rest", "is an MP3 file; save it as WAV"),
+    "a FLAC": (b"fLaC\0\0\0\x22", "is a FLAC file"),
+    "text": (b"hello", "is no WAV file"),
+    "a big-endian one": (b"RIFX\0\0\0\0WAVE", "RIFX"),
+    "no format": (HEAD + chunk(b"data", b"\0" * 8), "its format is missing"),
+    "half a format": (HEAD + b"fmt \x10\0\0\0\x01\0", "its format is missing"),
+    "no samples": (HEAD + chunk(b"fmt ", form(8000, 1, 16, 1)), "it holds no samples"),
+    "an empty one": (wav(np.zeros(0)), "has no samples"),
+    "ADPCM": (wav(tone(0.01), kind=2), r"is compressed \(Microsoft ADPCM\)"),
+    "mu-law": (wav(tone(0.01), bits=8, kind=7), r"is compressed \(mu-law\)"),
+    "some format": (wav(tone(0.01), kind=999), r"is compressed \(format 999\)"),
+    "12 bits": (HEAD + chunk(b"fmt ", form(8000, 1, 12, 1)) + chunk(b"data", b"\0" * 8), "whole numbers of 12 bits"),
+    "no channel": (HEAD + chunk(b"fmt ", form(8000, 0, 16, 1)) + chunk(b"data", b"\0" * 8), "0 channels"),
+    "no rate": (wav(tone(0.01), rate=0), "0 samples a second"),
+    "not finite": (wav([0.0, float("nan")], bits=32, floating=True), "not finite"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_can_not_be_read_is_told(name):
+    content, said = BROKEN[name]
+    with pytest.raises(DataError, match=f"a.wav .*{said}"):
+        read_wave(content, "a.wav")
+
+
+def test_any_bytes_give_a_sound_or_a_sentence():
+    rng = np.random.default_rng(0)
+    whole = bytearray(wav(tone(0.01), bits=24, extensible=True))
+    for _ in range(400):
+        content = bytearray(whole)
+        for at in rng.integers(0, 80, 3):
+            content[at] = rng.integers(256)
+        content = content[: rng.integers(8, len(content))]
+        try:
+            found = read_wave(bytes(content), "a.wav")
+        except DataError:
+            continue
+        assert np.isfinite(found.samples).all() and found.samples.ndim == 2
+    assert struct.calcsize("<I") == 4
