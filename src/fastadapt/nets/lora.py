@@ -148,10 +148,11 @@ def _chosen(model: nn.Module, patterns: list[str]) -> list[tuple[nn.Module, bool
         hits = {name for name in kinds if fnmatchcase(name, glob)}
         if not hits and not exclude:
             others = [name for name in every if fnmatchcase(name, glob)]
-            what = f"matches {others[0]!r}, a {type(every[others[0]]).__name__}" if others else "matches no layer"
+            kind = type(every[others[0]]).__name__ if others else ""
+            what = f"matches {others[0] or 'the whole model'!r} of class {kind}" if others else "matches no layer"
             shown = ", ".join(list(kinds)[:6]) or "none"
             raise SelectionError(
-                f"low-rank factors are for nn.Linear and the Conv1D of transformers, and the pattern {pattern!r} {what}; "
+                f"low-rank factors are for nn.Linear and transformers' Conv1D, and the pattern {pattern!r} {what}; "
                 f"those in the model are {shown}{f' and {len(kinds) - 6} more' if len(kinds) > 6 else ''}"
             )
         names = names - hits if exclude else names | hits
