@@ -56,29 +56,28 @@ class Languages:
         return "".join([*self.alphabet, "□"][i] for i in symbols.tolist())
 
 
-def udhr_archive(data: Path | None = None, *, fetch: bool = True) -> Path:
-    """Return the archive of the texts, `udhr2/CODE.txt` in it; fetch it where it is not found.
+def udhr_archive(data: Path | None = None) -> Path:
+    """Return the archive of the texts, `udhr2/CODE.txt` in it.
 
     Args:
         data: the folder that has it, or that has a folder `showcases` with it; None looks in `FASTADAPT_DATA`, then in
-            the cache folder.
-        fetch: whether it is fetched, into the first of these places.
+            the cache folder, and fetches it (1.7 MB) into the last of these where it is in none.
 
     Raises:
-        DataError: if it is not there, and is not to be fetched.
+        DataError: if it is not in the folder that was named.
         DownloadError: if fetching it fails.
     """
     folders = data_folders("showcases", data)
     found = next((folder / ARCHIVE for folder in folders if (folder / ARCHIVE).is_file()), None)
     if found is not None:
         return found
-    if not fetch or not folders:
+    if data is not None or not folders:
         raise DataError(
             f"the texts, {ARCHIVE}, are not in {', '.join(shown(f) for f in folders) or 'any folder'}; fetch "
             "packages/corpora/udhr2.zip of github.com/nltk/nltk_data and put it into one of them (or name its folder "
             "with --data)"
         )
-    return download(ADDRESS, folders[0] / ARCHIVE, checksum=MD5)
+    return download(ADDRESS, folders[-2] / ARCHIVE, checksum=MD5)
 
 
 def load_udhr(part: Part, data: Path | None = None, *, most: int | None = None) -> Languages:

@@ -1,0 +1,64 @@
+"""What is to be said of the showcase of languages: the sentence to remember, and thirds by distance."""
+
+from typing import Any
+
+from fastadapt.evaluation import confidence
+from fastadapt.showcases.race import counted, crossing, leads
+from fastadapt.showcases.reading import COUNTED, lead
+
+
+def sentence(record: dict[str, Any]) -> str:
+    """Return the sentence to remember, with the points where rivals catch up."""
+    k = record["headline"]
+    j = record["steps"].index(k)
+    own = min((row for row in record["starts"] if row["learned"]), key=lambda row: row["mean"][j])
+    at = leads(record, own["name"])[j]
+    last = record["steps"][-1]
+    caught = crossing(record, own["name"])
+    until = f"a rival is level or ahead from {counted(caught)} on" if caught else f"no rival is level within {last} steps"
+    page = record["n-grams"]["1024"]["mean"]
+    reading = record["reading on"]
+    best = min((row for row in reading["rows"] if row["learned"]), key=lambda row: row["whole"])
+    rival, gain, half = lead(reading, best["name"])
+    total = reading["chunks"] * reading["characters"]
+    return (
+        f"After {k} gradient steps on 1,024 characters of a language that it never saw, the start that {own['name']} "
+        f"learned predicts later pages at {own['mean'][j]:.2f} bits a character, {at.gain:+.3f} ± {at.ci95:.3f} against "
+        f"the best tuned rival ({at.rival}; above 0 is better), and {until}; counts of the same page have {page:.2f}. "
+        f"Reading {total:,} characters on line, {best['name']} has {best['whole']:.2f}, {gain:+.3f} ± {half:.3f} against "
+        f"the best rival ({rival}){_overtaken(reading, best)}."
+    )
+
+
+def _overtaken(reading: dict[str, Any], own: dict[str, Any]) -> str:
+    """Return from where on counts predict better than a model that reads on."""
+    counts = next(row for row in reading["rows"] if row["name"] == COUNTED)
+    behind = [a > b for a, b in zip(own["mean"], counts["mean"], strict=True)]
+    first = next((j for j in range(len(behind)) if all(behind[j:])), None)
+    if first is None:
+        return "; counts on line are behind it to the end"
+    return f"; counts on line are ahead of it from character {first * reading['characters'] + 1:,} on"
+
+
+def thirds(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return, for each meta-learned start, its gain at the headline in thirds of the languages by their distance.
+
+    The first third is the farthest from any training language; a gain is over the best tuned rival of all languages.
+    """
+    j, names, nearest = record["steps"].index(record["headline"]), record["languages"]["names"], record["languages"]
+    order = sorted(range(len(names)), key=lambda i: nearest["nearest"][i])
+    found = {}
+    for row in record["starts"]:
+        if not row["learned"]:
+            continue
+        rival = next(r for r in record["starts"] if r["name"] == leads(record, row["name"])[j].rival)
+        parts = []
+        for third in range(3):
+            some = order[third * len(order) // 3 : (third + 1) * len(order) // 3]
+            if not some:
+                continue
+            gain, half = confidence([rival["values"][i][j] - row["values"][i][j] for i in some])
+            low, high = (nearest["nearest"][some[end]] for end in (0, -1))
+            parts.append({"nearest": [low, high], "gain": round(gain, 4), "ci95": round(half, 4), "count": len(some)})
+        found[row["name"]] = parts
+    return found
