@@ -47,7 +47,7 @@ def draw_language(
     top, bottom = drawn.subfigures(2, 1, height_ratios=(4.6, 3.6))
     left, middle, right = top.subplots(1, 3, width_ratios=(1.25, 1.1, 1.0))
     _reading(left, record["reading on"])
-    draw_curves_by_step(middle, record, "bits per character, after 1,024 characters")
+    draw_curves_by_step(middle, record, f"bits per character, after {record['page']:,} characters")
     middle.set_ylim(top=min(middle.get_ylim()[1], max(row["mean"][0] for row in record["starts"]) + 0.3))
     middle.legend(fontsize=7.5, frameon=False, loc="upper right")
     _dots(right, record)
