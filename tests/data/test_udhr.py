@@ -85,6 +85,7 @@ def test_the_real_texts_are_those_that_the_numbers_are_of():
 
 
 @real
+@pytest.mark.long
 def test_held_out_languages_are_as_far_from_the_training_ones_as_is_said():
     train, test = load_udhr("train"), load_udhr("test")
 

@@ -9,6 +9,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import fastadapt as fa
+from fastadapt.engine.memory import PeakBytes
 from fastadapt.errors import ConfigError, TaskError
 from fastadapt.losses import BitsPerCharacter
 from fastadapt.methods import TTT
@@ -20,7 +21,7 @@ LOSS = BitsPerCharacter()
 
 
 def small():
-    return Decoder(7, context=6, width=8, depth=2, heads=2)
+    return Decoder(7, context=6, width=4, depth=1, heads=1)
 
 
 def stream(chunks=5, pieces=2):
@@ -50,9 +51,9 @@ def by_hand(net, streams, rates, exact, adapted):
 
 
 @pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("route", ["loop", "vmap"])
+@pytest.mark.parametrize("route", ["loop", pytest.param("vmap", marks=pytest.mark.long)])
 @pytest.mark.parametrize("way", ["exact", "first_order", fa.Exact(segment=1), fa.Exact(segment=3)])
-@pytest.mark.parametrize("part", ["all", "blocks.1.*"])
+@pytest.mark.parametrize("part", ["blocks.0.*", pytest.param("all", marks=pytest.mark.long)])
 def test_the_gradient_is_that_of_the_stream_by_hand(route, way, part):
     net, streams = small(), [stream() for _ in range(3)]
     adapted = fa.select(net, part)
@@ -87,6 +88,7 @@ def test_a_stream_of_one_chunk_is_plain_evaluation_bit_for_bit():
     assert torch.equal(net.norm.weight.grad, gradient)
 
 
+@pytest.mark.long
 def test_reading_is_what_training_averages_and_ends_where_a_trace_does():
     net, streams = small(), [stream(), stream()]
     learner = TTT(net, LOSS, rule=fa.Adam(0.01), steps=4)
@@ -98,6 +100,24 @@ def test_reading_is_what_training_averages_and_ends_where_a_trace_does():
     torch.testing.assert_close(LOSS(predictor, streams[0].query).detach(), read.losses[0, -1])
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("order", ["exact", "first_order"])
+def test_memory_hardly_grows_with_the_stream(order):
+    def peak(chunks, way=order):
+        net = Decoder(7, context=32, width=32, depth=2)
+        learner = TTT(net, LOSS, rule=fa.SGD(0.1), steps=chunks - 1, meta_gradient=way, route="loop")
+        one = Stream(tuple(torch.randint(0, 7, (chunks, 8, 32)) for _ in range(2)))
+        with PeakBytes() as memory:
+            learner(one)
+        return memory.peak
+
+    four = peak(4)
+    assert peak(28) < 1.3 * four
+    if order == "exact":
+        assert peak(28, fa.Exact(segment=28)) > 4 * four  # what it would be
+
+
+@pytest.mark.long
 def test_low_rank_factors_read_on():
     net = with_lora(small(), 2, "blocks.*")
     learner = TTT(net, LOSS, rule=fa.SGD(learned_rates(net, 0.5, per="tensor")), steps=4, adapt="lora")
@@ -119,7 +139,7 @@ def test_what_is_no_stream_or_of_another_length_is_refused():
         learner.trace(stream(), steps=9)
     wrong = stream()
     wrong.support[1][2, 1, 3] = 7
-    with pytest.raises(TaskError, match=r"support row 5: the label is 7, and the classes"):
+    with pytest.raises(TaskError, match=r"task 0 of the meta-batch, support row 1: the label is 7, and the classes"):
         learner(wrong)
     for settings, words in (({"norm": "support"}, "norm must be"), ({"meta_gradient": "implicit"}, "exact or first")):
         with pytest.raises(ConfigError, match=words):

@@ -57,7 +57,7 @@ def test_no_place_sees_what_comes_after_it():
     torch.testing.assert_close(net(x[:, :3]), a[..., :3])  # shorter texts too
 
 
-@pytest.mark.parametrize("route", ["loop", "vmap"])
+@pytest.mark.parametrize("route", ["loop", pytest.param("vmap", marks=pytest.mark.long)])
 @pytest.mark.parametrize("order", ["exact", "first_order"])
 def test_its_meta_gradient_is_that_of_plain_autograd(route, order):
     net, drawn = small(), tasks()

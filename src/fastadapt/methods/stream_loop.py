@@ -8,7 +8,7 @@ from torch.utils import _pytree as pytree
 from fastadapt.inner.calculus import Calculus, Params
 from fastadapt.inner.differentiation import Differentiation
 from fastadapt.inner.runner import Runner
-from fastadapt.inner.sweep import sweep
+from fastadapt.inner.sweep import UNROLLED, sweep
 from fastadapt.inner.trajectory import Carry, Loop
 from fastadapt.layers.bound import Bound
 from fastadapt.layers.norm import Statistics
@@ -17,6 +17,9 @@ from fastadapt.tasks import map_tensors
 
 READ = "task:losses of what was read"
 """What the sum of the losses so far is called among the adapted parameters, beside which it travels to the end."""
+
+PAIR = 2
+"""Steps of a long stream whose first-order graph is kept at once: it is small, so that fewer weights are kept instead."""
 
 
 class StreamLoop(InnerLoop):
@@ -74,7 +77,8 @@ class AlongStream:
         if self.through:
             theta, *rest = self.by.gradient(run, loop, start, fixed, task, last)
         else:
-            theta, *rest = sweep(run, loop, start, fixed, task, last, through=False)
+            pair = PAIR if loop.steps > UNROLLED else None
+            theta, *rest = sweep(run, loop, start, fixed, task, last, segment=pair, through=False)
         return without_sum(theta), *rest
 
 

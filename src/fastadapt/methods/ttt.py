@@ -190,8 +190,7 @@ class TTT(MetaGradientLearner):
                     "TTT reads streams, and these are tasks of another form; write fastadapt.tasks.Stream((x, y)) with "
                     "the batches of a stream stacked, [J, n, ...]"
                 )
-        flat = [Tasks(map_tensors(lambda leaf: leaf.flatten(1, 2), g.support), g.query, g.positions) for g in groups]
-        check_labels(self, flat, judged=True)
+        check_labels(self, [_chunk_by_chunk(group) for group in groups], judged=True)
         return groups
 
     def _train_batches(self, groups: list[Tasks]) -> dict[str, list[Tensor]]:
@@ -216,6 +215,14 @@ class TTT(MetaGradientLearner):
 def _count(group: Tasks) -> int:
     """Return how many chunks there are to learn from."""
     return int(group.samples.shape[1])
+
+
+def _chunk_by_chunk(group: Tasks) -> Tasks:
+    """Return every chunk as a task of its own, which has the place of its stream: to look at labels, a chunk at once."""
+    chunks = map_tensors(
+        lambda read, last: torch.cat([read, last.unsqueeze(1)], 1).flatten(0, 1), group.support, group.query
+    )
+    return Tasks(chunks, chunks, tuple(p for p in group.positions for _ in range(_count(group) + 1)))
 
 
 def _all(support: Any) -> int:
