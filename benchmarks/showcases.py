@@ -196,11 +196,16 @@ def language(record: dict[str, Any]) -> list[str]:
             gains.append(f"- {row['name']} over the best tuned rival, paired, above 0 is better: {'; '.join(each)}.")
     for name, parts in record["thirds"].items():
         each = [
-            f"{p['nearest'][0]:.2f}-{p['nearest'][1]:.2f}: {p['gain']:+.3f} ± {p['ci95']:.3f} ({p['count']})" for p in parts
+            f"{p['nearest'][0]:.2f}-{p['nearest'][1]:.2f}: {p['gain']:+.3f} ± {p['ci95']:.3f} ({p['count']})"
+            for p in parts
         ]
-        gains.append(f"- {name} after {record['headline']} steps, in thirds by the likeness of the nearest training "
-                     f"language (cosine of trigrams): {'; '.join(each)}.")
-    counts = [f"{float(found['mean']):.2f} ± {found['ci95']:.2f} after {int(n):,}" for n, found in record["n-grams"].items()]
+        gains.append(
+            f"- {name} after {record['headline']} steps, in thirds by the likeness of the nearest training "
+            f"language (cosine of trigrams): {'; '.join(each)}."
+        )
+    counts = [
+        f"{float(found['mean']):.2f} ± {found['ci95']:.2f} after {int(n):,}" for n, found in record["n-grams"].items()
+    ]
     rows = ["| reading on | whole stream | first | middle | last | chosen |", "|---|---|---|---|---|---|"]
     for row in reading["rows"]:
         middle = len(row["mean"]) // 2

@@ -16,7 +16,14 @@ pytestmark = pytest.mark.usefixtures("double")
 
 
 LONG = ("cdt", "imaml", "ttt", "mamlpp", "protomaml", "fine_tune", "fine_tune_transductive", "nearest_support")
-SLOW = ("maml_segments", "maml_minibatch", "meta_lstm_exact", "mamlpp_first_order", "protomaml_first_order")
+SLOW = (
+    "ttt_first_order",
+    "maml_segments",
+    "maml_minibatch",
+    "meta_lstm_exact",
+    "mamlpp_first_order",
+    "protomaml_first_order",
+)
 
 
 def when(name, kind):

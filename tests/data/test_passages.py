@@ -28,11 +28,11 @@ def test_a_query_is_far_from_the_support_before_or_behind_it(apart):
     gaps, starts = [], set()
     for task in draw(source, seed=0, split="train", indices=range(300)):
         low, high, after = places(task.support)
-        first, last, then = places(task.query)
+        first, _, then = places(task.query)
         gap = first - after if first > high else low - then
         gaps.append((gap, first > high))
         starts |= {low, first}
-        assert 0 <= min(low, first) and max(after, then) < 300
+        assert min(low, first) >= 0 and max(after, then) < 300
     assert min(gap for gap, _ in gaps) >= apart - 1  # what comes next counts as read
     assert {behind for _, behind in gaps} == {True, False} if apart < 259 else len(starts) < 60
     if apart < 100:

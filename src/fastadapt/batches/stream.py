@@ -13,8 +13,8 @@ class Stream(Task):
     """Hold a task as a stream of batches: a learner reads them one after another, a step on each.
 
     It is an ordinary task. Its support set is all chunks but the last, along an axis of their own, and its query is the
-    last one. `TTT` learns to read it, judged on each chunk before it learns from it; every other method takes the chunks
-    for one support set.
+    last one. `TTT` learns to read it, judged on each chunk before it learns from it; every other method takes the
+    chunks for one support set.
 
     Args:
         batches: a pytree of tensors `[J, n, ...]`, J >= 1 chunks, by default `(x, y)`.

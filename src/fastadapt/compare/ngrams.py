@@ -35,9 +35,7 @@ class WittenBell:
         Witten, Bell 1991, The Zero-Frequency Problem; Chen, Goodman 1999, An Empirical Study of Smoothing Techniques.
     """
 
-    def __init__(
-        self, texts: Sequence[Tensor], symbols: int, order: int = 5, base: "WittenBell | None" = None
-    ) -> None:
+    def __init__(self, texts: Sequence[Tensor], symbols: int, order: int = 5, base: "WittenBell | None" = None) -> None:
         if not 0 <= order <= 8 or symbols < 2 or symbols ** (order + 1) >= 2**63:
             raise ConfigError(
                 f"order must be 0..8, and contexts of {order} among {symbols} symbols have to be numbered by 63 bits; "

@@ -56,9 +56,7 @@ class Passages:
             raise DataError("Passages needs at least one text, got none")
         for i, text in enumerate(self.texts):
             if text.dim() != 1 or text.is_floating_point():
-                raise DataError(
-                    f"text {i} is {tuple(text.shape)} of {text.dtype}; give symbols [n] of whole numbers"
-                )
+                raise DataError(f"text {i} is {tuple(text.shape)} of {text.dtype}; give symbols [n] of whole numbers")
             if len(text) < self.needed:
                 raise DataError(
                     f"text {i} has {len(text)} symbols, and a task takes {self.needed} (length={self.length}, "

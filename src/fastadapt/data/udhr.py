@@ -20,9 +20,7 @@ from fastadapt.data.files import shown
 from fastadapt.errors import ConfigError, DataError
 
 ARCHIVE = "udhr2.zip"
-ADDRESS = (
-    "https://github.com/nltk/nltk_data/raw/5db857e6f7df11eabb5e5665836db9ec8df07e28/packages/corpora/udhr2.zip"
-)
+ADDRESS = "https://github.com/nltk/nltk_data/raw/5db857e6f7df11eabb5e5665836db9ec8df07e28/packages/corpora/udhr2.zip"
 MD5 = "e604482d2dc8dd2580af7d97c1bf0a80"
 SPLITS = Path(__file__).with_name("udhr_splits.json")
 SHORTEST = 7000
@@ -120,7 +118,9 @@ def load_udhr(part: Part, data: Path | None = None, *, most: int | None = None) 
                 "least; get it again"
             )
     nearest = split["nearest"]
-    return Languages(names, tuple(encoded(t, alphabet) for t in read), alphabet, tuple(nearest.get(n, 1.0) for n in names))
+    return Languages(
+        names, tuple(encoded(t, alphabet) for t in read), alphabet, tuple(nearest.get(n, 1.0) for n in names)
+    )
 
 
 def encoded(text: str, alphabet: str) -> Tensor:

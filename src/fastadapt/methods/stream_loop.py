@@ -1,4 +1,4 @@
-"""The inner loop over a stream: a step on each chunk, whose loss ahead of that step is what the outer loop minimises."""
+"""The inner loop over a stream: a step on each chunk, whose loss ahead of the step is what the outer loop minimises."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ READ = "task:losses of what was read"
 """What the sum of the losses so far is called among the adapted parameters, beside which it travels to the end."""
 
 PAIR = 2
-"""Steps of a long stream whose first-order graph is kept at once: it is small, so that fewer weights are kept instead."""
+"""Steps of a long stream whose first-order graph is kept at once: it is small, and fewer weights are kept instead."""
 
 
 class StreamLoop(InnerLoop):
@@ -75,11 +75,11 @@ class AlongStream:
         """Return `(gradient to theta^0, gradient to f, meta-objective, report)`, see `Differentiation`."""
         last = {loop.steps: 1.0}
         if self.through:
-            theta, *rest = self.by.gradient(run, loop, start, fixed, task, last)
+            theta, rest, loss, report = self.by.gradient(run, loop, start, fixed, task, last)
         else:
             pair = PAIR if loop.steps > UNROLLED else None
-            theta, *rest = sweep(run, loop, start, fixed, task, last, segment=pair, through=False)
-        return without_sum(theta), *rest
+            theta, rest, loss, report = sweep(run, loop, start, fixed, task, last, segment=pair, through=False)
+        return without_sum(theta), rest, loss, report
 
 
 def without_sum(theta: Params) -> Params:

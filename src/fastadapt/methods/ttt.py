@@ -94,7 +94,9 @@ class TTT(MetaGradientLearner):
             route=route,
         )
         if norm not in ("transductive", "running"):
-            raise ConfigError(f"norm must be 'transductive' or 'running' for streams, which have no support; got {norm!r}")
+            raise ConfigError(
+                f"norm must be 'transductive' or 'running' for streams, which have no support; got {norm!r}"
+            )
         if self.meta_gradient not in ("exact", "first_order"):
             raise ConfigError(f"meta_gradient must be exact or first order in TTT, got {self.meta_gradient!r}")
         self.differentiation = AlongStream(self.differentiation)
@@ -218,7 +220,7 @@ def _count(group: Tasks) -> int:
 
 
 def _chunk_by_chunk(group: Tasks) -> Tasks:
-    """Return every chunk as a task of its own, which has the place of its stream: to look at labels, a chunk at once."""
+    """Return every chunk as a task of its own with the place of its stream: to look at labels, a chunk at once."""
     chunks = map_tensors(
         lambda read, last: torch.cat([read, last.unsqueeze(1)], 1).flatten(0, 1), group.support, group.query
     )

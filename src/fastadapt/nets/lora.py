@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import cache
 from typing import Any, ClassVar
 
 import torch
@@ -171,7 +171,7 @@ def _kind(layer: nn.Module) -> bool | None:
     return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _low_rank(kind: type[nn.Module], transposed: bool) -> type[nn.Module]:
     return type(kind.__name__, (LowRank, kind), {"lora_transposed": transposed, "__module__": __name__})
 

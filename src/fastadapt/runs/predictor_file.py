@@ -245,7 +245,7 @@ def load_predictor(folder: str | Path, model: nn.Module | None = None) -> Predic
 
 
 def _completed(folder: Path, model: nn.Module | None, tensors: dict[str, Tensor], base: str, trained: str) -> nn.Module:
-    """Return a copy of the given model with the saved tensors in it, whose others are those they were saved beside."""
+    """Return a copy of the given model with the saved tensors in it; the others have to be those of then."""
     if model is None:
         raise CheckpointError(
             f"{folder} holds only {len(tensors)} adapted tensors of a {trained}: pass the model that they belong to, as "

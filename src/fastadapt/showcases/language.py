@@ -171,7 +171,7 @@ def _inner() -> Adam:
     return Adam(3e-3, beta1=0.9)
 
 
-def _pretrained(given: Given) -> tuple[nn.Module, dict[str, Schooling]]:
+def _pretrained(given: Given) -> tuple[Decoder, dict[str, Schooling]]:
     """Return a network that was trained on pieces of all training languages."""
     torch.manual_seed(given.settings.seed)
     sizes = given.sizes
@@ -187,7 +187,7 @@ def _pretrained(given: Given) -> tuple[nn.Module, dict[str, Schooling]]:
     return net, {name: spent}
 
 
-def _further(given: Given, pretrained: nn.Module) -> tuple[dict[str, nn.Module], Schooling, list[float]]:
+def _further(given: Given, pretrained: Decoder) -> tuple[dict[str, nn.Module], Schooling, list[float]]:
     """Return the weights after each quarter of more pretraining, with what each scores after fine-tuning.
 
     It is given the time of FOMAML, and stops early where two quarters in a row bring nothing after fine-tuning.
@@ -229,7 +229,7 @@ def _further(given: Given, pretrained: nn.Module) -> tuple[dict[str, nn.Module],
     return nets, Schooling(total, round(seconds, 1)), [round(s, 4) for s in scores]
 
 
-def _fomaml(given: Given, pretrained: nn.Module) -> tuple[dict[str, nn.Module], Schooling]:
+def _fomaml(given: Given, pretrained: Decoder) -> tuple[dict[str, nn.Module], Schooling]:
     """Return what FOMAML makes of the pretrained network: a small outer rate, and queries far from what was read."""
     net, sizes = copy.deepcopy(pretrained), given.sizes
     learner = MAML(net, given.loss, rule=_inner(), steps=HEADLINE, meta_gradient="first_order")
@@ -244,17 +244,15 @@ def _fomaml(given: Given, pretrained: nn.Module) -> tuple[dict[str, nn.Module], 
     return nets, Schooling(total, round(seconds, 1))
 
 
-def _lora(given: Given, pretrained: nn.Module) -> tuple[dict[str, nn.Module], Rule, Schooling]:
+def _lora(given: Given, pretrained: Decoder) -> tuple[dict[str, nn.Module], Rule, Schooling]:
     """Return the frozen network with factors that MAML has made ready: A and the rates are learned, B begins at 0."""
     torch.manual_seed(given.settings.seed)
     sizes = given.sizes
     net = with_lora(copy.deepcopy(pretrained), sizes.rank, "blocks.*", alpha=4 * sizes.rank)
     rule = Adam(learned_rates(net, 1e-2, per="tensor"), beta1=0.9)
-    learner = MAML(net, given.loss, rule=rule, steps=HEADLINE, adapt="lora")
+    learner: Any = MAML(net, given.loss, rule=rule, steps=HEADLINE, adapt="lora")
     factors = [p for name, p in net.named_parameters() if name.endswith("lora_A")]
-    optimizer = torch.optim.Adam(
-        [{"params": factors, "lr": 1e-3}, {"params": list(learner.rates), "lr": 1e-4}]
-    )
+    optimizer = torch.optim.Adam([{"params": factors, "lr": 1e-3}, {"params": list(learner.rates), "lr": 1e-4}])
     source = Passages(given.train.texts, sizes.length, sizes.support, sizes.query, FAR)
     training = Training(meta_batch=4, lr=1e-3, clip_norm=1.0, seed=given.settings.seed, checkpoint_every=25)
     spent = schooled(
@@ -263,11 +261,11 @@ def _lora(given: Given, pretrained: nn.Module) -> tuple[dict[str, nn.Module], Ru
     return {"LoRA": net}, rule, spent
 
 
-def _reader(given: Given, pretrained: nn.Module) -> tuple[nn.Module, Rule, Schooling]:
+def _reader(given: Given, pretrained: Decoder) -> tuple[Decoder, Rule, Schooling]:
     """Return a network that has learned to read on: its last MLP adapts, a step a chunk, and all of it is learned."""
     net, sizes = copy.deepcopy(pretrained), given.sizes
     rule = Clip(SGD(learned_rates(net, 1.0, per="tensor")), 1.0)
-    learner = TTT(net, given.loss, rule=rule, adapt=_last_mlp(net), steps=sizes.chunks_in_training - 1)
+    learner: Any = TTT(net, given.loss, rule=rule, adapt=_last_mlp(net), steps=sizes.chunks_in_training - 1)
     groups = [{"params": list(net.parameters()), "lr": 1e-4}, {"params": list(learner.rates), "lr": 1e-2}]
     source = Streams(given.train.texts, sizes.chunks_in_training, sizes.pieces, sizes.length)
     training = Training(meta_batch=4, lr=1e-4, clip_norm=1.0, seed=given.settings.seed, checkpoint_every=25)
@@ -284,9 +282,9 @@ def _reader(given: Given, pretrained: nn.Module) -> tuple[nn.Module, Rule, Schoo
     return net, rule, spent
 
 
-def _last_mlp(net: nn.Module) -> Sequence[str]:
+def _last_mlp(net: Decoder) -> Sequence[str]:
     """Return the patterns of the network behind the last attention."""
-    last = len(net.blocks) - 1  # type: ignore[arg-type]
+    last = len(net.blocks) - 1
     return (f"blocks.{last}.up.*", f"blocks.{last}.down.*")
 
 

@@ -134,6 +134,8 @@ def _strip(axes: Any, test: Languages, symbols: Tensor, bits: Tensor | None, y: 
 
         for i, value in enumerate(bits.tolist()):
             strength = min(value / MOST_BITS, 1.0)
-            axes.add_patch(Rectangle((i * width, y - 0.045), width, 0.09, color=RED, alpha=0.75 * strength, linewidth=0))
+            axes.add_patch(
+                Rectangle((i * width, y - 0.045), width, 0.09, color=RED, alpha=0.75 * strength, linewidth=0)
+            )
     for i, letter in enumerate(test.written(symbols)):
         axes.text((i + 0.5) * width, y, letter, fontsize=8, family="DejaVu Sans Mono", ha="center", va="center")

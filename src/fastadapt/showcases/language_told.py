@@ -15,18 +15,20 @@ def sentence(record: dict[str, Any]) -> str:
     at = leads(record, own["name"])[j]
     last = record["steps"][-1]
     caught = crossing(record, own["name"])
-    until = f"a rival is level or ahead from {counted(caught)} on" if caught else f"no rival is level within {last} steps"
+    until = (
+        f"a rival is level or ahead from {counted(caught)} on" if caught else f"no rival is level within {last} steps"
+    )
     page = record["n-grams"][str(record["page"])]["mean"]
     reading = record["reading on"]
     best = min((row for row in reading["rows"] if row["learned"]), key=lambda row: row["whole"])
     rival, gain, half = lead(reading, best["name"])
     total = reading["chunks"] * reading["characters"]
     return (
-        f"After {k} gradient steps on {record['page']:,} characters of a language that it never saw, the start that {own['name']} "
-        f"learned predicts later pages at {own['mean'][j]:.2f} bits a character, {at.gain:+.3f} ± {at.ci95:.3f} against "
-        f"the best tuned rival ({at.rival}; above 0 is better), and {until}; counts of the same page have {page:.2f}. "
-        f"Reading {total:,} characters on line, {best['name']} has {best['whole']:.2f}, {gain:+.3f} ± {half:.3f} against "
-        f"the best rival ({rival}){_overtaken(reading, best)}."
+        f"After {k} gradient steps on {record['page']:,} characters of a language that it never saw, the start that "
+        f"{own['name']} learned predicts later pages at {own['mean'][j]:.2f} bits a character, {at.gain:+.3f} ± "
+        f"{at.ci95:.3f} against the best tuned rival ({at.rival}; above 0 is better), and {until}; counts of the same "
+        f"page have {page:.2f}. Reading {total:,} characters on line, {best['name']} has {best['whole']:.2f}, "
+        f"{gain:+.3f} ± {half:.3f} against the best rival ({rival}){_overtaken(reading, best)}."
     )
 
 

@@ -49,7 +49,7 @@ class Reader:
 
     def read(self, net: nn.Module, rule: Rule, streams: Streams, count: int, loss: Any) -> Tensor:
         """Return the bits per character of each chunk of the first streams, `[count, chunks]`."""
-        learner = TTT(net, loss, rule=rule, adapt=self.adapt, steps=streams.chunks - 1, route="loop")
+        learner: Any = TTT(net, loss, rule=rule, adapt=self.adapt, steps=streams.chunks - 1, route="loop")
         device = next(net.parameters()).device
         read = []
         for i in range(0, count, AT_ONCE):
@@ -133,7 +133,9 @@ def reading_on(
     def counted() -> list[list[float]]:
         return [
             [
-                WittenBell([text[: j * size + 1]], test.symbols, base=pooled).bits(text, j * size + 1, (j + 1) * size + 1)
+                WittenBell([text[: j * size + 1]], test.symbols, base=pooled).bits(
+                    text, j * size + 1, (j + 1) * size + 1
+                )
                 for j in range(chunks)
             ]
             for text in test.texts

@@ -74,7 +74,9 @@ def schooled(
         stages.say(f"training {name}: {steps:,} outer steps in about {seconds * fraction:.0f} s")
         began = time.monotonic()
         folder = settings.out / "training" / slug
-        done = meta_train(learner, source, replace(training, steps=steps), folder=folder, quiet=True, optimizer=optimizer)
+        done = meta_train(
+            learner, source, replace(training, steps=steps), folder=folder, quiet=True, optimizer=optimizer
+        )
         if done.stopped in ("SIGINT", "SIGTERM"):
             raise Stopped(done.stopped)
         tensors = {key: value.contiguous() for key, value in learner.state_dict().items()}

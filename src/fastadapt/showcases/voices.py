@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from fastadapt.data.files import shown
-from fastadapt.data.udhr import ARCHIVE as TEXTS
 from fastadapt.data.udhr import udhr_archive
 from fastadapt.errors import DataError
 
