@@ -248,8 +248,8 @@ def _completed(folder: Path, model: nn.Module | None, tensors: dict[str, Tensor]
     """Return a copy of the given model with the saved tensors in it; the others have to be those of then."""
     if model is None:
         raise CheckpointError(
-            f"{folder} holds only {len(tensors)} adapted tensors of a {trained}: pass the model that they belong to, as "
-            f"in load_predictor({str(folder)!r}, model=model)"
+            f"{folder} holds only {len(tensors)} adapted tensors of a {trained}: pass the model that they belong to, "
+            f"as in load_predictor({str(folder)!r}, model=model)"
         )
     names = {name.removeprefix("model.") for name in tensors}
     _check_fit(model, tensors, f"the given {type(model).__name__}", whole=False)
