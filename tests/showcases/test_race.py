@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastadapt.cli import main
+from fastadapt.data.udhr import ARCHIVE
 from fastadapt.errors import ConfigError, DataError
 from fastadapt.showcases import voices
 from fastadapt.showcases.photos import own_picture
@@ -89,7 +90,7 @@ def test_a_finished_part_is_not_computed_again(tmp_path):
 def test_missing_voices_and_texts_are_said(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"udhr2.zip, are not in .*nltk_data"):
         voices.recordings("test", tmp_path)
-    (tmp_path / voices.TEXTS).write_bytes(b"no archive")
+    (tmp_path / ARCHIVE).write_bytes(b"no archive")
     with pytest.raises(DataError, match="get it again"):
         voices.recordings("test", tmp_path)
     monkeypatch.setattr(voices.shutil, "which", lambda program: None)

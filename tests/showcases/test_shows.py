@@ -15,7 +15,7 @@ import pytest
 
 from fastadapt.cli import main
 from fastadapt.data import udhr
-from fastadapt.showcases.voices import LANGUAGES, TEXTS
+from fastadapt.showcases.voices import LANGUAGES
 from small_mini_imagenet import small_files, write_folders
 
 
@@ -59,7 +59,7 @@ def test_speech(tmp_path, capsys):
     if shutil.which("espeak-ng") is None:
         pytest.skip("espeak-ng, which reads the texts, is not installed")
     (tmp_path / "data").mkdir()
-    with zipfile.ZipFile(tmp_path / "data" / TEXTS, "w") as texts:
+    with zipfile.ZipFile(tmp_path / "data" / udhr.ARCHIVE, "w") as texts:
         for codes in LANGUAGES.values():
             for voice, code in list(codes.items())[:2]:
                 texts.writestr(f"udhr2/{code}.txt", f"All people are born free and equal, says {voice} {code}. " * 12)
