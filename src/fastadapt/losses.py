@@ -261,7 +261,7 @@ class BitsPerCharacter(CrossEntropy):
     Example:
         >>> import torch
         >>> BitsPerCharacter().metrics(torch.zeros(2, 8, 5), (None, torch.zeros(2, 5, dtype=torch.long)))
-        {'bits per character': tensor(3.)}
+        {'bits per character': tensor(3.0000)}
     """
 
     higher_is_better: ClassVar[bool] = False

@@ -70,6 +70,8 @@ def test_settings_and_texts_that_give_no_task_are_refused():
         Passages([])
     with pytest.raises(DataError, match="give symbols"):
         Passages([torch.zeros(5000)])
+    with pytest.raises(DataError, match=r"from symbol 280 on.* end at 304, and the text has symbols 0\.\.299"):
+        Passages(TEXTS, length=8, support=3, query=2).at([0], 280, 0)
     with pytest.raises(ConfigError, match="at least 1, got 0"):
         Streams(TEXTS, chunks=0)
     with pytest.raises(DataError, match="takes 7169 symbols, and text 0 has 300"):

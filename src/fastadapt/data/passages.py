@@ -154,8 +154,17 @@ class Streams:
 
 
 def pieces(text: Tensor, start: int, count: int, length: int) -> tuple[Tensor, Tensor]:
-    """Return `count` pieces of a text one after another, and what comes next at each place, `[count, length]` both."""
+    """Return `count` pieces of a text one after another, and what comes next at each place, `[count, length]` both.
+
+    Raises:
+        DataError: if the text ends before that.
+    """
     end = start + count * length
+    if start < 0 or end >= len(text):
+        raise DataError(
+            f"{count} pieces of {length} symbols from symbol {start} on, and the one behind them, end at {end}, and "
+            f"the text has symbols 0..{len(text) - 1}; take fewer pieces, or begin earlier"
+        )
     return text[start:end].view(count, length), text[start + 1 : end + 1].view(count, length)
 
 

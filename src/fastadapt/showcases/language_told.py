@@ -1,9 +1,10 @@
 """What is to be said of the showcase of languages: the sentence to remember, and thirds by distance."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastadapt.evaluation import confidence
-from fastadapt.showcases.race import counted, crossing, leads
+from fastadapt.showcases.race import Lead, leads
 from fastadapt.showcases.reading import COUNTED, lead
 
 
@@ -12,12 +13,8 @@ def sentence(record: dict[str, Any]) -> str:
     k = record["headline"]
     j = record["steps"].index(k)
     own = min((row for row in record["starts"] if row["learned"]), key=lambda row: row["mean"][j])
-    at = leads(record, own["name"])[j]
-    last = record["steps"][-1]
-    caught = crossing(record, own["name"])
-    until = (
-        f"a rival is level or ahead from {counted(caught)} on" if caught else f"no rival is level within {last} steps"
-    )
+    found = leads(record, own["name"])
+    at = found[j]
     page = record["n-grams"][str(record["page"])]["mean"]
     reading = record["reading on"]
     best = min((row for row in reading["rows"] if row["learned"]), key=lambda row: row["whole"])
@@ -26,10 +23,25 @@ def sentence(record: dict[str, Any]) -> str:
     return (
         f"After {k} gradient steps on {record['page']:,} characters of a language that it never saw, the start that "
         f"{own['name']} learned predicts later pages at {own['mean'][j]:.2f} bits a character, {at.gain:+.3f} ± "
-        f"{at.ci95:.3f} against the best tuned rival ({at.rival}; above 0 is better), and {until}; counts of the same "
+        f"{at.ci95:.3f} against the best tuned rival ({at.rival}; above 0 is better); {_where(found)}; counts of the same "
         f"page have {page:.2f}. Reading {total:,} characters on line, {best['name']} has {best['whole']:.2f}, "
         f"{gain:+.3f} ± {half:.3f} against the best rival ({rival}){_overtaken(reading, best)}."
     )
+
+
+def _where(found: Sequence[Lead]) -> str:
+    """Return after which of the numbers of steps a start is ahead of every rival."""
+    every = _listed([lead.step for lead in found])
+    ahead = [lead.step for lead in found if lead.gain > 0]
+    sure = [lead.step for lead in found if lead.gain > lead.ci95]
+    if not ahead:
+        return f"a rival is level or ahead after each of {every} steps"
+    beyond = f"beyond its interval after {_listed(sure)}" if sure else "beyond its interval nowhere"
+    return f"of {every} steps it is ahead after {_listed(ahead)}, {beyond}"
+
+
+def _listed(steps: Sequence[int]) -> str:
+    return ", ".join(map(str, steps[:-1])) + (" and " if len(steps) > 1 else "") + str(steps[-1])
 
 
 def _overtaken(reading: dict[str, Any], own: dict[str, Any]) -> str:
