@@ -23,8 +23,8 @@ def sentence(record: dict[str, Any]) -> str:
     return (
         f"After {k} gradient steps on {record['page']:,} characters of a language that it never saw, the start that "
         f"{own['name']} learned predicts later pages at {own['mean'][j]:.2f} bits a character, {at.gain:+.3f} ± "
-        f"{at.ci95:.3f} against the best tuned rival ({at.rival}; above 0 is better); {_where(found)}; counts of the same "
-        f"page have {page:.2f}. Reading {total:,} characters on line, {best['name']} has {best['whole']:.2f}, "
+        f"{at.ci95:.3f} against the best tuned rival ({at.rival}; above 0 is better); {_where(found)}; counts of the "
+        f"same page have {page:.2f}. Reading {total:,} characters on line, {best['name']} has {best['whole']:.2f}, "
         f"{gain:+.3f} ± {half:.3f} against the best rival ({rival}){_overtaken(reading, best)}."
     )
 
