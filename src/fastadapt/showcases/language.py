@@ -74,7 +74,7 @@ SMALL = Sizes(16, 1, 32, 8, 4, 8, (0, 1, 5), 4, 2, 2, 4, 3, 2)
 
 def rules() -> dict[str, Rule]:
     """Return the rules that are tried with every start."""
-    found: dict[str, Rule] = {f"Adam {lr:g}": Adam(lr, beta1=0.9) for lr in (1e-3, 3e-3)}
+    found: dict[str, Rule] = {f"Adam {lr:g}": Adam(lr, beta1=0.9) for lr in (5e-4, 1e-3, 3e-3)}
     return {**found, **{f"SGD {lr:g}": SGD(lr) for lr in (0.3, 1.0)}}
 
 
@@ -199,7 +199,7 @@ def _further(given: Given, pretrained: Decoder) -> tuple[dict[str, nn.Module], S
     source = Pieces(given.train.texts, length=given.sizes.length)
 
     def score(name: str, net: nn.Module) -> float:
-        few = {rule: step for rule, step in rules().items() if rule.startswith("Adam")}
+        few = {rule: rules()[rule] for rule in ("Adam 0.001", "Adam 0.003")}
         start, at = Start(name, {name: net}), (HEADLINE,)
         kept = given.stages.kept(
             f"scored {name}", lambda: tune_steps(start, few, given.tuned_on, at, given.loss)[HEADLINE].score

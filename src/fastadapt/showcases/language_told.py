@@ -10,23 +10,35 @@ from fastadapt.showcases.reading import COUNTED, lead
 
 def sentence(record: dict[str, Any]) -> str:
     """Return the sentence to remember, with the points where rivals catch up."""
-    k = record["headline"]
-    j = record["steps"].index(k)
-    own = min((row for row in record["starts"] if row["learned"]), key=lambda row: row["mean"][j])
+    starts, k = record["starts"], record["headline"]
+    own, steps = _best([row for row in starts if row["learned"]], record["steps"])
+    rival, its = _best([row for row in starts if not row["learned"]], record["steps"])
+    i, j = record["steps"].index(steps), record["steps"].index(its)
+    gain, half = confidence([b[j] - a[i] for a, b in zip(own["values"], rival["values"], strict=True)])
     found = leads(record, own["name"])
-    at = found[j]
-    page = record["n-grams"][str(record["page"])]["mean"]
+    at = next(one for one in found if one.step == k)
     reading = record["reading on"]
     best = min((row for row in reading["rows"] if row["learned"]), key=lambda row: row["whole"])
-    rival, gain, half = lead(reading, best["name"])
-    total = reading["chunks"] * reading["characters"]
+    other, more, wide = lead(reading, best["name"])
     return (
-        f"After {k} gradient steps on {record['page']:,} characters of a language that it never saw, the start that "
-        f"{own['name']} learned predicts later pages at {own['mean'][j]:.2f} bits a character, {at.gain:+.3f} ± "
-        f"{at.ci95:.3f} against the best tuned rival ({at.rival}; above 0 is better); {_where(found)}; counts of the "
-        f"same page have {page:.2f}. Reading {total:,} characters on line, {best['name']} has {best['whole']:.2f}, "
-        f"{gain:+.3f} ± {half:.3f} against the best rival ({rival}){_overtaken(reading, best)}."
+        f"Having read {record['page']:,} characters of a language that it never saw, the start that {own['name']} "
+        f"learned predicts later pages at {own['mean'][i]:.2f} bits a character after {steps} steps, the best rival "
+        f"({rival['name']}) at {rival['mean'][j]:.2f} after {its}, each as many as serve it best on other languages: a "
+        f"gain of {gain:+.3f} ± {half:.3f}; after the {k} steps that it was trained for it is {at.gain:+.3f} ± "
+        f"{at.ci95:.3f} against the best rival there ({at.rival}), and {_where(found)}; counts of the same page have "
+        f"{record['n-grams'][str(record['page'])]['mean']:.2f}. Reading {reading['chunks'] * reading['characters']:,} "
+        f"characters on line, {best['name']} has {best['whole']:.2f}, {more:+.3f} ± {wide:.3f} against the best rival "
+        f"({other}){_overtaken(reading, best)}."
     )
+
+
+def _best(rows: Sequence[dict[str, Any]], steps: Sequence[int]) -> tuple[dict[str, Any], int]:
+    """Return the start and the number of steps that do best on the validation languages."""
+    scored = [
+        (choice["score"], i, k) for i, row in enumerate(rows) for k, choice in zip(steps, row["chosen"], strict=True)
+    ]
+    _, i, k = min(scored)
+    return rows[i], k
 
 
 def _where(found: Sequence[Lead]) -> str:
