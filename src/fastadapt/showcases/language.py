@@ -27,7 +27,7 @@ from fastadapt.nets.lora import with_lora
 from fastadapt.rules.rates import learned_rates
 from fastadapt.rules.rules import SGD, Adam, Clip, Rule
 from fastadapt.showcases.language_figure import draw_language
-from fastadapt.showcases.language_told import sentence, thirds
+from fastadapt.showcases.language_told import best_of, sentence, thirds
 from fastadapt.showcases.race import Race
 from fastadapt.showcases.reading import Reader, reading_on
 from fastadapt.showcases.showcase import Shown, ShowSettings
@@ -160,9 +160,11 @@ def run(settings: ShowSettings) -> Shown:
     record["went on"] = scores
     record["training"] = {name: {"outer steps": s.steps, "seconds": s.seconds} for name, s in spent.items()}
     told = sentence(record)
-    chosen = next(row for row in record["starts"] if row["name"] == "FOMAML")["chosen"][sizes.at.index(HEADLINE)]
+    best = best_of(record, "FOMAML")
+    chosen = best.own["chosen"][sizes.at.index(best.steps)]
     rule = {**race.rules, "its Adam": _inner()}[chosen["rule"]]
-    drawn = draw_language(record, pretrained, by_fomaml[chosen["net"]], rule, loss, test, tasks["test"], told)
+    start = by_fomaml[chosen["net"]]
+    drawn = draw_language(record, pretrained, start, rule, loss, test, tasks["test"], best.steps, told)
     return Shown(record, drawn, told)
 
 

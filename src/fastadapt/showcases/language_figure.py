@@ -11,7 +11,7 @@ from fastadapt.methods.reptile import Reptile
 from fastadapt.report.style import GREY, RED, figure, line_style, note, tidy
 from fastadapt.rules.rules import Rule
 from fastadapt.showcases.curves_figure import draw_curves_by_step
-from fastadapt.showcases.race import leads
+from fastadapt.showcases.language_told import best_of
 from fastadapt.showcases.writing import surprise, written
 
 WRITTEN_IN = "fao"
@@ -29,6 +29,7 @@ def draw_language(
     loss: Any,
     test: Languages,
     tasks: Passages,
+    steps: int,
     told: str,
 ) -> Any:
     """Return the figure.
@@ -41,6 +42,7 @@ def draw_language(
         loss: that it descends.
         test: the test languages.
         tasks: made of them.
+        steps: after which it writes.
         told: the sentence to remember.
     """
     drawn = figure(14.0, 9.2)
@@ -51,7 +53,7 @@ def draw_language(
     middle.set_ylim(top=min(middle.get_ylim()[1], max(row["mean"][0] for row in record["starts"]) + 0.3))
     middle.legend(fontsize=7.5, frameon=False, loc="upper right")
     _dots(right, record)
-    _writing(bottom, before, start, rule, loss, test, tasks, record["headline"])
+    _writing(bottom, before, start, rule, loss, test, tasks, steps)
     words, lines = told.split(), [""]
     for word in words:
         lines[-1:] = [f"{lines[-1]} {word}".strip()] if len(lines[-1]) + len(word) < 190 else [lines[-1], word]
@@ -72,10 +74,8 @@ def _reading(axes: Any, reading: dict[str, Any]) -> None:
 
 
 def _dots(axes: Any, record: dict[str, Any]) -> None:
-    j = record["steps"].index(record["headline"])
-    own = min((row for row in record["starts"] if row["learned"]), key=lambda row: row["mean"][j])
-    rival = next(row for row in record["starts"] if row["name"] == leads(record, own["name"])[j].rival)
-    gains = [b[j] - a[j] for a, b in zip(own["values"], rival["values"], strict=True)]
+    best = best_of(record)
+    gains = best.gains
     near = record["languages"]["nearest"]
     axes.axhline(0, color=GREY, linewidth=1)
     axes.plot(near, gains, "o", markersize=4, color=line_style(0)["color"])
@@ -84,7 +84,7 @@ def _dots(axes: Any, record: dict[str, Any]) -> None:
             axes.annotate(NAMED[name], (x, y), (4, 4), textcoords="offset points", fontsize=7.5)
     tidy(
         axes,
-        title=f"{own['name']} over {rival['name']}, {record['headline']} steps",
+        title=f"{best.own['name']}, {best.steps} steps, over {best.rival['name']}, {best.its}",
         x="likeness of the nearest training language",
         y="gain in bits per character",
     )

@@ -1,6 +1,7 @@
 """What is to be said of the showcase of languages: the sentence to remember, and thirds by distance."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fastadapt.evaluation import confidence
@@ -8,13 +9,41 @@ from fastadapt.showcases.race import Lead, leads
 from fastadapt.showcases.reading import COUNTED, lead
 
 
+@dataclass(frozen=True)
+class Best:
+    """Hold the best learned start and the best rival, each after the steps that serve it best on validation languages.
+
+    Args:
+        own: the row of the start.
+        steps: of the start.
+        rival: the row of the rival.
+        its: steps of the rival.
+        gains: of the start over the rival, language by language, in bits per character.
+    """
+
+    own: dict[str, Any]
+    steps: int
+    rival: dict[str, Any]
+    its: int
+    gains: list[float]
+
+
+def best_of(record: dict[str, Any], name: str | None = None) -> Best:
+    """Return how the best learned start, or the named one, stands against the best rival."""
+    learned = [row for row in record["starts"] if row["learned"] and name in (None, row["name"])]
+    own, steps = _best(learned, record["steps"])
+    rival, its = _best([row for row in record["starts"] if not row["learned"]], record["steps"])
+    i, j = record["steps"].index(steps), record["steps"].index(its)
+    gains = [b[j] - a[i] for a, b in zip(own["values"], rival["values"], strict=True)]
+    return Best(own, steps, rival, its, gains)
+
+
 def sentence(record: dict[str, Any]) -> str:
     """Return the sentence to remember, with the points where rivals catch up."""
-    starts, k = record["starts"], record["headline"]
-    own, steps = _best([row for row in starts if row["learned"]], record["steps"])
-    rival, its = _best([row for row in starts if not row["learned"]], record["steps"])
+    k, best_start = record["headline"], best_of(record)
+    own, steps, rival, its = best_start.own, best_start.steps, best_start.rival, best_start.its
     i, j = record["steps"].index(steps), record["steps"].index(its)
-    gain, half = confidence([b[j] - a[i] for a, b in zip(own["values"], rival["values"], strict=True)])
+    gain, half = confidence(best_start.gains)
     found = leads(record, own["name"])
     at = next(one for one in found if one.step == k)
     reading = record["reading on"]
@@ -67,24 +96,21 @@ def _overtaken(reading: dict[str, Any], own: dict[str, Any]) -> str:
 
 
 def thirds(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Return, for each meta-learned start, its gain at the headline in thirds of the languages by their distance.
+    """Return the gain of each learned start over the best rival in thirds of the languages by their distance.
 
-    The first third is the farthest from any training language; a gain is over the best tuned rival of all languages.
+    The first third is the farthest from any training language; each is taken after the steps that serve it best.
     """
-    j, names, nearest = record["steps"].index(record["headline"]), record["languages"]["names"], record["languages"]
-    order = sorted(range(len(names)), key=lambda i: nearest["nearest"][i])
+    nearest = record["languages"]["nearest"]
+    order = sorted(range(len(nearest)), key=lambda i: nearest[i])
     found = {}
-    for row in record["starts"]:
-        if not row["learned"]:
-            continue
-        rival = next(r for r in record["starts"] if r["name"] == leads(record, row["name"])[j].rival)
-        parts = []
+    for name in [row["name"] for row in record["starts"] if row["learned"]]:
+        gains, parts = best_of(record, name).gains, []
         for third in range(3):
             some = order[third * len(order) // 3 : (third + 1) * len(order) // 3]
             if not some:
                 continue
-            gain, half = confidence([rival["values"][i][j] - row["values"][i][j] for i in some])
-            low, high = (nearest["nearest"][some[end]] for end in (0, -1))
-            parts.append({"nearest": [low, high], "gain": round(gain, 4), "ci95": round(half, 4), "count": len(some)})
-        found[row["name"]] = parts
+            gain, half = confidence([gains[i] for i in some])
+            ends = [nearest[some[0]], nearest[some[-1]]]
+            parts.append({"nearest": ends, "gain": round(gain, 4), "ci95": round(half, 4), "count": len(some)})
+        found[name] = parts
     return found
