@@ -108,7 +108,7 @@ def test_reading_is_what_training_averages_and_ends_where_a_trace_does():
     torch.testing.assert_close(LOSS(predictor, streams[0].query).detach(), read.losses[0, -1])
 
 
-@pytest.mark.parametrize("order", ["exact", "first_order"])
+@pytest.mark.parametrize("order", [pytest.param("exact", marks=pytest.mark.long), "first_order"])
 def test_memory_hardly_grows_with_the_stream(order):
     def peak(chunks, way=order):
         net = fa.MLP(1, (32, 32), 1)
