@@ -15,16 +15,16 @@ from fastadapt.inner.trajectory import walk
 from fastadapt.layers.norm import Norm, NormPlan
 from fastadapt.learner import MetaBatch, Outcome, Trace
 from fastadapt.losses import Loss
-from fastadapt.methods.fitting import check_labels
 from fastadapt.methods.gradient import evaluating
 from fastadapt.methods.loop import InnerLoop, State
 from fastadapt.methods.meta_gradient import MetaGradientLearner
 from fastadapt.methods.results import gathered, in_order
 from fastadapt.methods.stream_loop import AlongStream, StreamLoop, without_sum
+from fastadapt.methods.streams import as_streams, chunks_in, in_turn, learned_from
 from fastadapt.predictor import Predictor
 from fastadapt.rules.rules import Rule
 from fastadapt.selection import Selection
-from fastadapt.tasks import Tasks, as_groups, chunk_of, first_tensor, map_tensors
+from fastadapt.tasks import Tasks, chunk_of
 
 
 class TTT(MetaGradientLearner):
@@ -34,9 +34,8 @@ class TTT(MetaGradientLearner):
         loss        = (1/T) sum_i 1/(k+1) sum_{j=0}^k L(D_j; theta^j)
 
     A task is a `Stream` of k+1 chunks: each is judged with the weights that the chunks before it made, and then
-    learned from. There is no separate query; the losses of the inner steps are the objective. The gradient is exact, or
-    first order. No graph is longer than a few steps (`Exact(segment=)`), so that memory hardly grows with the stream.
-    Without meta-training, `reading` is dynamic evaluation of an ordinary model.
+    learned from. There is no separate query; the losses of the inner steps are the objective. No graph is longer than a
+    few steps (`Exact(segment=)`), so that memory hardly grows. Without meta-training, `reading` is dynamic evaluation.
 
     Args:
         model: the network; its trainable parameters are theta.
@@ -110,12 +109,12 @@ class TTT(MetaGradientLearner):
         Raises:
             TaskError: if the tasks are no streams, or have another number of chunks.
         """
-        groups = self._streams(tasks)
+        groups = as_streams(self, tasks)
         for group in groups:
-            if _count(group) != self.steps:
+            if learned_from(group) != self.steps:
                 raise TaskError(
-                    f"a stream has {_count(group) + 1} chunks, and TTT(steps={self.steps}) is trained on those of "
-                    f"{self.steps + 1}: a step on each but the last; give steps={_count(group)}, or other streams"
+                    f"a stream has {learned_from(group) + 1} chunks, and TTT(steps={self.steps}) is trained on those "
+                    f"of {self.steps + 1}: a step on each but the last; give steps={learned_from(group)}, or others"
                 )
         return self.differentiated(groups)
 
@@ -130,8 +129,8 @@ class TTT(MetaGradientLearner):
         Raises:
             TaskError: if the tasks are no streams, or of several lengths.
         """
-        groups = self._streams(tasks)
-        lengths = {_count(group) for group in groups}
+        groups = as_streams(self, tasks)
+        lengths = {learned_from(group) for group in groups}
         if len(lengths) > 1:
             raise TaskError(
                 f"streams of several lengths are read together, {sorted(n + 1 for n in lengths)} chunks; read those of "
@@ -170,71 +169,32 @@ class TTT(MetaGradientLearner):
         after: Sequence[int] | None = None,
     ) -> Trace:
         """Return losses, metrics and outputs on the last chunk after steps on the first 0, 1, ..., `steps` ones."""
-        return super().trace(self._streams(tasks), steps, norm, after)
+        return super().trace(as_streams(self, tasks), steps, norm, after)
 
     def adapt(self, support: Any, steps: int | None = None, norm: Norm | None = None) -> Predictor:
         """Return the module after it has read chunks `[k, n, ...]`, or the first `steps` of them."""
-        return super().adapt(support, _all(support) if steps is None else steps, norm)
+        return super().adapt(support, chunks_in(support) if steps is None else steps, norm)
 
     def adapting(
         self, support: Any, steps: int | None = None, norm: Norm | None = None, rate: float | None = None
     ) -> Iterator[Predictor]:
         """Yield the module after each chunk, see `Learner.adapting`."""
-        return super().adapting(support, _all(support) if steps is None else steps, norm, rate)
-
-    def _streams(self, tasks: MetaBatch) -> list[Tasks]:
-        """Return the groups, whose supports have an axis of chunks; their labels are looked at."""
-        groups = as_groups(tasks)
-        for group in groups:
-            read, last = first_tensor(group.support), first_tensor(group.query)
-            if not group.stacked or read is None or last is None or read.dim() != last.dim() + 1:
-                raise TaskError(
-                    "TTT reads streams, and these are tasks of another form; write fastadapt.tasks.Stream((x, y)) with "
-                    "the batches of a stream stacked, [J, n, ...]"
-                )
-        check_labels(self, [_chunk_by_chunk(group) for group in groups], judged=True)
-        return groups
+        return super().adapting(support, chunks_in(support) if steps is None else steps, norm, rate)
 
     def _train_batches(self, groups: list[Tasks]) -> dict[str, list[Tensor]]:
-        return _in_turn(groups, self.steps)
+        return in_turn(groups, self.steps)
 
     def _test_batches(self, groups: list[Tasks], steps: int) -> dict[str, list[Tensor]]:
-        few = min(_count(group) for group in groups)
+        few = min(learned_from(group) for group in groups)
         if steps > few:
             raise TaskError(
                 f"{steps} steps were asked for on {few} chunks to learn from, a step on each; give longer streams, or "
                 "fewer steps"
             )
-        return _in_turn(groups, steps)
+        return in_turn(groups, steps)
 
     def _loop(self, state: State, plan: NormPlan, support: Any, query: Any, extra: Any, steps: int) -> InnerLoop:
         return StreamLoop(self, state, plan.of(state["running"]), steps, {"support": support, "query": query, **extra})
 
     def _predictor(self, state: State, plan: NormPlan, params: dict[str, Tensor], k: int, support: Any) -> Predictor:
         return super()._predictor(state, plan, without_sum(params), k, support)
-
-
-def _count(group: Tasks) -> int:
-    """Return how many chunks there are to learn from."""
-    return int(group.samples.shape[1])
-
-
-def _chunk_by_chunk(group: Tasks) -> Tasks:
-    """Return every chunk as a task of its own with the place of its stream: to look at labels, a chunk at once."""
-    chunks = map_tensors(
-        lambda read, last: torch.cat([read, last.unsqueeze(1)], 1).flatten(0, 1), group.support, group.query
-    )
-    return Tasks(chunks, chunks, tuple(p for p in group.positions for _ in range(_count(group) + 1)))
-
-
-def _all(support: Any) -> int:
-    first = first_tensor(support)
-    return 0 if first is None else len(first)
-
-
-def _in_turn(groups: list[Tasks], steps: int) -> dict[str, list[Tensor]]:
-    """Return for each task the numbers of its chunks, one at each step."""
-    if not steps:
-        return {}
-    turns = {p: group.samples.device for group in groups for p in group.positions}
-    return {"batches": [torch.arange(steps, device=turns[p]).unsqueeze(1) for p in sorted(turns)]}
