@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from fastadapt.showcases import photo, speech
+from fastadapt.showcases import language_told, photo, speech
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "showcases"
@@ -26,7 +26,7 @@ def test_the_page_is_what_the_result_files_say() -> None:
     assert found == made.page(made.read()), "run python benchmarks/showcases.py"
 
 
-SAID = {"photo": photo.sentence, "speech": speech.sentence}
+SAID = {"photo": photo.sentence, "speech": speech.sentence, "language": language_told.sentence}
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in RESULTS.glob("*.json") if file.stem in SAID))

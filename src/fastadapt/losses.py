@@ -6,6 +6,7 @@ dictionary of scalars of which the first is the headline, and `higher_is_better`
 two tensors, as torch has them (`nn.CrossEntropyLoss()`, `F.mse_loss`), as one of `(model(x), y)`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
@@ -247,6 +248,27 @@ class SymbolErrors(CrossEntropy):
     def metrics(self, output: Tensor, batch: Any) -> dict[str, Tensor]:
         """Return `{"symbol error rate": ...}`, the share of labels that are not the largest logit, in [0, 1]."""
         return {"symbol error rate": 1 - accuracy(output, batch[1])}
+
+
+@dataclass(frozen=True)
+class BitsPerCharacter(CrossEntropy):
+    """Compute the cross-entropy of the next character; its metric is the same in bits.
+
+        bits per character = cross-entropy / ln 2
+
+    A model that takes all characters for equally likely has log2 of their number: 6.81 for 112.
+
+    Example:
+        >>> import torch
+        >>> BitsPerCharacter().metrics(torch.zeros(2, 8, 5), (None, torch.zeros(2, 5, dtype=torch.long)))
+        {'bits per character': tensor(3.0000)}
+    """
+
+    higher_is_better: ClassVar[bool] = False
+
+    def metrics(self, output: Tensor, batch: Any) -> dict[str, Tensor]:
+        """Return `{"bits per character": ...}`, the mean over all of them."""
+        return {"bits per character": F.cross_entropy(output, as_labels(output, batch[1])) / math.log(2)}
 
 
 class OnOutput(nn.Module):

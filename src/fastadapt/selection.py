@@ -48,7 +48,8 @@ def select(model: nn.Module, adapt: Selection) -> tuple[str, ...]:
 
     Args:
         model: the module whose parameters are selected from; frozen ones (`requires_grad=False`) never are.
-        adapt: "all"; "head", the last layer (ANIL); "body", all but the last layer (BOIL); a shell-style
+        adapt: "all"; "head", the last layer (ANIL); "body", all but the last layer (BOIL); "lora", the low-rank
+            factors that `fastadapt.nets.with_lora` or peft have put into the model; a shell-style
             pattern over names such as "blocks.3.*"; several patterns, of which those that begin with "!"
             exclude (`("*", "!*norm*")`); or a function of the name.
 
@@ -64,24 +65,37 @@ def select(model: nn.Module, adapt: Selection) -> tuple[str, ...]:
         ('0.weight', '2.weight')
 
     References:
-        Raghu et al. 2020 (arXiv:1909.09157) for ANIL; Oh et al. 2021 (arXiv:2008.08882) for BOIL.
+        Raghu et al. 2020 (arXiv:1909.09157) for ANIL; Oh et al. 2021 (arXiv:2008.08882) for BOIL; Hu et al. 2022
+        (arXiv:2106.09685) for low-rank factors.
     """
     every = [name for name, _ in model.named_parameters()]
     trainable = [name for name, p in model.named_parameters() if p.requires_grad]
     if callable(adapt):
         chosen = [name for name in trainable if adapt(name)]
+    elif adapt == "lora":
+        chosen = [name for name in trainable if _is_factor(name)]
     elif adapt in ("head", "body"):
         head = set(head_names(model))
         chosen = [name for name in trainable if (name in head) == (adapt == "head")]
     else:
         patterns = ["*"] if adapt == "all" else [adapt] if isinstance(adapt, str) else list(adapt)
         chosen = _match(patterns, every, trainable)
+    if not chosen and adapt == "lora":
+        frozen = [name for name in every if _is_factor(name)]
+        cure = "thaw them: requires_grad_(True)" if frozen else "put them in with fastadapt.nets.with_lora(model, rank)"
+        has = f"those of the model are frozen, such as {frozen[0]!r}" if frozen else "the model has none"
+        raise SelectionError(f"adapt='lora' adapts trainable low-rank factors, and {has}; {cure}")
     if not chosen:
         raise SelectionError(
             f"adapt={adapt!r} selects no trainable parameter; "
             f"the model has {_listed(trainable) or 'none that requires a gradient'}"
         )
     return tuple(chosen)
+
+
+def _is_factor(name: str) -> bool:
+    """Whether a parameter is a low-rank factor, by the names that `with_lora` and peft give them."""
+    return any(part.startswith("lora_") for part in name.split("."))
 
 
 def _match(patterns: list[str], every: list[str], trainable: list[str]) -> list[str]:

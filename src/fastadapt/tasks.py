@@ -23,6 +23,8 @@ from fastadapt.batches.meta_batch import Tasks as Tasks
 from fastadapt.batches.meta_batch import as_groups as as_groups
 from fastadapt.batches.meta_batch import as_support as as_support
 from fastadapt.batches.meta_batch import group_by_shape as group_by_shape
+from fastadapt.batches.stream import Stream as Stream
+from fastadapt.batches.stream import chunk_of as chunk_of
 from fastadapt.batches.streams import task_rng as task_rng
 from fastadapt.batches.streams import task_rngs as task_rngs
 from fastadapt.batches.uniforms import uniforms

@@ -32,6 +32,7 @@ from fastadapt.nets.normals import Normal
 from fastadapt.rules.curvature import MetaCurvature, curvature
 from fastadapt.rules.meta_lstm import Gates, MetaLSTM
 from fastadapt.rules.rates import learned_rates
+from fastadapt.tasks import Stream
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,7 @@ def steered(model, loss, **settings):
 
 CLASSES = ("classification",)
 PAIRS = ("pairs",)
+STREAMS = ("streams",)
 LEARNERS = {
     "maml": Entry(of(MAML, rule=SGD(0.1), steps=2)),
     "maml_adam": Entry(of(MAML, rule=Adam(0.01, beta1=0.9), steps=2), setting=True),
@@ -227,6 +229,10 @@ LEARNERS = {
     ),
     "mfr": Entry(of(MFR, rule=SGD(0.1), test_steps=2, norm="transductive"), kinds=PAIRS),
     "mfr_first_order": Entry(of(MFR, meta_gradient="first_order", test_steps=2), kinds=PAIRS, setting=True),
+    "ttt": Entry(of(methods.TTT, rule=SGD(0.1), steps=3), kinds=STREAMS),
+    "ttt_first_order": Entry(
+        of(methods.TTT, rule=SGD(0.1), steps=3, meta_gradient="first_order"), kinds=STREAMS, setting=True
+    ),
     "cdt": Entry(of(CDT, rule=SGD(0.1), test_steps=2, norm="transductive"), kinds=PAIRS),
 }
 
@@ -283,6 +289,12 @@ def pair_batch(domains):
     return x, torch.arange(3 * domains).reshape(domains, 1, 3).expand(domains, 2, 3).flatten(), 3
 
 
+def stream_batch(chunks):
+    """A stream as an ordinary task: all chunks but the last, and that one."""
+    one = Stream((torch.randn(chunks, 4, 3), torch.arange(4).expand(chunks, 4) % 2))
+    return Task(one.support, one.query)
+
+
 def drawn(batch, sizes):
     return lambda: [Task(batch(support), batch(query)) for support, query in sizes]
 
@@ -294,6 +306,7 @@ KINDS = {
     "classification": Kind(lambda: Net(2), CrossEntropy(), drawn(classification_batch, EQUAL)),
     "ragged": Kind(lambda: Net(1), MSE(), drawn(regression_batch, RAGGED)),
     "other_structure": Kind(lambda: Net(1), WeightedError(), drawn(weighted_batch, EQUAL)),
+    "streams": Kind(lambda: Net(2), CrossEntropy(), lambda: [stream_batch(4) for _ in range(4)]),
     "pairs": Kind(lambda: Net(3), PairLoss(scale=4.0), drawn(pair_batch, [(3, 1)] * 4)),
 }
-USUAL = tuple(kind for kind in KINDS if kind not in PAIRS)
+USUAL = tuple(kind for kind in KINDS if kind not in (*PAIRS, *STREAMS))

@@ -15,8 +15,15 @@ from fastadapt.judging.loss_values import value_of
 pytestmark = pytest.mark.usefixtures("double")
 
 
-LONG = ("cdt", "imaml", "mamlpp", "protomaml", "fine_tune", "fine_tune_transductive", "nearest_support")
-SLOW = ("maml_segments", "maml_minibatch", "meta_lstm_exact", "mamlpp_first_order", "protomaml_first_order")
+LONG = ("cdt", "imaml", "ttt", "mamlpp", "protomaml", "fine_tune", "fine_tune_transductive", "nearest_support")
+SLOW = (
+    "ttt_first_order",
+    "maml_segments",
+    "maml_minibatch",
+    "meta_lstm_exact",
+    "mamlpp_first_order",
+    "protomaml_first_order",
+)
 
 
 def when(name, kind):
@@ -26,7 +33,7 @@ def when(name, kind):
     if kind == "regression" and "classification" not in (LEARNERS[name].kinds or USUAL):
         return []
     again = LEARNERS[name].setting or name in LONG  # a setting of a method that runs, or long itself
-    if name in SLOW or kind not in ("classification", "ragged", "pairs"):
+    if name in SLOW or kind not in ("classification", "ragged", "pairs", "streams"):
         return [pytest.mark.slow]
     if kind == "ragged":
         return [pytest.mark.slow if again else pytest.mark.long]

@@ -4,7 +4,9 @@ import pytest
 import torch
 from peft import IA3Config, LoraConfig, TaskType, get_peft_model, get_peft_model_state_dict
 
-from foreign.by_hand import Case, adapted, apart, every_number, exact, first_order
+import fastadapt as fa
+from fastadapt.nets import with_lora
+from foreign.by_hand import Case, adapted, apart, every_number, exact, first_order, reptile
 from foreign.test_transformers import bert, gpt2, next_token, own_loss, sentences, texts
 
 
@@ -112,3 +114,33 @@ def test_two_adapters_the_active_one_adapts():
     case = Case(model, own_loss, sentences(), rate=0.2, adapt="*lora*", chosen=is_lora, apart=1e-7)
     exact(case)
     adapted(case)
+
+
+def test_its_factors_are_selected_by_name_and_saved_alone(tmp_path):
+    model = classifier()
+    assert fa.select(model, "lora") == tuple(n for n, p in model.named_parameters() if p.requires_grad and is_lora(n))
+    case = Case(model, own_loss, sentences(), rate=0.2, adapt="lora", chosen=is_lora, apart=1e-7)
+    exact(case)
+    first_order(case)
+    reptile(case)
+    predictor, batch = case.learner().adapt(case.tasks[0].support), case.tasks[1].query
+    again = fa.load_predictor(fa.save_predictor(predictor, tmp_path / "adapted", only="lora"), model=model)
+    assert torch.equal(again(**batch).logits, predictor(**batch).logits)
+    assert not torch.equal(again(**batch).logits, model(**batch).logits)
+
+
+def test_factors_of_ours_in_a_model_whose_layers_are_transposed():
+    plain, batch = gpt2(), texts()[0].support
+    with torch.random.fork_rng():
+        torch.manual_seed(9)
+        model = with_lora(gpt2(), 2, "*.c_attn", alpha=4)
+        twin = lora(gpt2(), task_type=TaskType.CAUSAL_LM, target_modules=["c_attn"], fan_in_fan_out=True)
+    assert torch.equal(model(**batch).logits, plain(**batch).logits)
+    with torch.no_grad():  # the factors of peft's, which begins elsewhere
+        theirs = [p for n, p in twin.named_parameters() if is_lora(n)]
+        for p, q in zip([p for n, p in model.named_parameters() if is_lora(n)], theirs, strict=True):
+            p.copy_(q)
+    torch.testing.assert_close(model(**batch).logits, twin(**batch).logits)
+    case = Case(model, next_token, texts(), rate=0.2, adapt="lora", chosen=is_lora, twin=twin, apart=1e-7)
+    exact(case)
+    first_order(case)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastadapt.cli import main
+from fastadapt.data.udhr import ARCHIVE
 from fastadapt.errors import ConfigError, DataError
 from fastadapt.showcases import voices
 from fastadapt.showcases.photos import own_picture
@@ -43,6 +44,18 @@ def test_the_crossing_is_where_a_rival_is_ahead_and_no_step_at_all_does_not_coun
     assert steps_to(RECORD, 9.0) == ("slow", 4) and steps_to(RECORD, 99.0) is None
 
 
+def test_where_lower_is_better_signs_turn():
+    turned = {
+        "steps": RECORD["steps"],
+        "lower is better": True,
+        "starts": [
+            row(r["name"], r["learned"], [[-v for v in values] for values in r["values"]]) for r in RECORD["starts"]
+        ],
+    }
+    assert leads(turned, "ours") == leads(RECORD, "ours") and crossing(turned, "ours") == 4
+    assert steps_to(turned, -9.0) == ("slow", 4) and steps_to(turned, -99.0) is None
+
+
 def test_a_showcase_is_known_by_its_name_and_keeps_its_folder(tmp_path):
     with pytest.raises(ConfigError, match=r"no showcase 'fotos'; there are photo"):
         show("fotos", ShowSettings(1, tmp_path / "a"))
@@ -77,7 +90,7 @@ def test_a_finished_part_is_not_computed_again(tmp_path):
 def test_missing_voices_and_texts_are_said(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"udhr2.zip, are not in .*nltk_data"):
         voices.recordings("test", tmp_path)
-    (tmp_path / voices.TEXTS).write_bytes(b"no archive")
+    (tmp_path / ARCHIVE).write_bytes(b"no archive")
     with pytest.raises(DataError, match="get it again"):
         voices.recordings("test", tmp_path)
     monkeypatch.setattr(voices.shutil, "which", lambda program: None)

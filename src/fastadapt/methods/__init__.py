@@ -35,4 +35,5 @@ from fastadapt.methods.siamese import SiameseNet as SiameseNet
 from fastadapt.methods.snail import SNAIL as SNAIL
 from fastadapt.methods.statistician import NeuralStatistician as NeuralStatistician
 from fastadapt.methods.subspaces import AdaptiveSubspaces as AdaptiveSubspaces
+from fastadapt.methods.ttt import TTT as TTT
 from fastadapt.methods.tuning import tune_transfer as tune_transfer

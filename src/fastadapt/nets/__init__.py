@@ -2,9 +2,12 @@
 
 from fastadapt.nets.context import WithContext as WithContext
 from fastadapt.nets.conv4 import Conv4 as Conv4
+from fastadapt.nets.decoder import Decoder as Decoder
 from fastadapt.nets.film import FiLM as FiLM
 from fastadapt.nets.fourier import FourierMLP as FourierMLP
 from fastadapt.nets.koch import KochNet as KochNet
+from fastadapt.nets.lora import merged as merged
+from fastadapt.nets.lora import with_lora as with_lora
 from fastadapt.nets.lrua import Controller as Controller
 from fastadapt.nets.mlp import MLP as MLP
 from fastadapt.nets.rare_events import RareEventsEncoder as RareEventsEncoder

@@ -27,9 +27,11 @@ from fastadapt.atomic import explain, sync, write_folder, write_text
 from fastadapt.errors import CheckpointError, ConfigError
 from fastadapt.layers.norm import check_norm
 from fastadapt.methods.described import build_model
+from fastadapt.nets.lora import factored
 from fastadapt.nets.settings import NETS
 from fastadapt.predictor import Predictor
 from fastadapt.rl import settings as _policies  # noqa: F401 - their networks are known by name from here on
+from fastadapt.selection import Selection, select
 from fastadapt.version import __version__
 
 FORMAT = "fastadapt-predictor"
@@ -67,7 +69,9 @@ def check_target(folder: str | Path, *, overwrite: bool = False) -> Path:
     return target
 
 
-def save_predictor(predictor: Predictor, folder: str | Path, *, overwrite: bool = False) -> Path:
+def save_predictor(
+    predictor: Predictor, folder: str | Path, *, overwrite: bool = False, only: Selection | None = None
+) -> Path:
     """Write a predictor, all of it or nothing.
 
     To be loaded without the code that made it, its architecture has to be one of `fastadapt.nets`, given as
@@ -77,6 +81,9 @@ def save_predictor(predictor: Predictor, folder: str | Path, *, overwrite: bool 
         predictor: the adapted model.
         folder: a new or empty folder.
         overwrite: replace the predictor in `folder`; the old one stays until the new one is complete.
+        only: which parameters are written, see `fastadapt.select`; the others are left to whoever loads it, who has to
+            pass a model with the very same ones. None writes all, but of a model with the factors of
+            `fastadapt.nets.with_lora` these alone.
 
     Returns:
         The absolute path of the folder.
@@ -84,6 +91,7 @@ def save_predictor(predictor: Predictor, folder: str | Path, *, overwrite: bool 
     Raises:
         CheckpointError: if the folder can't be used or written, if `details` are no JSON values, or if
             `details["net"]` does not describe the model.
+        SelectionError: if `only` selects nothing.
 
     Example:
         >>> import tempfile
@@ -97,9 +105,13 @@ def save_predictor(predictor: Predictor, folder: str | Path, *, overwrite: bool 
         True
     """
     target = check_target(folder, overwrite=overwrite)
+    if only is None and factored(predictor.model):
+        only = "lora"
+    written, base = (None, None) if only in (None, "all") else _apart(predictor, select(predictor.model, only))
     tensors = {name: value.detach().to("cpu").contiguous().clone() for name, value in _tensors(predictor).items()}
+    tensors = {name: value for name, value in tensors.items() if written is None or name in written}
     net = predictor.details.get("net")
-    if net is not None:
+    if net is not None and base is None:
         _check_fit(_blank(net), tensors, f"details['net'] of this predictor, {net!r},")
     try:
         weights = save_tensors(tensors)
@@ -107,7 +119,7 @@ def save_predictor(predictor: Predictor, folder: str | Path, *, overwrite: bool 
         raise CheckpointError(f"can't write {target}: safetensors does not take these weights ({error})") from error
     digest = hashlib.sha256(weights).hexdigest()
     name = f"weights-{digest[:12]}.safetensors" if (target / WEIGHTS).exists() else WEIGHTS
-    text = _describe(predictor, {"file": name, "bytes": len(weights), "sha256": digest})
+    text = _describe(predictor, {"file": name, "bytes": len(weights), "sha256": digest}, base)
     if target.is_dir() and any(target.iterdir()):
         _replace(target, name, weights, text)
     else:
@@ -125,7 +137,25 @@ def _tensors(predictor: Predictor) -> dict[str, Tensor]:
     return {**dict(predictor.named_parameters()), **dict(predictor.named_buffers())}
 
 
-def _describe(predictor: Predictor, weights: Mapping[str, Any]) -> str:
+def _apart(predictor: Predictor, names: tuple[str, ...]) -> tuple[set[str], str]:
+    """Return the names of what is written of a predictor, and what tells the rest of its model from another's."""
+    chosen = {f"model.{name}" for name in names}
+    every = _tensors(predictor)
+    return chosen | {name for name in every if not name.startswith("model.")}, _digest(predictor.model, set(names))
+
+
+def _digest(model: nn.Module, without: set[str]) -> str:
+    """Return the SHA-256 of the tensors of a model that are not named."""
+    digest = hashlib.sha256()
+    for name, value in sorted({**dict(model.named_parameters()), **dict(model.named_buffers())}.items()):
+        if name not in without:
+            plain = value.detach().cpu().contiguous()
+            digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
+            digest.update(plain.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _describe(predictor: Predictor, weights: Mapping[str, Any], base: str | None) -> str:
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -136,6 +166,7 @@ def _describe(predictor: Predictor, weights: Mapping[str, Any]) -> str:
         "calls": predictor.calls,
         "details": predictor.details,
         "weights": dict(weights),
+        **({} if base is None else {"base": base}),
     }
     try:
         return json.dumps({**content, "checksum": _checksum(content)}, indent=1, allow_nan=False) + "\n"
@@ -191,6 +222,10 @@ def load_predictor(folder: str | Path, model: nn.Module | None = None) -> Predic
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / DESCRIPTION} is not a description of a predictor ({error})") from error
     beside = tensors.pop("beside", None)
+    base = description.get("base")
+    if base is not None:
+        model = _completed(folder, model, tensors, base, trained)
+        return Predictor(model, norm, moments, beside, details).eval()
     if model is None:
         if details.get("net") is None:
             raise CheckpointError(
@@ -207,6 +242,27 @@ def load_predictor(folder: str | Path, model: nn.Module | None = None) -> Predic
     for name, own in {**dict(model.named_parameters()), **dict(model.named_buffers())}.items():
         own.data = tensors[f"model.{name}"]
     return Predictor(model, norm, moments, beside, details).eval()
+
+
+def _completed(folder: Path, model: nn.Module | None, tensors: dict[str, Tensor], base: str, trained: str) -> nn.Module:
+    """Return a copy of the given model with the saved tensors in it; the others have to be those of then."""
+    if model is None:
+        raise CheckpointError(
+            f"{folder} holds only {len(tensors)} adapted tensors of a {trained}: pass the model that they belong to, "
+            f"as in load_predictor({str(folder)!r}, model=model)"
+        )
+    names = {name.removeprefix("model.") for name in tensors}
+    _check_fit(model, tensors, f"the given {type(model).__name__}", whole=False)
+    if _digest(model, names) != base:
+        raise CheckpointError(
+            f"the given {type(model).__name__} has other weights beside the {len(names)} adapted ones than the model "
+            f"that {folder} was adapted from; pass that one, in the same precision"
+        )
+    model = copy.deepcopy(model).cpu()
+    own = dict(model.named_parameters())
+    for name in names:
+        own[name].data = tensors[f"model.{name}"]
+    return model
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
@@ -279,8 +335,8 @@ def _blank(net: Any) -> nn.Module:
         raise CheckpointError(f"{net!r} does not describe a network of fastadapt ({error})") from error
 
 
-def _check_fit(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Raise `CheckpointError` unless the model's tensors have the saved names and shapes."""
+def _check_fit(model: nn.Module, tensors: Mapping[str, Tensor], what: str, whole: bool = True) -> None:
+    """Raise `CheckpointError` unless the model's tensors have the saved names and shapes, or at least these."""
     own = {f"model.{n}": tuple(p.shape) for n, p in [*model.named_parameters(), *model.named_buffers()]}
     saved = {name: tuple(value.shape) for name, value in tensors.items() if name.startswith("model.")}
     for name in sorted(own.keys() | saved.keys()):
@@ -288,6 +344,8 @@ def _check_fit(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> No
         if name not in own:
             raise CheckpointError(f"{what} has no {short!r}, which the weights hold with shape {saved[name]}")
         if name not in saved:
+            if not whole:
+                continue
             raise CheckpointError(f"{what} has {short!r} of shape {own[name]}, which the weights lack")
         if own[name] != saved[name]:
             raise CheckpointError(f"{what} has {short!r} of shape {own[name]}, the weights hold shape {saved[name]}")

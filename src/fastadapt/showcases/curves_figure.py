@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastadapt.report.style import line_style, tidy
-from fastadapt.showcases.race import crossing
+from fastadapt.showcases.race import crossing, leads
 
 
 def draw_curves_by_step(axes: Any, record: Mapping[str, Any], what: str) -> None:
@@ -25,7 +25,8 @@ def draw_curves_by_step(axes: Any, record: Mapping[str, Any], what: str) -> None
         axes.fill_between(place, mean - half, mean + half, color=style["color"], alpha=0.15, linewidth=0)
         width = 2.4 if row["learned"] else 1.3
         axes.plot(place, mean, **style, linewidth=width, label=row["name"] + (" (learned)" if row["learned"] else ""))
-        if row["learned"] and (at := crossing(dict(record), row["name"])) is not None:
+        at = crossing(dict(record), row["name"]) if row["learned"] else None
+        if at is not None and any(lead.gain > 0 for lead in leads(dict(record), row["name"]) if lead.step < at):
             j = record["steps"].index(at)
             axes.plot(place[j], mean[j], "o", markersize=13, markerfacecolor="none", markeredgecolor=style["color"])
             axes.annotate(

@@ -30,13 +30,14 @@ class Race:
         settings: of the showcase.
         stages: where finished parts are kept.
         at: numbers of steps, rising.
-        loss: that is descended, with the metric that is measured; more is better.
+        loss: that is descended, with the metric that is measured, and its direction.
         rules: tried with every start.
         validation: tasks by their numbers, to tune on.
         test: tasks by their numbers.
         validate: how many validation tasks.
         most: test tasks at most.
         batch: points of a step; None takes all.
+        fewest: test tasks that are measured in any case.
         after: seconds kept back for drawing.
     """
 
@@ -50,6 +51,7 @@ class Race:
     validate: int
     most: int
     batch: int | None = None
+    fewest: int = FEWEST
     after: float = 20.0
 
     def portions(self, source: Callable[[Sequence[int]], Tasks], count: int) -> list[Tasks]:
@@ -99,7 +101,7 @@ class Race:
             for pair in {(choice.net, choice.rule) for choice in found.values()}
         )
         left = self.settings.left - self.after
-        fits = FEWEST if self.settings.small else max(FEWEST, int(0.85 * left / runs))
+        fits = self.fewest if self.settings.small else max(self.fewest, int(0.85 * left / runs))
         count = min(self.most, self.stages.kept("test tasks", lambda: fits))
         tasks = self.portions(self.test, count)
         values: dict[str, Tensor] = {}
@@ -117,7 +119,8 @@ class Race:
             }
             for start in starts
         ]
-        return {"steps": list(self.at), "test tasks": count, "validation tasks": self.validate, "starts": rows}
+        found = {"steps": list(self.at), "test tasks": count, "validation tasks": self.validate, "starts": rows}
+        return found if self.loss.higher_is_better else {**found, "lower is better": True}
 
     def _measure(self, start: Start, choices: dict[str, dict[int, Choice]], tasks: list[Tasks]) -> Any:
         return measured(start, self.rules, choices[start.name], tasks, self.loss, self.batch).tolist()
@@ -136,7 +139,7 @@ class Lead:
         step: the number of steps.
         start: the name of the start.
         rival: the name of the best rival there.
-        gain: the mean difference, task by task.
+        gain: the mean difference, task by task; above 0 where the start is better.
         ci95: the half-width of its 95 % interval.
     """
 
@@ -154,10 +157,11 @@ def leads(record: dict[str, Any], name: str) -> list[Lead]:
     """
     rivals = [row for row in record["starts"] if not row["learned"]]
     own = next(row for row in record["starts"] if row["name"] == name)
+    sign = -1 if record.get("lower is better") else 1
     found = []
     for j, step in enumerate(record["steps"]):
-        rival = max(rivals, key=lambda row: row["mean"][j])
-        gains = [a[j] - b[j] for a, b in zip(own["values"], rival["values"], strict=True)]
+        rival = max(rivals, key=lambda row: sign * row["mean"][j])
+        gains = [sign * (a[j] - b[j]) for a, b in zip(own["values"], rival["values"], strict=True)]
         mean, half = confidence(gains)
         found.append(Lead(step, name, rival["name"], round(mean, 3), round(half, 3)))
     return found
@@ -187,8 +191,9 @@ def counted(steps: int) -> str:
 
 def steps_to(record: dict[str, Any], score: float) -> tuple[str, int] | None:
     """Return the rival that first reaches a score, and after how many of the steps that were measured; None if none."""
+    sign = -1 if record.get("lower is better") else 1
     for j, step in enumerate(record["steps"]):
-        rivals = [row for row in record["starts"] if not row["learned"] and row["mean"][j] >= score]
+        rivals = [row for row in record["starts"] if not row["learned"] and sign * row["mean"][j] >= sign * score]
         if rivals:
-            return max(rivals, key=lambda row: row["mean"][j])["name"], step
+            return max(rivals, key=lambda row: sign * row["mean"][j])["name"], step
     return None

@@ -98,6 +98,7 @@ SHOWCASES: dict[str, Showcase] = {
     "duel": Showcase(
         "fastadapt.showcases.duel", 15, "three problems on which a straight line is the rival to beat", small_nets=True
     ),
+    "language": Showcase("fastadapt.showcases.language", 40, "one page of a new language, and reading on"),
 }
 
 

@@ -9,13 +9,12 @@ from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 
 from fastadapt.compare.contest import Stopped
-from fastadapt.data.fields.fields import Fields
 from fastadapt.errors import CheckpointError
 from fastadapt.learner import Learner
 from fastadapt.report.style import save_picture
 from fastadapt.showcases.showcase import ShowSettings
 from fastadapt.showcases.stages import Stages
-from fastadapt.tasks import draw_batch
+from fastadapt.tasks import TaskSource, draw_batch
 from fastadapt.training.settings import Training
 from fastadapt.training.train import meta_train
 
@@ -40,10 +39,11 @@ def schooled(
     stages: Stages,
     name: str,
     learner: Learner,
-    source: Fields,
+    source: TaskSource,
     training: Training,
     share: float,
     fraction: float = 1.0,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> Schooling:
     """Train a learner for a share of the minutes, or go on with that.
 
@@ -58,6 +58,7 @@ def schooled(
         training: its settings; the number of steps is put in here.
         share: of the minutes.
         fraction: of those steps; a later call with a larger one goes on.
+        optimizer: the outer optimizer, if not the one of the settings.
 
     Raises:
         Stopped: by a signal; the checkpoint is written.
@@ -73,7 +74,9 @@ def schooled(
         stages.say(f"training {name}: {steps:,} outer steps in about {seconds * fraction:.0f} s")
         began = time.monotonic()
         folder = settings.out / "training" / slug
-        done = meta_train(learner, source, replace(training, steps=steps), folder=folder, quiet=True)
+        done = meta_train(
+            learner, source, replace(training, steps=steps), folder=folder, quiet=True, optimizer=optimizer
+        )
         if done.stopped in ("SIGINT", "SIGTERM"):
             raise Stopped(done.stopped)
         tensors = {key: value.contiguous() for key, value in learner.state_dict().items()}
@@ -88,7 +91,7 @@ def schooled(
     return Schooling(steps, round(spent, 1))
 
 
-def _fitting(learner: Learner, source: Fields, training: Training, seconds: float, settings: ShowSettings) -> int:
+def _fitting(learner: Learner, source: TaskSource, training: Training, seconds: float, settings: ShowSettings) -> int:
     """Return how many outer steps fit into some seconds; the learner stays as it is."""
     if settings.small:
         return max(2, int(seconds))

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastadapt.data.download import data_folders
 from fastadapt.data.files import shown
+from fastadapt.data.udhr import udhr_archive
 from fastadapt.errors import DataError
 
 RATE = 11_025
@@ -21,7 +21,6 @@ QUIETEST, LOUDNESS = 0.03, 0.3
 SPEAKERS = ("m3", "f2")
 FIRST, LAST = 200, 420
 """Characters of the text that are read."""
-TEXTS = "udhr2.zip"
 
 LANGUAGES = {
     "train": {
@@ -37,23 +36,6 @@ LANGUAGES = {
     },
 }  # fmt: skip
 """Voices of espeak-ng and the files of the texts that they read; a language is in one part alone."""
-
-
-def texts_archive(data: Path | None = None) -> Path:
-    """Return the archive of the texts, `udhr2/CODE.txt` in it.
-
-    Raises:
-        DataError: if it is not there.
-    """
-    folders = data_folders("showcases", data)
-    found = next((folder / TEXTS for folder in folders if (folder / TEXTS).is_file()), None)
-    if found is None:
-        raise DataError(
-            f"the texts to be read, {TEXTS}, are not in {', '.join(shown(f) for f in folders)}; fetch "
-            "packages/corpora/udhr2.zip of github.com/nltk/nltk_data and put it into one of them (or name its folder "
-            "with --data)"
-        )
-    return found
 
 
 def spoken(language: str, text: str, speaker: str) -> np.ndarray:
@@ -92,7 +74,7 @@ def recordings(part: str, data: Path | None = None, most: int | None = None) -> 
     Raises:
         DataError: if texts or espeak-ng are missing.
     """
-    archive = texts_archive(data)
+    archive = udhr_archive(data)
     found: dict[str, list[np.ndarray]] = {}
     try:
         with zipfile.ZipFile(archive) as texts:
