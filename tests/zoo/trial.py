@@ -42,10 +42,11 @@ def settings_of(specimen):
 
 
 def cases(zoo, closely=()):
-    """Return the settings of the default suite, as many as a minute allows.
+    """Return the settings of the default suite, as many as a minute allows, and those that are long.
 
-    They are one for all, vmap for every second specimen and another one in turn for the rest, both for those that are
-    looked at `closely`; the specimen's own; and for a few a recorded program, which takes seconds to make.
+    By default they are one for all, vmap for every second specimen and those that are looked at `closely`, the
+    specimen's own, and for a few a recorded program, which takes seconds to make. Another one in turn for the rest and
+    for those is long.
     """
     eager = [s for s in EVERY if s not in (LOOP, VMAP) and s.route != "trace"]
     recorded = [s for s in EVERY if s.route == "trace" and s.steps < max(STEPS)]
@@ -53,9 +54,11 @@ def cases(zoo, closely=()):
     for i, (name, specimen) in enumerate(zoo.items()):
         chosen = [LOOP, *(Setting(*s) for s in specimen.also)]
         chosen += [VMAP] if i % 2 == 0 or name in closely else []
-        chosen += [eager[7 * (i // 2) % len(eager)]] if i % 2 or name in closely else []
+        rest = [eager[7 * (i // 2) % len(eager)]] if i % 2 or name in closely else []
         chosen += [recorded[3 * (i // RECORDED) % len(recorded)]] if i % RECORDED == 0 else []
-        out += [pytest.param(name, s, id=f"{name}-{s}") for s in settings_of(specimen) if s in chosen]
+        for s in settings_of(specimen):
+            if s in chosen or s in rest:
+                out.append(pytest.param(name, s, id=f"{name}-{s}", marks=() if s in chosen else pytest.mark.long))
     return out
 
 
