@@ -154,3 +154,27 @@ def test_what_is_no_stream_or_of_another_length_is_refused():
     for batches in ((torch.zeros(3, 1), torch.zeros(2, 1)), torch.zeros(()), torch.zeros(0, 2), "text"):
         with pytest.raises(TaskError, match="a stream needs tensors that share a leading axis"):
             Stream(batches)
+
+
+def test_a_list_of_batches_is_a_stream_of_them():
+    batches = [(torch.randn(5, 3), torch.randn(5, 2)) for _ in range(3)]
+    listed, stacked = (
+        Stream(batches),
+        Stream((torch.stack([x for x, _ in batches]), torch.stack([y for _, y in batches]))),
+    )
+    for one, other in ((listed.support, stacked.support), (listed.query, stacked.query)):
+        assert all(map(torch.equal, one, other))
+    with pytest.raises(TaskError, match="2 sets of shapes"):
+        Stream([*batches, (torch.randn(4, 3), torch.randn(4, 2))])
+    with pytest.raises(TaskError, match="no tensor"):
+        Stream([(torch.zeros(2), "a"), (torch.zeros(2), "b")])
+
+
+@pytest.mark.parametrize("loss", [fa.CrossEntropy(), torch.nn.functional.cross_entropy])
+def test_a_method_that_reads_no_streams_does_not_take_samples_for_classes(loss):
+    chunks = torch.randn(4, 3, 5), torch.randint(3, (4, 3))  # three samples a chunk, three classes
+    learner = fa.MAML(torch.nn.Linear(5, 3), loss, rule=fa.SGD(0.1))
+    with pytest.raises(TaskError, match="its support has labels of 2 axes and its query of 1"):
+        learner([Stream(chunks)])
+    x, soft = torch.randn(4, 5), torch.rand(4, 3).softmax(-1)
+    assert learner([fa.Task((x, soft), (x, torch.randint(3, (4,))))]).loss > 0

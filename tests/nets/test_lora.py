@@ -103,6 +103,32 @@ def test_merged_weights_answer_the_same_bit_for_bit_and_are_an_ordinary_model():
     assert torch.equal(with_lora(plain, 1)(x), base()(x))
 
 
+def test_a_weight_that_is_tied_is_merged_for_its_layer_alone():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.head, self.other = nn.Embedding(7, 6), nn.Linear(6, 7, bias=False), nn.Linear(6, 7)
+            self.head.weight = self.other.weight = self.words.weight
+
+        def forward(self, x):
+            h = self.words(x)
+            return self.head(h) + self.other(h)
+
+    model, x = stirred(with_lora(Tied(), 2)), torch.arange(7)
+    want, words = model(x), model.words.weight.clone()
+    assert torch.equal(merged(model)(x), want) and torch.equal(model.words.weight, words)
+
+
+def test_what_can_have_no_factors_yet_is_told():
+    with pytest.raises(ConfigError, match="lazy layers"):
+        with_lora(nn.Sequential(nn.LazyLinear(4)), 2)
+    for rank in (0, True, 1.5):
+        with pytest.raises(ConfigError, match="rank must be a whole number"):
+            with_lora(nn.Linear(2, 2), rank)
+    with pytest.raises(ConfigError, match="alpha must be finite"):
+        with_lora(nn.Linear(2, 2), 1, alpha="4")
+
+
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_it_is_copied_and_pickled(again):
     model, x = stirred(with_lora(base(), 2)), drawn()[0]

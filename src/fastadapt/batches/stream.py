@@ -2,7 +2,9 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from fastadapt.batches.leaves import first_tensor, map_tensors
 from fastadapt.batches.meta_batch import Task
@@ -14,13 +16,14 @@ class Stream(Task):
 
     It is an ordinary task. Its support set is all chunks but the last, along an axis of their own, and its query is the
     last one. `TTT` learns to read it, judged on each chunk before it learns from it; every other method takes the
-    chunks for one support set.
+    chunks for one support set, and refuses classes as labels, which then have an axis more than the query's.
 
     Args:
-        batches: a pytree of tensors `[J, n, ...]`, J >= 1 chunks, by default `(x, y)`.
+        batches: a pytree of tensors `[J, n, ...]`, J >= 1 chunks, by default `(x, y)`; or a list of J batches
+            `[(x_1, y_1), ...]` of equal shapes.
 
     Raises:
-        TaskError: if there is no such axis, or tensors have several lengths of it.
+        TaskError: if there is no such axis, tensors have several lengths of it, or batches are of several forms.
 
     Example:
         >>> import torch
@@ -30,6 +33,8 @@ class Stream(Task):
     """
 
     def __init__(self, batches: Any) -> None:
+        if isinstance(batches, list) and batches and not all(isinstance(batch, Tensor) for batch in batches):
+            batches = _stacked(batches)
         sizes: set[Any] = set()
         map_tensors(lambda leaf: sizes.add(leaf.shape[0] if leaf.dim() else None), batches)
         if first_tensor(batches) is None or len(sizes) != 1 or sizes & {None, 0}:
@@ -38,6 +43,23 @@ class Stream(Task):
                 f"{sorted(map(str, sizes)) or type(batches).__name__}; write Stream((x, y)) with stacked batches"
             )
         super().__init__(map_tensors(lambda leaf: leaf[:-1], batches), map_tensors(lambda leaf: leaf[-1], batches))
+
+
+def _stacked(batches: list[Any]) -> Any:
+    """Return a list of batches as one, along an axis of their own."""
+    forms = {str(pytree.tree_structure(batch)) for batch in batches}
+    leaves = [pytree.tree_leaves(batch) for batch in batches]
+    if not all(isinstance(leaf, Tensor) for batch in leaves for leaf in batch):
+        raise TaskError("the batches of a stream hold something that is no tensor; write Stream([(x_1, y_1), ...])")
+    shapes = {str([tuple(leaf.shape) for leaf in batch]) for batch in leaves}
+    if len(forms) != 1 or len(shapes) != 1:
+        raise TaskError(
+            f"the batches of a stream have {len(forms)} forms and {len(shapes)} sets of shapes; give all the same: "
+            "a stream is cut into chunks of equal length, and what is left over goes"
+        )
+    return pytree.tree_map(
+        lambda *leaves: torch.stack(leaves) if isinstance(leaves[0], Tensor) else leaves[0], *batches
+    )
 
 
 def chunk_of(support: Any, query: Any, j: int) -> Any:

@@ -46,7 +46,25 @@ def check_labels(learner: Any, groups: list[Tasks], judged: bool) -> None:
         if callable(getattr(loss, "fault", None)) and (_is_ours(learner, objective) or (judged and side == "query")):
             for group in groups:
                 if group.stacked:
+                    _check_axes(group)
                     _check(learner.model, loss, getattr(group, side), group.positions, side)
+
+
+def _check_axes(group: Tasks) -> None:
+    """Refuse labels of a support set that have other axes than those of the query, as the chunks of a stream have.
+
+    A loss would take the axis of samples for the classes wherever there are as many of both.
+    """
+    sides = (group.support, group.query)
+    labels = [side[1] for side in sides if isinstance(side, (tuple, list)) and len(side) == 2]
+    # of floating point they may be probabilities of classes, on one side alone
+    if len(labels) == 2 and all(isinstance(y, Tensor) and not y.is_floating_point() for y in labels):
+        ours, theirs = (y.dim() - 1 for y in labels)
+        if ours != theirs:
+            raise TaskError(
+                f"task {group.positions[0]} of the meta-batch: its support has labels of {ours} axes and its query of "
+                f"{theirs}; give both the same form, [n, ...]; streams of chunks are read by fastadapt.methods.TTT"
+            )
 
 
 def checked_support(learner: Any, support: Any) -> Any:

@@ -1,6 +1,7 @@
 """Low-rank factors beside the weights of linear layers: a large network adapted by a few numbers."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import cache
@@ -81,16 +82,18 @@ def with_lora(
     References:
         Hu et al. 2022, LoRA: Low-Rank Adaptation of Large Language Models (arXiv:2106.09685).
     """
-    if not isinstance(rank, int) or rank < 1:
+    if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
         raise ConfigError(f"rank must be a whole number of at least 1, got {rank!r}")
-    scale = 1.0 if alpha is None else alpha / rank
-    if not 0 < scale < math.inf:
+    if alpha is not None and not (isinstance(alpha, (int, float)) and 0 < alpha < math.inf):
         raise ConfigError(f"alpha must be finite and > 0, or None, got {alpha!r}")
+    scale = 1.0 if alpha is None else alpha / rank
     if factored(model):
         raise ConfigError(
             f"the model has factors already, the first in {factored(model)[0]!r}; call with_lora once, with all "
             "patterns, or merged(model) to have them added to the weights first"
         )
+    if any(isinstance(p, nn.UninitializedParameter) for p in model.parameters()):
+        raise ConfigError("the model has lazy layers, whose sizes are not known yet; run it once on some input first")
     patterns = [where] if isinstance(where, str) else list(where)
     chosen = _chosen(model, patterns)
     if freeze:
@@ -112,17 +115,23 @@ def with_lora(
 def merged(model: nn.Module) -> nn.Module:
     """Add the factors of `with_lora` to the weights, in place, and return the model: an ordinary one, as it was made.
 
-    It answers as before, bit for bit.
+    It answers as before, bit for bit. A weight that another module holds as well (a head tied to an embedding) stays
+    there as it is, and the layer gets one of its own.
 
     Example:
         >>> net = with_lora(nn.Linear(2, 2), 1)
         >>> type(merged(net)), sorted(net.state_dict())
         (<class 'torch.nn.modules.linear.Linear'>, ['bias', 'weight'])
     """
+    holders = Counter(id(p) for part in model.modules() for p in part._parameters.values())
     for layer in model.modules():
         if isinstance(layer, LowRank):
-            with torch.no_grad():
-                layer._parameters["weight"].copy_(layer.weight)  # type: ignore[union-attr]
+            whole, own = layer.weight.detach(), layer._parameters["weight"]
+            assert own is not None
+            if holders[id(own)] > 1:
+                layer._parameters["weight"] = nn.Parameter(whole, requires_grad=own.requires_grad)
+            else:
+                own.detach().copy_(whole)
             for name in FACTORS:
                 del layer._parameters[name]
             del layer.lora_scale
