@@ -220,6 +220,18 @@ def test_an_adapted_model_is_saved_as_its_factors_alone(tmp_path):
     assert torch.equal(fa.load_predictor(whole, model=with_lora(base(), 2, "blocks.*"))(x), predictor(x))
 
 
+@pytest.mark.parametrize("adapt", ["all", "head", "lora"])
+def test_what_was_adapted_beside_factors_is_saved_as_well(tmp_path, adapt):
+    net = with_lora(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)), 2, freeze=False)
+    learner = fa.MAML(net, rule=fa.SGD(0.5), steps=3, adapt=adapt, norm="running")
+    x, y = torch.randn(6, 3), torch.randn(6, 2)
+    learner([fa.Task((x, y), (x, y))])  # moments that the module has not
+    predictor = learner.adapt((x, y))
+    for name, only in (("whole", None), ("apart", adapt)):
+        fa.save_predictor(predictor, tmp_path / name, only=only)
+        assert torch.equal(fa.load_predictor(tmp_path / name, model=net)(x), predictor(x))
+
+
 def test_any_selection_is_saved_alone(tmp_path):
     net = fa.MLP(2, (4,), 1)
     learner = fa.MAML(net, rule=fa.SGD(0.1), steps=2, adapt="head")

@@ -35,6 +35,7 @@ from fastadapt.selection import Selection, select
 from fastadapt.version import __version__
 
 FORMAT = "fastadapt-predictor"
+MOMENTS = ("running_mean", "running_var", "num_batches_tracked")
 VERSION = 1
 DESCRIPTION = "predictor.json"
 WEIGHTS = "weights.safetensors"
@@ -82,8 +83,8 @@ def save_predictor(
         folder: a new or empty folder.
         overwrite: replace the predictor in `folder`; the old one stays until the new one is complete.
         only: which parameters are written, see `fastadapt.select`; the others are left to whoever loads it, who has to
-            pass a model with the very same ones. None writes all, but of a model with the factors of
-            `fastadapt.nets.with_lora` these alone.
+            pass a model with the very same ones. None writes all, but of a model in which the factors of
+            `fastadapt.nets.with_lora` alone are not frozen, these alone.
 
     Returns:
         The absolute path of the folder.
@@ -105,7 +106,7 @@ def save_predictor(
         True
     """
     target = check_target(folder, overwrite=overwrite)
-    if only is None and factored(predictor.model):
+    if only is None and _only_factors_moved(predictor.model):
         only = "lora"
     written, base = (None, None) if only in (None, "all") else _apart(predictor, select(predictor.model, only))
     tensors = {name: value.detach().to("cpu").contiguous().clone() for name, value in _tensors(predictor).items()}
@@ -137,11 +138,20 @@ def _tensors(predictor: Predictor) -> dict[str, Tensor]:
     return {**dict(predictor.named_parameters()), **dict(predictor.named_buffers())}
 
 
+def _only_factors_moved(model: nn.Module) -> bool:
+    """Whether nothing of a model but its low-rank factors can have been adapted: what is frozen never is."""
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    return bool(factored(model)) and bool(trained) and trained == set(select(model, "lora"))
+
+
 def _apart(predictor: Predictor, names: tuple[str, ...]) -> tuple[set[str], str]:
-    """Return the names of what is written of a predictor, and what tells the rest of its model from another's."""
-    chosen = {f"model.{name}" for name in names}
-    every = _tensors(predictor)
-    return chosen | {name for name in every if not name.startswith("model.")}, _digest(predictor.model, set(names))
+    """Return the names of what is written of a predictor, and what tells the rest of its model from another's.
+
+    Running moments are written too: adaptation moves them in layers whose weights it leaves alone.
+    """
+    parts = {*names, *(name for name, _ in predictor.model.named_buffers() if name.split(".")[-1] in MOMENTS)}
+    beside = {name for name in _tensors(predictor) if not name.startswith("model.")}
+    return {f"model.{name}" for name in parts} | beside, _digest(predictor.model, parts)
 
 
 def _digest(model: nn.Module, without: set[str]) -> str:
@@ -259,7 +269,7 @@ def _completed(folder: Path, model: nn.Module | None, tensors: dict[str, Tensor]
             f"that {folder} was adapted from; pass that one, in the same precision"
         )
     model = copy.deepcopy(model).cpu()
-    own = dict(model.named_parameters())
+    own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name in names:
         own[name].data = tensors[f"model.{name}"]
     return model
