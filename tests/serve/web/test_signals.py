@@ -200,7 +200,7 @@ def test_a_server_that_goes_away_and_comes_back(visit, server):
     page.route("**/api/fit", lambda route: route.abort())
     page.get_by_role("button", name="A voice").click()
     until(page, "document.querySelector('#link').dataset.link === 'offline'")
-    assert "can't be reached" in page.locator("#signal-story").inner_text()
+    until(page, "document.querySelector('#signal-story').textContent.includes('be reached')")
     page.unroute("**/api/fit")
     fitted(page, 2)
     assert page.locator("#link").get_attribute("data-link") == "ready"
