@@ -42,6 +42,26 @@ def measure(world: int) -> Any:
         return json.loads(out.read_text(encoding="utf-8"))
 
 
+def unlinked() -> Any:
+    """Return what two programs take that know nothing of each other, at once: what this machine grants, at best, to two."""
+    with tempfile.TemporaryDirectory() as place:
+        outs = [Path(place) / f"{i}.json" for i in range(2)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+        started = [subprocess.Popen([sys.executable, str(HERE / "work.py"), str(out)], env=environment) for out in outs]
+        if any(process.wait() for process in started):
+            raise SystemExit("one of two programs side by side failed")
+        return [json.loads(out.read_text(encoding="utf-8"))["jobs"] for out in outs]
+
+
+def granted(one: Any, pair: Any) -> list[dict[str, Any]]:
+    """Return tasks a second of two programs without a link over those of one alone."""
+    rows = []
+    for alone, *both in zip(one["jobs"], *pair, strict=True):
+        rate = sum(1 / row["seconds"] for row in both)
+        rows.append({"preset": alone["preset"], "tasks": 2 * alone["tasks"], "gain": rate * alone["seconds"]})
+    return rows
+
+
 def job(found: Any, preset: str, **facts: Any) -> Any:
     """Return the row of a job."""
     rows = [row for row in found["jobs"] if row["preset"] == preset]
@@ -139,10 +159,10 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.fit_only:
         found = json.loads(asked.out.read_text(encoding="utf-8"))
-        one, two = found["measured"]["1"], found["measured"]["2"]
+        one, two, pair = found["measured"]["1"], found["measured"]["2"], found["measured"]["two unlinked"]
     else:
         before = os.getloadavg()[0]
-        one, two = measure(1), measure(2)
+        one, two, pair = measure(1), measure(2), unlinked()
         found = {
             "date": datetime.date.today().isoformat(),
             "processors": os.cpu_count(),
@@ -152,7 +172,8 @@ def main() -> None:
     made, network = works(one), local_network(two)
     found |= {
         "command": "python benchmarks/scaling/run.py",
-        "measured": {"1": one, "2": two},
+        "measured": {"1": one, "2": two, "two unlinked": pair},
+        "granted": granted(one, pair),
         "speedups": speedups(one, two),
         "fitted": {
             "works": {k: {"overhead": w.overhead, "task": w.task, "bytes": w.sent} for k, w in made.items()},
