@@ -43,7 +43,7 @@ def measure(world: int) -> Any:
 
 
 def unlinked() -> Any:
-    """Return what two programs take that know nothing of each other, at once: what this machine grants, at best, to two."""
+    """Return what two programs take at once that know nothing of each other: what this machine grants at best."""
     with tempfile.TemporaryDirectory() as place:
         outs = [Path(place) / f"{i}.json" for i in range(2)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
