@@ -71,3 +71,11 @@ def test_a_mistake_is_told_once_and_ends_all(tmp_path):
 def test_there_is_at_least_one_process():
     with pytest.raises(ConfigError, match="at least 1, got 0"):
         launch(0, ["train"])
+
+
+def test_torchrun_leaves_our_options_alone_behind_two_dashes():
+    from torch.distributed.run import parse_args
+
+    words = ["train", "maml-sinusoid", "--run", "here", "--threads", "1"]
+    asked = parse_args(["--nproc-per-node", "2", "-m", "--", "fastadapt", *words])
+    assert (asked.module, asked.training_script, asked.training_script_args) == (True, "fastadapt", words)
