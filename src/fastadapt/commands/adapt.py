@@ -173,7 +173,7 @@ def _features(settings: AdaptSettings, trained: "LoadedRun") -> _Samples:
         raise ConfigError(f"{trained.name} is a head that is fitted without inner steps; leave --steps out")
     data = trained.config.data
     assert isinstance(data, EmbeddingsData)
-    made = read_embeddings(settings.data, class_column=data.class_column)
+    made = read_embeddings(settings.data, class_column=data.class_column, columns=data.columns)
     data.check_same(made, shown(settings.data))
     support, labels = support_of(made, settings.shots, shown(settings.data))
     each = dict(zip(labels, torch.bincount(support[1]).tolist(), strict=True))

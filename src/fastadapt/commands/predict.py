@@ -166,7 +166,7 @@ def classify_embeddings(predictor: Predictor, files: Sequence[Path]) -> list[Ans
     recipe = predictor.details["input"]
 
     def read(path: Path) -> Embeddings:
-        made = read_embeddings(path, classes=False)
+        made = read_embeddings(path, classes=False, columns=recipe.get("columns", ()))
         check_same(recipe, made, shown(path))
         return made
 
