@@ -6,22 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastadapt.data.files import shown
+from fastadapt.data.row_columns import counts_rows, named_for_rows
 from fastadapt.data.tables.notation import read_number
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")
-_UNNAMED = re.compile(r"column \d+|Unnamed: \d+\S*|__index_level_\d+__|level_\d+")
-"""What a column without a name is called: here, and by pandas."""
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-_OF_ROWS = frozenset((
-    *("id", "ids", "uid", "uuid", "guid", "index", "idx", "row", "rows", "rowid", "rownames", "rownumber", "nr"),
-    *("file", "files", "filename", "filenames", "path", "paths", "name", "names", "url"),
-    *("fold", "folds", "split", "splits", "subset", "partition", "cv"),
-))  # fmt: skip
-"""What a name ends with that says which row it is, or in which part."""
 _FAMILY = 3  # so many names that are numbered alike are no accident
-_COUNTED = 3  # rows in order that are seen to be counted,
-_SHUFFLED = 10  # in another order,
-_DIFFERENT = 20  # and with gaps
 
 
 def feature_columns(columns: Mapping[str, Sequence[Any]]) -> tuple[list[str], dict[str, list[str]], str]:
@@ -57,12 +46,10 @@ def feature_columns(columns: Mapping[str, Sequence[Any]]) -> tuple[list[str], di
 
 def _of_rows(name: str, values: Sequence[Any], among_fractions: bool) -> str:
     """Return why a column says something of its rows and is no feature; "" if it may be one."""
-    if _UNNAMED.fullmatch(name):
-        return "has no name"
-    words = _WORD.findall(name)
-    if words and words[-1].lower() in _OF_ROWS and name.rstrip()[-1:].isalpha():
-        return "says which row or part it is"
-    return "counts the rows" if _counts(values, among_fractions) else ""
+    if reason := named_for_rows(name):
+        return reason
+    numbers = _whole(values)
+    return "counts the rows" if numbers and counts_rows(numbers, whole_alone=among_fractions) else ""
 
 
 def _families(names: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -95,19 +82,3 @@ def _whole(values: Sequence[Any]) -> list[int] | None:
             return None
         found.append(int(number))
     return found
-
-
-def _counts(values: Sequence[Any], among_fractions: bool) -> bool:
-    """Return whether a column tells rows apart: it counts them, in any order, or is whole where others have fractions.
-
-    pandas writes such a column of itself, and in another order where rows were shuffled.
-    """
-    numbers = _whole(values)
-    if numbers is None or len(set(numbers)) < len(numbers) or len(numbers) < _COUNTED:
-        return False
-    ordered = sorted(numbers)
-    if numbers == ordered and ordered[0] in (0, 1) and ordered[-1] - ordered[0] == len(numbers) - 1:
-        return True
-    if len(numbers) >= _SHUFFLED and ordered[-1] - ordered[0] == len(numbers) - 1:
-        return True
-    return len(numbers) >= _DIFFERENT and among_fractions

@@ -1,0 +1,53 @@
+"""Columns of a file that say which row it is, or in which part: an index, an id, a fold. They are no features."""
+
+import re
+from collections.abc import Sequence
+
+_UNNAMED = re.compile(r"column \d+|Unnamed: \d+\S*|__index_level_\d+__|level_\d+")
+"""What a column without a name is called: here, and by pandas."""
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_OF_ROWS = frozenset((
+    *("id", "ids", "uid", "uuid", "guid", "index", "idx", "row", "rows", "rowid", "rownames", "rownumber", "nr"),
+    *("file", "files", "filename", "filenames", "path", "paths", "name", "names", "url"),
+    *("fold", "folds", "split", "splits", "subset", "partition", "cv"),
+))  # fmt: skip
+"""What a name ends with that says which row it is, or in which part."""
+_COUNTED = 3  # rows in order that are seen to be counted,
+_SHUFFLED = 10  # in another order,
+_DIFFERENT = 20  # and with gaps
+
+
+def named_for_rows(name: str) -> str:
+    """Return why the name of a column says something of its rows; "" if it doesn't.
+
+    Example:
+        >>> named_for_rows("image_id"), named_for_rows("Unnamed: 0"), named_for_rows("width")
+        ('says which row or part it is', 'has no name', '')
+    """
+    if not name or _UNNAMED.fullmatch(name):
+        return "has no name"
+    words = _WORD.findall(name)
+    of_rows = bool(words) and words[-1].lower() in _OF_ROWS and name.rstrip()[-1:].isalpha()
+    return "says which row or part it is" if of_rows else ""
+
+
+def counts_rows(numbers: Sequence[int], *, whole_alone: bool = False) -> bool:
+    """Return whether whole numbers tell rows apart: they count them, or differ where others have fractions.
+
+    pandas writes such a column of itself, and in another order where rows were shuffled.
+
+    Args:
+        numbers: of each row.
+        whole_alone: whether most other columns have fractions.
+
+    Example:
+        >>> counts_rows([0, 1, 2]), counts_rows([2, 0, 1]), counts_rows([12, 4, 4])
+        (True, False, False)
+    """
+    count = len(numbers)
+    if count < _COUNTED or len(set(numbers)) < count:
+        return False
+    ordered = sorted(numbers)
+    if ordered[-1] - ordered[0] == count - 1:
+        return count >= _SHUFFLED or (list(numbers) == ordered and ordered[0] in (0, 1))
+    return whole_alone and count >= _DIFFERENT
