@@ -317,7 +317,7 @@ def test_a_sample_without_a_domain_is_refused(absent):
     x, y, _ = rows()
     words = np.array(["a", "b"] * len(x), dtype=object)[: len(x)]
     words[[2, 5]] = [absent, absent]
-    with pytest.raises(DataError, match="sample 3 has no domain, but .* others.*; name it, or leave the sample out"):
+    with pytest.raises(DataError, match=r"sample 3 has no domain, but .* others.*; name it, or leave the sample out"):
         labelled_splits(x, y, words, batch=1)
 
 

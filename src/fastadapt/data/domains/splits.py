@@ -155,10 +155,9 @@ def _numbered(domain: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
     of_each = domain.tolist()
     absent = [number for number, value in enumerate(of_each) if _is_absent(value)]
     if absent:
+        told = f"sample {absent[0] + 1} has no domain, but {of_each[absent[0]]!r}"
         others = f" (and {len(absent) - 1} others)" if len(absent) > 1 else ""
-        raise DataError(
-            f"sample {absent[0] + 1} has no domain, but {of_each[absent[0]]!r}{others}; name it, or leave the sample out"
-        )
+        raise DataError(f"{told}{others}; name it, or leave the sample out")
     try:
         values, numbers = np.unique(domain, return_inverse=True)
     except TypeError as error:
