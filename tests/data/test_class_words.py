@@ -112,11 +112,12 @@ def test_names_are_looked_up_by_numbers_of_any_kind(kind, tmp_path):
     ("labels", "names", "words"),
     [
         ([0, 1, 2] * 2, ["cat", "cat", "dog"], "class_names has 'cat' for 0 and 'cat' for 1, which is one class"),
+        ([0, 1, 2] * 2, ["cat", "cat ", "dog"], "class_names has 'cat' for 0 and 'cat' for 1"),
         ([0, 1, 2] * 2, ["dog", "7", "7.0"], "class_names has '7' for 1 and '7.0' for 2, which is one class"),
         ([1, 2, 3] * 2, ["cat", "dog", "owl"], "numbers 1 to 3, and class_names has 3 names.*; subtract 1"),
         ([0.5, 1, 2] * 2, ["cat", "dog", "owl"], "words or whole numbers"),
         ([0, 1, 2] * 2, ["cat", "nan", "owl"], "row 2 has no class, as 'nan' says"),
-        ([0, 1, 2] * 2, [["cat", "dog", "owl"]], "class_names has 0 names"),
+        ([0, 1, 2] * 2, [["cat", "dog", "owl"]], r"class_names has shape \[1, 3\]; give one name for each class"),
     ],
 )
 def test_names_that_tell_no_class_are_refused(labels, names, words, tmp_path):

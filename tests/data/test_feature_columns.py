@@ -156,3 +156,15 @@ def test_a_cell_that_is_no_plain_number_is_refused(cell, tmp_path):
     columns = {"label": LABELS, **WIDE, "emb_1": [cell, *WIDE["emb_1"][1:]]}
     with pytest.raises(DataError, match=f"line 2: '{cell}' in column 'emb_1' is no number"):
         read_embeddings(csv(tmp_path / "f.csv", columns, sep=";"))
+
+
+@pytest.mark.parametrize("index", [ORDER, ORDER * 3 + 5, np.arange(ROWS)])
+def test_an_index_among_the_numbers_of_an_array_is_told(index, tmp_path, caplog):
+    features = np.array([WIDE["emb_0"], index, WIDE["emb_1"]]).T
+    np.savez(tmp_path / "f.npz", features=features, labels=LABELS)
+    assert read_embeddings(tmp_path / "f.npz").features.shape == (ROWS, 3)
+    assert "number 2 of each row counts the rows; leave it out if it is an index" in caplog.text
+    caplog.clear()
+    np.savez(tmp_path / "f.npz", features=RNG.integers(-128, 127, (ROWS, 3)), labels=LABELS)
+    read_embeddings(tmp_path / "f.npz")
+    assert not caplog.text

@@ -121,6 +121,8 @@ CONTRADICTIONS = {
     "no block": (file_of(whole(LOUD, 16, 2), 16, 1, 0), "takes 0 bytes"),
     "a part of a number": (file_of(whole(LOUD, 16, 2), 16, 2, 5), "takes 5 bytes"),
     "upper or lower": (file_of(whole(LOUD / 600, 24, 4)[: 4 * len(LOUD)], 24, 1, 4), "may lie in the upper ones or"),
+    "a byte in two": (file_of(whole(LOUD, 8, 2), 8, 1, 2), "whole numbers of 8 bits in 2 bytes"),
+    "a byte of two": (file_of(whole(LOUD, 8, 2), 16, valid=8), "whole numbers of 8 bits in 2 bytes"),
     "more valid than there are": (file_of(whole(LOUD, 16, 2), 16, valid=20), "20 bits in 16"),
     "valid ones in the wrong place": (file_of(whole(LOUD, 24, 4, True), 32, valid=24), "it lies in the lower ones"),
     "long floats in short": (
@@ -148,6 +150,12 @@ def test_of_a_long_form_the_sound_ends_where_it_says(magic):
         file_of(data, 16, magic=magic, before=sizes, size=2**32 - 1, after=chunk(b"id3 ", NOISE)), "a.wav"
     )
     np.testing.assert_allclose(found.samples[:, 0], LOUD, atol=1e-4)
+
+
+def test_a_long_form_that_does_not_say_its_length_is_refused():
+    content = file_of(whole(LOUD, 16, 2), 16, magic=b"RF64", size=2**32 - 1, after=chunk(b"id3 ", NOISE))
+    with pytest.raises(DataError, match="does not say how long its sound is"):
+        read_wave(content, "a.wav")
 
 
 def test_chunks_behind_an_empty_sound_are_none():

@@ -31,13 +31,13 @@ def named_for_rows(name: str) -> str:
     return "says which row or part it is" if of_rows else ""
 
 
-def counts_rows(numbers: Sequence[int], *, whole_alone: bool = False) -> bool:
+def counts_rows(numbers: Sequence[float], *, whole_alone: bool = False) -> bool:
     """Return whether whole numbers tell rows apart: they count them, or differ where others have fractions.
 
     pandas writes such a column of itself, and in another order where rows were shuffled.
 
     Args:
-        numbers: of each row.
+        numbers: of each row, whole.
         whole_alone: whether most other columns have fractions.
 
     Example:

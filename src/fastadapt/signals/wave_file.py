@@ -76,7 +76,7 @@ def read_wave(content: bytes, name: str) -> Wave:
     if not is_wave(content):
         other = other_sound(content)
         raise DataError(f"{name} is {f'{other} file' if other else 'no WAV file'}; {ADVICE}")
-    said, data = _chunks(content)
+    said, data = _chunks(content, name)
     if said is None or len(said) < 16:
         raise DataError(f"{name} is damaged: its format is missing; save it again")
     form = form_of(said, name)
@@ -90,8 +90,12 @@ def read_wave(content: bytes, name: str) -> Wave:
     return Wave(samples, form.rate)
 
 
-def _chunks(content: bytes) -> tuple[bytes | None, bytes | None]:
-    """Return the format and the samples of a RIFF file."""
+def _chunks(content: bytes, file: str) -> tuple[bytes | None, bytes | None]:
+    """Return the format and the samples of a RIFF file.
+
+    Raises:
+        DataError: if a long one does not say how long its sound is.
+    """
     form: bytes | None = None
     long: int | None = None
     for name, begin, size in _walk(content, 12):
@@ -100,6 +104,8 @@ def _chunks(content: bytes) -> tuple[bytes | None, bytes | None]:
         elif name == b"fmt ":
             form = content[begin : begin + size]
         elif name == b"data":
+            if size == _UNKNOWN and long is None and content[:4] != b"RIFF":
+                raise DataError(f"{file} is damaged: it does not say how long its sound is (ds64); save it again")
             if size == _UNKNOWN and long is not None:
                 size = long
             # a stream says 0 or the largest number; what follows is sound then

@@ -65,7 +65,9 @@ def form_of(said: bytes, name: str) -> Form:
             f"{name} contradicts itself: a moment of all channels takes {align} bytes, its block align, and holds "
             f"{told}; {ADVICE}"
         )
-    if depth == 0 or width not in _WIDTHS[kind] or (kind == FLOAT and bits != 8 * width):
+    # 8 bits are without a sign where they are a byte, and nothing says so where they lie in more
+    odd = bits != 8 * width if kind == FLOAT else depth == 0 or depth <= 8 < 8 * width
+    if odd or width not in _WIDTHS[kind]:
         raise DataError(f"{name} has {told} in {width} bytes; {ADVICE}")
     return Form(kind, channels, rate, width, depth, upper)
 

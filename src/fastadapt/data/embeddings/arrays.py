@@ -94,7 +94,9 @@ def _of_arrays(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any], asked
 
 def _looked_up(classes: np.ndarray, words: np.ndarray, name: str, *, settled: bool) -> np.ndarray:
     """Return the name of each row's class, by its number."""
-    called = [str(word) for word in words.tolist()] if words.ndim == 1 else []
+    if words.ndim != 1:
+        raise DataError(f"{name}: class_names has shape {list(words.shape)}; give one name for each class, [classes]")
+    called = [str(word) if settled else str(word).strip() for word in words.tolist()]
     _refuse_alike(called, name, settled=settled)
     if classes.dtype.kind == "f":
         if not bool(np.all(classes % 1 == 0)):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fastadapt.data.embeddings.class_words import class_words
 from fastadapt.data.files import shown
+from fastadapt.data.row_columns import counts_rows
 from fastadapt.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -93,6 +94,7 @@ def made_of(
         ('cat', 'dog')
     """
     kept = _features(name, np.asarray(features))
+    _tell_counts(name, kept.numpy(), facts.get("columns", ()))
     called = None if names is None else tuple(str(each) for each in _one_for_each(name, "names", names, len(kept)))
     if classes is None:
         _tell(name, kept, None)
@@ -141,6 +143,16 @@ def _one_for_each(name: str, what: str, values: Sequence[Any] | np.ndarray, samp
             f"each row is needed, [{samples}]"
         )
     return array
+
+
+def _tell_counts(name: str, features: np.ndarray, columns: Sequence[str]) -> None:
+    """Say which numbers of the rows count them, as an index does that was saved among the features."""
+    whole = (features % 1 == 0).all(0)
+    alone = 2 * int(whole.sum()) < len(whole)
+    for place in np.flatnonzero(whole).tolist():
+        if counts_rows(features[:, place].tolist(), whole_alone=alone):
+            called = f"the feature {shown(columns[place])!r}" if columns else f"number {place + 1} of each row"
+            logger.warning("note: %s: %s counts the rows; leave it out if it is an index", name, called)
 
 
 def _tell(name: str, features: Tensor, labels: np.ndarray | None) -> None:

@@ -263,7 +263,9 @@ class ClassImages:
     def _check_arrays(self) -> None:
         shape = tuple(self.images.shape)
         if self.images.dtype != torch.uint8 or len(shape) not in (3, 4):
-            raise DataError(f"images must be uint8 [M, H, W] or [M, H, W, C], got {self.images.dtype} {list(shape)}")
+            mend = "; for 0..1 give (255 * images).round().to(torch.uint8)" if self.images.is_floating_point() else ""
+            got = f"{self.images.dtype} {list(shape)}"
+            raise DataError(f"images must be uint8 [M, H, W] or [M, H, W, C], got {got}{mend}")
         if len(shape) == 4 and _channels_first(*shape[1:]):
             raise DataError(
                 f"images must be [M, H, W, C], and {list(shape)} looks like [M, C, H, W], with {shape[1]} "
@@ -282,14 +284,14 @@ class ClassImages:
         if self.labels.shape != shape[:1] or self.labels.dtype.kind not in "iu":
             raise DataError(
                 f"labels must be one integer for each of the {shape[0]} images, got {self.labels.dtype} "
-                f"{list(self.labels.shape)}"
+                f"{list(self.labels.shape)}; np.unique(labels, return_inverse=True) numbers classes"
             )
         if len(set(names)) != len(names):
             raise DataError(f"class names must differ, got {len(names)} names of which {len(set(names))} differ")
         if len(self.labels) and (self.labels.max() >= len(names) or self.labels.min() < -1):
             raise DataError(
                 f"labels must be -1..{len(names) - 1} as there are {len(names)} class names, got "
-                f"{self.labels.min()}..{self.labels.max()}"
+                f"{self.labels.min()}..{self.labels.max()}; number classes from 0, and name each"
             )
         if self.names is not None and len(self.names) != shape[0]:
             raise DataError(f"names must be one for each of the {shape[0]} images, got {len(self.names)}")
