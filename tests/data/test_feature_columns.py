@@ -72,6 +72,15 @@ def test_beside_numbered_columns_others_are_left_out_and_told(name, values, tmp_
     assert f"'{name}' is left out, as it is not numbered as emb_0 to emb_3 are" in caplog.text
 
 
+def test_a_list_beside_numbered_columns_is_the_features_only_if_it_is_called_so(tmp_path):
+    boxes = [[0, 0, 5, 7]] * ROWS
+    with pytest.raises(DataError, match="a column of lists and numbered ones beside the classes"):
+        read_embeddings(parquet(tmp_path / "f.parquet", {"label": LABELS, "box": boxes, **WIDE}))
+    made = read_embeddings(parquet(tmp_path / "f.parquet", {"label": LABELS, "Embedding": boxes, **WIDE}))
+    assert made.features.shape == (ROWS, 4) and made.columns == ()
+    assert read_embeddings(parquet(tmp_path / "f.parquet", {"label": LABELS, "box": boxes, "age": ORDER})).columns == ()
+
+
 def test_features_that_nothing_vouches_for_are_told(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         made = read_embeddings(csv(tmp_path / "f.csv", {"label": LABELS, "year": 2000 + ORDER % 5, **BARE}))

@@ -339,3 +339,11 @@ def test_domains_that_may_be_one_are_told(caplog):
     x, y, _ = rows()
     source = labelled_splits(x, y, np.array(["day", "Day", "day ", "none"] * len(x))[: len(x)], batch=1)
     assert source.names == ("Day", "day", "day ", "none") and "'Day' and 'day' are two" in caplog.text
+
+
+def test_samples_that_are_no_tensors_are_refused():
+    x, y, domain = rows()
+    with pytest.raises(DataError, match=r"samples must be a tensor of torch, got numpy.ndarray"):
+        labelled_splits(x.numpy(), y, domain, batch=1)
+    with pytest.raises(DataError, match=r"labels must be a tensor of torch, got builtins.list"):
+        labelled_splits(x, y.tolist(), domain, batch=1)

@@ -122,13 +122,17 @@ def labelled_splits(
 
     Raises:
         ConfigError: if `batch` is below 1.
-        DataError: if the lengths differ, a sample has no domain, or a domain has fewer samples than a batch.
+        DataError: if samples or labels are no tensors, the lengths differ, a sample has no domain, or a domain has fewer samples than a batch.
 
     Example:
         >>> x = torch.randn(9, 4)
         >>> labelled_splits(x, x[:, 0], np.repeat(["day", "dusk", "night"], 3), batch=3).names
         ('day', 'dusk', 'night')
     """
+    for what, given in (("samples", x), ("labels", y)):
+        if not isinstance(given, Tensor):
+            kind = f"{type(given).__module__}.{type(given).__qualname__}"
+            raise DataError(f"{what} must be a tensor of torch, got {kind}; torch.as_tensor({what}) makes one")
     domain = np.asarray(domain)
     if not len(x) == len(y) == len(domain):
         raise DataError(f"{len(x)} samples have {len(y)} labels and {len(domain)} domains; give one of each to each")

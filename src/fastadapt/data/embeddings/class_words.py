@@ -69,6 +69,8 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float | np.floating):
         return str(int(value)) if value % 1 == 0 else str(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace").strip()
     return str(value).strip()
 
 

@@ -17,7 +17,7 @@ from fastadapt.data.embeddings.roles import FEATURES, Asked, named
 from fastadapt.data.files import complain, shown
 from fastadapt.data.tables.columns import missing_columns
 from fastadapt.data.tables.csv_rows import read_rows
-from fastadapt.data.tables.notation import read_number
+from fastadapt.data.tables.notation import plain_numbers, read_number
 from fastadapt.data.tables.rows import Rows
 from fastadapt.errors import DataError, MissingExtraError
 
@@ -87,11 +87,13 @@ def _of_columns(
         wide = _wide(rest, asked)
     if wide:
         features = np.array([_numbers(columns[name], name, asked, where) for name in wide]).T
-    elif len(lists) == 1:
+    elif len(lists) == 1 and (named(lists, FEATURES) or not _numbered(rest)):
         asked.left_out([name for name in rest if name != lists[0]], "column")
         features = _lists(columns[lists[0]], lists[0], asked, where)
     else:
-        found = "several columns of lists" if any(_is_list(v[0]) for v in rest.values()) else "no column of numbers"
+        found = "no column of numbers"
+        if any(_is_list(values[0]) for values in rest.values()):
+            found = "a column of lists and numbered ones" if len(lists) == 1 else "several columns of lists"
         raise DataError(f"{asked.name} has {found} beside the classes; call the one of features embedding")
     classes = None if role is None or not asked.classes else np.array(columns[role], dtype=object)
     names = None if called is None else columns[called]
@@ -128,6 +130,12 @@ def _wide(columns: Mapping[str, Sequence[Any]], asked: Asked) -> tuple[str, ...]
     return tuple(found)
 
 
+def _numbered(columns: Mapping[str, Sequence[Any]]) -> bool:
+    """Return whether the columns without lists are features too, as they are numbered alike."""
+    found, _, told = feature_columns({name: values for name, values in columns.items() if not _is_list(values[0])})
+    return bool(found) and not told
+
+
 def _is_list(value: Any) -> bool:
     return isinstance(value, list) or (isinstance(value, str) and value.startswith("["))
 
@@ -153,7 +161,10 @@ def _lists(values: list[Any], name: str, asked: Asked, where: Sequence[str]) -> 
     return np.array(rows)
 
 
-def _numbers(values: list[Any], name: str, asked: Asked, where: Sequence[str]) -> list[float]:
+def _numbers(values: list[Any], name: str, asked: Asked, where: Sequence[str]) -> Sequence[float] | np.ndarray:
+    at_once = plain_numbers(values) if isinstance(values[0], str) else None
+    if at_once is not None:
+        return at_once
     found = []
     for place, value in zip(where, values, strict=True):
         try:
