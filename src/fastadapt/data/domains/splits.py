@@ -122,7 +122,8 @@ def labelled_splits(
 
     Raises:
         ConfigError: if `batch` is below 1.
-        DataError: if samples or labels are no tensors, the lengths differ, a sample has no domain, or a domain has fewer samples than a batch.
+        DataError: if samples or labels are no tensors, the lengths differ, a sample has no domain, or a domain has
+            fewer samples than a batch.
 
     Example:
         >>> x = torch.randn(9, 4)
