@@ -144,3 +144,11 @@ def test_names_that_a_list_told_apart_stay_apart(tmp_path):
     )
     (tmp_path / "f.npz").write_bytes(as_bytes(made, ".npz"))
     assert read_embeddings(tmp_path / "f.npz").counts == {"1": 2, "1.0": 2, "NA": 2}
+
+
+def test_bytes_are_words(tmp_path):
+    words = np.array(["owl", "cat", "é"] * 2)
+    path = npz(tmp_path / "f", np.char.encode(words, "utf-8"))
+    assert read_embeddings(path).counts == {"cat": 2, "owl": 2, "é": 2}
+    path = npz(tmp_path / "f", [0, 1, 2] * 2, class_names=np.char.encode(words[:3], "utf-8"))
+    assert read_embeddings(path).counts == {"cat": 2, "owl": 2, "é": 2}

@@ -167,12 +167,15 @@ def test_a_cell_that_is_no_plain_number_is_refused(cell, tmp_path):
         read_embeddings(csv(tmp_path / "f.csv", columns, sep=";"))
 
 
-@pytest.mark.parametrize("index", [ORDER, ORDER * 3 + 5, np.arange(ROWS)])
-def test_an_index_among_the_numbers_of_an_array_is_told(index, tmp_path, caplog):
+@pytest.mark.parametrize(
+    ("index", "told"),
+    [(ORDER, "counts the rows"), (ORDER * 3 + 5, "is another whole number"), (np.arange(ROWS), "counts the rows")],
+)
+def test_an_index_among_the_numbers_of_an_array_is_told(index, told, tmp_path, caplog):
     features = np.array([WIDE["emb_0"], index, WIDE["emb_1"]]).T
     np.savez(tmp_path / "f.npz", features=features, labels=LABELS)
     assert read_embeddings(tmp_path / "f.npz").features.shape == (ROWS, 3)
-    assert "number 2 of each row counts the rows; leave it out if it is an index" in caplog.text
+    assert f"number 2 of each row {told}" in caplog.text and "leave it out if it is an index" in caplog.text
     caplog.clear()
     np.savez(tmp_path / "f.npz", features=RNG.integers(-128, 127, (ROWS, 3)), labels=LABELS)
     read_embeddings(tmp_path / "f.npz")

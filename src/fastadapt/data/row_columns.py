@@ -31,23 +31,27 @@ def named_for_rows(name: str) -> str:
     return "says which row or part it is" if of_rows else ""
 
 
-def counts_rows(numbers: Sequence[float], *, whole_alone: bool = False) -> bool:
-    """Return whether whole numbers tell rows apart: they count them, or differ where others have fractions.
+def tells_rows_apart(numbers: Sequence[float], *, whole_alone: bool = False) -> str:
+    """Return why whole numbers are an index of the rows: they count them, or differ where others have fractions.
 
-    pandas writes such a column of itself, and in another order where rows were shuffled.
+    pandas writes such a column of itself, shuffled and with gaps where the rows are so.
 
     Args:
         numbers: of each row, whole.
         whole_alone: whether most other columns have fractions.
 
+    Returns:
+        The reason; "" if they are none.
+
     Example:
-        >>> counts_rows([0, 1, 2]), counts_rows([2, 0, 1]), counts_rows([12, 4, 4])
-        (True, False, False)
+        >>> tells_rows_apart([0, 1, 2]), tells_rows_apart([2, 0, 1]), tells_rows_apart([12, 4, 4])
+        ('counts the rows', '', '')
     """
     count = len(numbers)
     if count < _COUNTED or len(set(numbers)) < count:
-        return False
+        return ""
     ordered = sorted(numbers)
     if ordered[-1] - ordered[0] == count - 1:
-        return count >= _SHUFFLED or (list(numbers) == ordered and ordered[0] in (0, 1))
-    return whole_alone and count >= _DIFFERENT
+        counted = count >= _SHUFFLED or (list(numbers) == ordered and ordered[0] in (0, 1))
+        return "counts the rows" if counted else ""
+    return "is another whole number in each row" if whole_alone and count >= _DIFFERENT else ""

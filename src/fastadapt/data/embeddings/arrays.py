@@ -96,7 +96,10 @@ def _looked_up(classes: np.ndarray, words: np.ndarray, name: str, *, settled: bo
     """Return the name of each row's class, by its number."""
     if words.ndim != 1:
         raise DataError(f"{name}: class_names has shape {list(words.shape)}; give one name for each class, [classes]")
-    called = [str(word) if settled else str(word).strip() for word in words.tolist()]
+    texts = [
+        word.decode("utf-8", "backslashreplace") if isinstance(word, bytes) else str(word) for word in words.tolist()
+    ]
+    called = texts if settled else [text.strip() for text in texts]
     _refuse_alike(called, name, settled=settled)
     if classes.dtype.kind == "f":
         if not bool(np.all(classes % 1 == 0)):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fastadapt.data.embeddings.class_words import class_words
 from fastadapt.data.files import shown
-from fastadapt.data.row_columns import counts_rows
+from fastadapt.data.row_columns import tells_rows_apart
 from fastadapt.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def made_of(
         _tell(name, kept, None)
         return Embeddings(kept, None, (), called, **facts)
     told = _one_for_each(name, "classes", classes, len(kept))
-    if told.dtype.kind not in "iufUO":
+    if told.dtype.kind not in "iufUOS":
         raise DataError(f"{name}: the classes are {told.dtype}, and words or whole numbers are needed; convert them")
     places = where or [f"row {number + 1}" for number in range(len(kept))]
     words, notes = (list(map(str, told)), []) if settled else class_words(name, told.tolist(), places)
@@ -150,9 +150,9 @@ def _tell_counts(name: str, features: np.ndarray, columns: Sequence[str]) -> Non
     whole = (features % 1 == 0).all(0)
     alone = 2 * int(whole.sum()) < len(whole)
     for place in np.flatnonzero(whole).tolist():
-        if counts_rows(features[:, place].tolist(), whole_alone=alone):
+        if reason := tells_rows_apart(features[:, place].tolist(), whole_alone=alone):
             called = f"the feature {shown(columns[place])!r}" if columns else f"number {place + 1} of each row"
-            logger.warning("note: %s: %s counts the rows; leave it out if it is an index", name, called)
+            logger.warning("note: %s: %s %s; leave it out if it is an index", name, called, reason)
 
 
 def _tell(name: str, features: Tensor, labels: np.ndarray | None) -> None:

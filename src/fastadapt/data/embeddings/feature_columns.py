@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastadapt.data.files import shown
-from fastadapt.data.row_columns import counts_rows, named_for_rows
+from fastadapt.data.row_columns import named_for_rows, tells_rows_apart
 from fastadapt.data.tables.notation import read_number
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")
@@ -49,7 +49,7 @@ def _of_rows(name: str, values: Sequence[Any], among_fractions: bool) -> str:
     if reason := named_for_rows(name):
         return reason
     numbers = _whole(values)
-    return "counts the rows" if numbers and counts_rows(numbers, whole_alone=among_fractions) else ""
+    return tells_rows_apart(numbers, whole_alone=among_fractions) if numbers else ""
 
 
 def _families(names: Mapping[str, Any]) -> dict[str, list[str]]:
