@@ -93,4 +93,4 @@ def _alike(words: Collection[str]) -> list[tuple[str, str]]:
         number = read_number(word)
         if number is not None and number == number and first.setdefault(number, word) != word:
             found.append((first[number], word))
-    return list(dict.fromkeys(found))
+    return list({frozenset(pair): pair for pair in found}.values())
