@@ -225,6 +225,27 @@ def test_from_points_to_values(points, tmp_path, capsys):
     assert capsys.readouterr().out.startswith(f"{tmp_path / 'x.csv'}:\n0.5 -> ")
 
 
+def test_inputs_are_found_by_the_names_of_the_points(tmp_path, capsys):
+    run = loaded(RunConfig(SinusoidData(oracle=True), MLPNet(hidden=(8,)), MAMLMethod(inner_lr=0.01)))
+    rows = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)).round(decimals=3).tolist()
+
+    def write(name, header):
+        places = ["t", "amplitude", "phase", "Y"]
+        lines = [",".join(str(row[places.index(column)]) for column in header) for row in rows]
+        (tmp_path / name).write_text("\n".join([",".join(header), *lines]))
+        return tmp_path / name
+
+    do_adapt(run, write("points.csv", ["Y", "t", "amplitude", "phase"]), tmp_path / "mine")
+    recipe = load_predictor(tmp_path / "mine").details["input"]
+    assert (recipe["columns"], recipe["target"]) == (["t", "amplitude", "phase"], "Y")
+    capsys.readouterr()
+    do_predict(tmp_path / "mine", write("asked.csv", ["phase", "t", "Y", "amplitude"]), json=True)
+    answer = json.loads(capsys.readouterr().out)[0]
+    torch.testing.assert_close(torch.tensor(answer["x"]), torch.tensor(rows)[:, :3])
+    with pytest.raises(DataError, match="has no column 'phase'"):
+        do_predict(tmp_path / "mine", write("other.csv", ["t", "amplitude", "Y"]))
+
+
 def test_some_of_the_points(points, tmp_path, capsys):
     do_adapt(point_run(), points, tmp_path / "a", shots=3)
     assert "3 points" in (said := capsys.readouterr().out) and "trained for 4 points, these are fewer" in said

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from backbones.onnx_files import write
 from drawn_folder import content, picture, put
 from fastadapt.cli import main
 from fastadapt.data.embeddings.reading import read_embeddings
-from fastadapt.runs.run_files import load_run, read_config
+from fastadapt.runs.run_files import export_learner, load_run, read_config
 
 
 @pytest.fixture
@@ -131,3 +132,66 @@ def test_from_a_folder_to_answers(here: Path, capsys: pytest.CaptureFixture[str]
     os.remove("f.safetensors")  # noqa: PTH107
     assert main(["evaluate", "runs/centroid-f"]) == 2
     assert "give the embeddings with --data" in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_columns_are_found_by_name_from_training_to_answers(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    points, labels = rng.normal(size=(9, 5)), np.repeat(np.arange(9), 10)
+    rows = points[labels] + 0.2 * rng.normal(size=(90, 5))
+
+    def write(name: str, order: list[int], *, stem: str = "f", index: bool = False, classes: bool = True) -> None:
+        head = ["id"] * index + ["label"] * classes + [f"{stem}{i}" for i in order]
+        shuffled = rng.permutation(90)
+        lines = [
+            [str(shuffled[row])] * index + [f"c{labels[row]}"] * classes + [f"{rows[row, i]:.4f}" for i in order]
+            for row in range(90)
+        ]
+        (here / name).write_text("\n".join(",".join(line) for line in (head, *lines)))
+
+    write("f.csv", [0, 1, 2, 3, 4], index=True)
+    write("turned.csv", [4, 3, 2, 1, 0])
+    write("asked.csv", [2, 0, 4, 3, 1], classes=False, index=True)
+    write("strange.csv", [0, 1, 2, 3, 4], stem="g", classes=False)
+    words = ["train", "--data", "f.csv", "--head", "centroid", "--ways", "3", "--queries", "5", "--val", "0"]
+    assert main([*words, "--tasks", "20", "--quiet"]) == 0
+    assert read_config(Path("runs/centroid-f")).data.columns == ("f0", "f1", "f2", "f3", "f4")
+    first = json.loads(Path("runs/centroid-f/evaluation.json").read_text())["mean"]
+    assert first[0] > 0.9 and main([*words, "--tasks", "20", "--quiet"]) == 0  # the same command again
+    assert main(["adapt", "runs/centroid-f", "turned.csv", "--out", "mine"]) == 0
+    (here / "turned.csv").replace(here / "f.csv")
+    capsys.readouterr()
+    assert main(["evaluate", "runs/centroid-f", "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["mean"] == first and "does not hold the embeddings" not in told.err
+    assert main(["predict", "mine", "asked.csv", "--json"]) == 0
+    answers = [row["label"] for row in json.loads(capsys.readouterr().out)[0]["rows"]]
+    assert np.mean([label == f"c{number}" for label, number in zip(answers, labels, strict=True)]) > 0.9
+    assert main(["predict", "mine", "strange.csv"]) == 2
+    assert "has none of the columns of the training, f0 to f4, but g0 to g4" in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_a_run_that_kept_no_names_goes_on_by_length(
+    here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 3)).round(3)
+    lines = [f"c{n % 6},{','.join(map(str, row))}" for n, row in enumerate(rows.tolist())]
+    (here / "f.csv").write_text("\n".join(["label,f0,f1,f2", *lines]))
+    words = ["train", "--data", "f.csv", "--head", "centroid", "--ways", "2", "--queries", "5", "--val", "0"]
+    assert main([*words, "--tasks", "20", "--quiet"]) == 0
+    first = (here / "runs/centroid-f/evaluation.json").read_text()
+    run = load_run(Path("runs/centroid-f"))
+    config = replace(run.config, data=replace(run.config.data, columns=()))
+    assert run.config.data.columns == ("f0", "f1", "f2") and '"columns"' not in config.to_json()
+    (here / "runs/centroid-f/config.json").write_text(config.to_json())
+    export_learner(Path("runs/centroid-f"), config, run.learner.state_dict(), 0)
+    capsys.readouterr()
+    assert main(["evaluate", "runs/centroid-f", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["mean"] == json.loads(first)["mean"]
+    assert "the run does not say what its features were called" in caplog.text
+    assert main(["adapt", "runs/centroid-f", "f.csv", "--out", "mine"]) == 0
+    caplog.clear()
+    assert main(["predict", "mine", "f.csv"]) == 0
+    assert "are taken in their order, f0 to f2" in caplog.text
+    assert main([*words, "--tasks", "20", "--quiet"]) == 0  # the same command is the same run

@@ -1,11 +1,12 @@
 """Points from a CSV: what is read, and the sentence for each bad line."""
 
+import logging
 import re
 
 import pytest
 import torch
 
-from fastadapt.data.tables.points import MOST_BYTES, read_inputs, read_points
+from fastadapt.data.tables.points import MOST_BYTES, read_inputs, read_named_points, read_points
 from fastadapt.errors import DataError
 
 
@@ -93,3 +94,75 @@ def test_inputs_must_fit_the_model(tmp_path):
         read_inputs(table(tmp_path, "x,y\n1,2\n"), inputs=3)
     with pytest.raises(DataError, match=r"has 0 input columns \(none\), the model takes 1"):
         read_inputs(table(tmp_path, "y\n1\n"), inputs=1)
+
+
+@pytest.mark.parametrize(
+    ("content", "columns", "target"),
+    [
+        ("Y,x\n1,2\n", ["x"], "Y"),
+        ("Target,width\n1,2\n", ["width"], "Target"),
+        ("width,OUTPUT,height\n2,1,3\n", ["width", "height"], "OUTPUT"),
+        ("x,z,y\n2,3,1\n", ["x", "z"], "y"),
+        ("hours,pupils,marks\n2,3,1\n", ["hours", "pupils"], "marks"),
+        ("index,x,y\n7,2,1\n", ["x"], "y"),
+        (",x,y\n7,2,1\n", ["x"], "y"),
+        ("Unnamed: 0,y,x1,x2\n7,1,2,3\n", ["x1", "x2"], "y"),
+        ("y,x,sample_id\n1,2,7\n", ["x"], "y"),
+        ("id,y\n2,1\n", ["id"], "y"),
+    ],
+)
+def test_the_target_goes_by_its_name_and_what_says_which_row_is_no_input(content, columns, target, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        points = read_named_points(table(tmp_path, content))
+    assert (list(points.columns), points.target) == (columns, target)
+    assert points.x.tolist() == [[2.0, 3.0][: len(columns)]] and points.y.tolist() == [[1.0]]
+    left = len(content.split("\n")[0].split(",")) - len(columns) - 1
+    assert ("is left out, as it" in caplog.text) == bool(left)
+    plain = len(columns) == 1 and target.lower() == "y"
+    assert (f"the target '{target}'" in caplog.text) == (not plain)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("target,x\n1,2\n1,3\n", None),
+        ("marks,x\n1,2\n", "no column is called y, and the last one, 'x', is called as an input is; call the target y"),
+        ("a,X_2\n1,2\n", "the last one, 'X_2', is called as an input"),
+        ("y,Y,x\n1,2,3\n", "has the columns 'y' and 'Y', and each may be the target"),
+        ("x,y,target\n1,2,3\n", "has the columns 'y' and 'target', and each may be"),
+        (",y\n0,1\n", "column 1 has no name"),
+    ],
+)
+def test_a_target_that_is_left_open_is_refused(content, sentence, tmp_path):
+    path = table(tmp_path, content)
+    if sentence is None:
+        assert read_points(path)[1].tolist() == [[1.0], [1.0]]
+        return
+    with pytest.raises(DataError, match=sentence):
+        read_points(path)
+
+
+@pytest.mark.parametrize(
+    "content", ["b,a\n2,1\n", "a,b\n1,2\n", "b,y,a\n2,9,1\n", "id,a,b\n7,1,2\n", "a,c,b\n1,9,2\n", "t,b,a\n9,2,1\n"]
+)
+def test_inputs_are_found_by_name(content, tmp_path):
+    found = read_inputs(table(tmp_path, content), inputs=2, columns=("a", "b"), target="t")
+    assert found.tolist() == [[1.0, 2.0]]
+
+
+@pytest.mark.parametrize("content", ["c,d\n1,2\n", "a,c\n1,2\n", "A,B\n1,2\n", "a\n1\n"])
+def test_inputs_of_other_names_are_refused(content, tmp_path):
+    with pytest.raises(DataError, match=r"has no column .*: the model was adapted to points with the inputs 'a', 'b'"):
+        read_inputs(table(tmp_path, content), inputs=2, columns=("a", "b"), target="y")
+
+
+def test_one_input_may_be_called_otherwise_which_is_told(tmp_path, caplog):
+    assert read_inputs(table(tmp_path, "t,Y\n1,2\n"), inputs=1, columns=("x",), target="y").tolist() == [[1.0]]
+    assert "'t' is taken for the input 'x'" in caplog.text
+    with pytest.raises(DataError, match="has no column 'x'"):
+        read_inputs(table(tmp_path, "t,s\n1,2\n"), inputs=1, columns=("x",), target="y")
+
+
+def test_without_names_inputs_go_by_their_order_which_is_told(tmp_path, caplog):
+    assert read_inputs(table(tmp_path, "b,Y,a\n1,9,2\n"), inputs=2).tolist() == [[1.0, 2.0]]
+    assert "the inputs are taken in their order, 'b', 'a'" in caplog.text

@@ -310,3 +310,40 @@ def test_a_face_is_cropped_padded_enlarged_or_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(DataError, match=r"a\.png"):
         read_face(path, 64)
+
+
+@pytest.mark.parametrize("absent", [None, float("nan"), "nan", "", " NA "])
+def test_a_sample_without_a_domain_is_refused(absent):
+    x, y, _ = rows()
+    words = np.array(["a", "b"] * len(x), dtype=object)[: len(x)]
+    words[[2, 5]] = [absent, absent]
+    with pytest.raises(DataError, match=r"sample 3 has no domain, but .* others.*; name it, or leave the sample out"):
+        labelled_splits(x, y, words, batch=1)
+
+
+@pytest.mark.parametrize(
+    ("domain", "words"),
+    [
+        (lambda count: np.array([1, "b"] * count, dtype=object)[:count], r"values of several types \(int, str\)"),
+        (lambda count: np.where(np.arange(count) % 3, 1.0, np.nan), "sample 1 has no domain, but nan"),
+        (lambda count: np.zeros((count, 2)), "have shape .*, 2.; give one for each sample"),
+    ],
+)
+def test_domains_that_can_not_be_told_apart_are_refused(domain, words):
+    x, y, _ = rows()
+    with pytest.raises(DataError, match=words):
+        labelled_splits(x, y, domain(len(x)), batch=1)
+
+
+def test_domains_that_may_be_one_are_told(caplog):
+    x, y, _ = rows()
+    source = labelled_splits(x, y, np.array(["day", "Day", "day ", "none"] * len(x))[: len(x)], batch=1)
+    assert source.names == ("Day", "day", "day ", "none") and "'Day' and 'day' are two" in caplog.text
+
+
+def test_samples_that_are_no_tensors_are_refused():
+    x, y, domain = rows()
+    with pytest.raises(DataError, match=r"samples must be a tensor of torch, got numpy.ndarray"):
+        labelled_splits(x.numpy(), y, domain, batch=1)
+    with pytest.raises(DataError, match=r"labels must be a tensor of torch, got builtins.list"):
+        labelled_splits(x, y.tolist(), domain, batch=1)

@@ -25,8 +25,8 @@ def chunk(name, content, size=None):
     return name + struct.pack("<I", len(content) if size is None else size) + content + padding
 
 
-def form(rate, channels, bits, kind):
-    each = channels * bits // 8
+def form(rate, channels, bits, kind, align=None):
+    each = channels * bits // 8 if align is None else align
     return struct.pack("<HHIIHH", kind, channels, rate, rate * each, each, bits)
 
 

@@ -19,7 +19,7 @@ from fastadapt.data.images.images import Fit, ImageRecipe
 from fastadapt.data.tables.csv_rows import read_rows
 from fastadapt.data.tables.decoding import Encoding
 from fastadapt.data.tables.evidence import Decimal
-from fastadapt.data.tables.points import read_points
+from fastadapt.data.tables.points import read_named_points
 from fastadapt.data.tables.remarks import row_notes
 from fastadapt.data.tables.table import read_support
 from fastadapt.data.tables.table_settings import TableData
@@ -173,7 +173,7 @@ def _features(settings: AdaptSettings, trained: "LoadedRun") -> _Samples:
         raise ConfigError(f"{trained.name} is a head that is fitted without inner steps; leave --steps out")
     data = trained.config.data
     assert isinstance(data, EmbeddingsData)
-    made = read_embeddings(settings.data, class_column=data.class_column)
+    made = read_embeddings(settings.data, class_column=data.class_column, columns=data.columns)
     data.check_same(made, shown(settings.data))
     support, labels = support_of(made, settings.shots, shown(settings.data))
     each = dict(zip(labels, torch.bincount(support[1]).tolist(), strict=True))
@@ -188,7 +188,8 @@ def _points(settings: AdaptSettings, trained: "LoadedRun") -> _Samples:
         raise ConfigError(
             f"this command knows images and points with one output, the run takes {trained.input}; call adapt in Python"
         )
-    x, y = read_points(settings.data, inputs=trained.input["inputs"])
+    points = read_named_points(settings.data, inputs=trained.input["inputs"])
+    x, y = points.x, points.y
     if settings.shots is not None:
         if len(x) < settings.shots:
             found = f"{shown(settings.data)} has {len(x)} of the {settings.shots} points asked for"
@@ -196,7 +197,8 @@ def _points(settings: AdaptSettings, trained: "LoadedRun") -> _Samples:
         x, y = x[: settings.shots], y[: settings.shots]
     few = len(x) < (trained.shots or 1)
     hints = (f"the run was trained for {trained.shots} points, these are fewer",) if few else ()
-    return _Samples((x, y), {"input": dict(trained.input), "support": len(x)}, f"{len(x)} points", hints)
+    recipe = {**trained.input, "columns": list(points.columns), "target": points.target}
+    return _Samples((x, y), {"input": recipe, "support": len(x)}, f"{len(x)} points", hints)
 
 
 def _table(settings: AdaptSettings, trained: "LoadedRun") -> _Samples:

@@ -84,7 +84,7 @@ def run(settings: PredictSettings) -> int:
     elif kind == "table":
         _print_rows(answer_rows(predictor, settings.files, settings.encoding, settings.decimal), settings)
     else:
-        _print_values(evaluate(predictor, settings.files, int(recipe["inputs"])), settings)
+        _print_values(evaluate(predictor, settings.files), settings)
     return 0
 
 
@@ -103,13 +103,15 @@ def classify(predictor: Predictor, files: Sequence[Path], fit: Fit | None = None
     return [dict(row) for row in pairs]
 
 
-def evaluate(predictor: Predictor, files: Sequence[Path], inputs: int) -> list[tuple[Tensor, Tensor]]:
+def evaluate(predictor: Predictor, files: Sequence[Path]) -> list[tuple[Tensor, Tensor]]:
     """Return `(x: [n, d], y: [n, 1])` for each file of points.
 
     Raises:
         DataError: if a file can't be used; all that can't are named.
     """
-    tables: list[Tensor] = _read_all(files, lambda path: read_inputs(path, inputs=inputs))
+    recipe = predictor.details["input"]
+    called = {name: recipe[name] for name in ("columns", "target") if name in recipe}
+    tables: list[Tensor] = _read_all(files, lambda path: read_inputs(path, inputs=int(recipe["inputs"]), **called))
     return [(x, _answers(predictor, x, [path] * len(x))) for path, x in zip(files, tables, strict=True)]
 
 
@@ -166,7 +168,7 @@ def classify_embeddings(predictor: Predictor, files: Sequence[Path]) -> list[Ans
     recipe = predictor.details["input"]
 
     def read(path: Path) -> Embeddings:
-        made = read_embeddings(path, classes=False)
+        made = read_embeddings(path, classes=False, columns=recipe.get("columns", ()))
         check_same(recipe, made, shown(path))
         return made
 

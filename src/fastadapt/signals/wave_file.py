@@ -1,13 +1,15 @@
 """Sound from the bytes of a WAV file: plain samples of any depth, rate and number of channels."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from fastadapt.errors import DataError
+from fastadapt.signals.wave_samples import ADVICE, form_of, samples_of
 
-PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
-FORMATS = {2: "Microsoft ADPCM", 6: "A-law", 7: "mu-law", 17: "IMA ADPCM", 49: "GSM", 80: "MPEG", 85: "MP3"}
+_UNKNOWN = 0xFFFFFFFF
+
 OTHERS = (
     (b"ID3", 0, "an MP3"),
     (b"\xff\xfb", 0, "an MP3"),
@@ -22,7 +24,6 @@ OTHERS = (
     (b"caff", 0, "a Core Audio"),
 )
 """How the files of other sounds begin: bytes, where they stand, what they are."""
-ADVICE = "save it as WAV with plain samples (PCM), for example by ffmpeg -i FILE -c:a pcm_s16le sound.wav"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ def is_wave(content: bytes) -> bool:
         >>> is_wave(b"RIFF....WAVEfmt "), is_wave(b"RIFF....WEBPVP8 ")
         (True, False)
     """
-    return content[:4] in (b"RIFF", b"RF64") and content[8:12] == b"WAVE"
+    return content[:4] in (b"RIFF", b"RF64", b"BW64") and content[8:12] == b"WAVE"
 
 
 def other_sound(content: bytes) -> str | None:
@@ -61,8 +62,9 @@ def other_sound(content: bytes) -> str | None:
 def read_wave(content: bytes, name: str) -> Wave:
     """Return the sound in the bytes of a WAV file.
 
-    Whole numbers of 8 (unsigned), 16, 24 and 32 bits and floats of 32 and 64 are read, the extensible form as well. A
-    length that a stream could not know, or that goes beyond the end, is taken as "to the end".
+    Whole numbers of up to 32 bits in 1 (unsigned) to 4 bytes and floats of 32 and 64 bits are read, the extensible form
+    and the long ones (RF64, BW64) as well. A length that a stream could not know, or that goes beyond the end, is taken
+    as "to the end".
 
     Args:
         content: the file.
@@ -74,57 +76,59 @@ def read_wave(content: bytes, name: str) -> Wave:
     if not is_wave(content):
         other = other_sound(content)
         raise DataError(f"{name} is {f'{other} file' if other else 'no WAV file'}; {ADVICE}")
-    form, data = _chunks(content)
-    if form is None or len(form) < 16:
+    said, data = _chunks(content, name)
+    if said is None or len(said) < 16:
         raise DataError(f"{name} is damaged: its format is missing; save it again")
-    kind, channels, bits = (int.from_bytes(form[at : at + 2], "little") for at in (0, 2, 14))
-    rate = int.from_bytes(form[4:8], "little")
-    if kind == EXTENSIBLE and len(form) >= 26:
-        kind = int.from_bytes(form[24:26], "little")
-    if kind not in (PCM, FLOAT):
-        raise DataError(f"{name} is compressed ({FORMATS.get(kind, f'format {kind}')}); {ADVICE}")
-    if (kind, bits) not in ((PCM, 8), (PCM, 16), (PCM, 24), (PCM, 32), (FLOAT, 32), (FLOAT, 64)):
-        what = "floats" if kind == FLOAT else "whole numbers"
-        raise DataError(f"{name} has {what} of {bits} bits; {ADVICE}")
-    if not 1 <= channels <= 64 or not 100 <= rate <= 1_000_000:
-        raise DataError(
-            f"{name} says that it has {channels} channels and {rate:,} samples a second, which can't be; save it again"
-        )
+    form = form_of(said, name)
     if data is None:
         raise DataError(f"{name} is damaged: it holds no samples; save it again")
-    each = channels * bits // 8
-    samples = _numbers(data[: len(data) // each * each], kind, bits).reshape(-1, channels)
+    samples = samples_of(data, form, name)
     if not len(samples):
         raise DataError(f"{name} has no samples; give a sound")
     if not np.isfinite(samples).all():
         raise DataError(f"{name} has samples that are not finite; mend or export it again")
-    return Wave(samples, rate)
+    return Wave(samples, form.rate)
 
 
-def _chunks(content: bytes) -> tuple[bytes | None, bytes | None]:
-    """Return the format and the samples of a RIFF file."""
+def _chunks(content: bytes, file: str) -> tuple[bytes | None, bytes | None]:
+    """Return the format and the samples of a RIFF file.
+
+    Raises:
+        DataError: if a long one does not say how long its sound is.
+    """
     form: bytes | None = None
-    at = 12
-    while at + 8 <= len(content):
-        name, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
-        begin = at + 8
-        if name == b"data":
-            # a stream says 0 or the largest number; what follows is sound then
-            unknown = size in (0, 0xFFFFFFFF, 0x7FFFFFFF) or begin + size > len(content)
-            return form, content[begin:] if unknown else content[begin : begin + size]
-        if name == b"fmt ":
+    long: int | None = None
+    for name, begin, size in _walk(content, 12):
+        if name == b"ds64":  # a file that may be longer than 4 GB says here how long its sound is
+            long = int.from_bytes(content[begin + 8 : begin + 16], "little")
+        elif name == b"fmt ":
             form = content[begin : begin + size]
-        at = begin + size + size % 2
+        elif name == b"data":
+            if size == _UNKNOWN and long is None and content[:4] != b"RIFF":
+                raise DataError(f"{file} is damaged: it does not say how long its sound is (ds64); save it again")
+            if size == _UNKNOWN and long is not None:
+                size = long
+            # a stream says 0 or the largest number; what follows is sound then
+            unknown = size in (0, _UNKNOWN, 0x7FFFFFFF) or begin + size > len(content)
+            if size == 0 and _only_chunks(content, begin):
+                return form, b""
+            return form, content[begin:] if unknown else content[begin : begin + size]
     return form, None
 
 
-def _numbers(data: bytes, kind: int, bits: int) -> np.ndarray:
-    if kind == FLOAT:
-        return np.frombuffer(data, "<f4" if bits == 32 else "<f8").astype(np.float64)
-    if bits == 8:
-        return (np.frombuffer(data, np.uint8).astype(np.float64) - 128) / 128
-    if bits == 24:
-        wide = np.zeros((len(data) // 3, 4), np.uint8)
-        wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
-        return wide.reshape(-1).view("<i4") / 2.0**31
-    return np.frombuffer(data, f"<i{bits // 8}") / 2.0 ** (bits - 1)
+def _walk(content: bytes, at: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, begin and length of each chunk."""
+    while at + 8 <= len(content):
+        size = int.from_bytes(content[at + 4 : at + 8], "little")
+        yield content[at : at + 4], at + 8, size
+        at += 8 + size + size % 2
+
+
+def _only_chunks(content: bytes, at: int) -> bool:
+    """Return whether nothing but whole chunks follows, as behind a sound that is empty and no stream."""
+    names, end = [], at
+    for name, begin, size in _walk(content, at):
+        names.append(name)
+        end = begin + size
+    words = all(name.isascii() and name.strip().isalnum() for name in names)
+    return bool(names) and words and end in (len(content), len(content) - 1)

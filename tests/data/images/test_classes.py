@@ -197,3 +197,44 @@ def test_only_square_images_turn():
     images = torch.zeros(4, 4, 5, dtype=torch.uint8)
     with pytest.raises(ConfigError, match="square images, got 4x5"):
         ClassImages(images, np.arange(4), tuple("abcd"), ways=2, queries=0, rotation="per_class")
+
+
+@pytest.mark.parametrize("shape", [(3, 28, 28), (1, 28, 28), (4, 8, 12), (2, 30, 20), (13, 64, 64), (6, 9, 9)])
+def test_channels_first_are_refused_and_the_sentence_mends_them(shape):
+    images = torch.zeros(4, *shape, dtype=torch.uint8)
+    channels = f"with {shape[0]} channels? first; give images.permute"
+    with pytest.raises(DataError, match=rf"{shape[0]}, {shape[1]}, {shape[2]}\] looks like \[M, C, H, W\], {channels}"):
+        ClassImages(images, np.arange(4), tuple("abcd"), ways=2, queries=0)
+    mended = ClassImages(images.permute(0, 2, 3, 1), np.arange(4), tuple("abcd"), ways=2, queries=0)
+    assert mended.sample(task_rng(0, "train", 0)).support[0].shape == (2, *shape)
+
+
+@pytest.mark.parametrize(
+    "shape", [(28, 28, 1), (8, 12, 3), (12, 8, 4), (3, 3, 3), (9, 9, 200), (32, 32, 13), (5, 7, 2)]
+)
+def test_channels_last_are_taken(shape):
+    images = torch.zeros(4, *shape, dtype=torch.uint8)
+    x, _ = ClassImages(images, np.arange(4), tuple("abcd"), ways=2, queries=0).sample(task_rng(0, "train", 0)).support
+    assert x.shape == (2, shape[2], *shape[:2])
+
+
+@pytest.mark.parametrize("images", [np.zeros((4, 8, 8), np.uint8), [[[0]]] * 4, None])
+def test_what_is_no_tensor_is_named(images):
+    with pytest.raises(
+        DataError, match=r"images must be a tensor of torch, got (numpy.ndarray|builtins\.\w+); torch.as"
+    ):
+        ClassImages(images, np.arange(4), tuple("abcd"), ways=2, queries=0)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [[[0], [0, 1], [2], [3]], [0.0, 1.0, 2.0, 3.0], ["a", "b", "c", "d"], [True, False] * 2, [1, 2, 3, 4], None],
+)
+def test_bad_labels_are_refused(labels):
+    with pytest.raises(DataError, match=r"labels must be (one integer for each|-1\.\.3)"):
+        ClassImages(torch.zeros(4, 8, 8, dtype=torch.uint8), labels, tuple("abcd"), ways=2, queries=0)
+
+
+def test_labels_may_be_a_tensor():
+    made = ClassImages(torch.zeros(4, 8, 8, dtype=torch.uint8), torch.arange(4), tuple("abcd"), ways=2, queries=0)
+    assert made.labels.tolist() == [0, 1, 2, 3] and isinstance(made.labels, np.ndarray)

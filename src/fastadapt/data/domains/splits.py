@@ -1,5 +1,6 @@
 """Splits of domains as tasks: some domains are the support, one that was left out is the query."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -8,12 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastadapt.data.tables.missing import LABELS, is_missing
+from fastadapt.data.tables.spelling import near_words
 from fastadapt.errors import ConfigError, DataError
 from fastadapt.tasks import Task, Tasks, group_by_shape
 
 How = Literal["random", "all", "pooled"]
 Batch = tuple[Any, ...]
 Draw = Callable[[np.random.Generator], Batch]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,27 +115,34 @@ def labelled_splits(
     Args:
         x: `[M, ...]`, the samples.
         y: `[M, ...]`, classes or numbers to be predicted.
-        domain: `[M]`, of which domain each sample is, any values.
+        domain: `[M]`, of which domain each sample is: words or numbers, none missing.
         batch: samples of each domain in a task, drawn without replacement.
         names: names of the domains in the order of their sorted values; by default these values.
         how: see `DomainSplits`.
 
     Raises:
         ConfigError: if `batch` is below 1.
-        DataError: if the lengths differ, or a domain has fewer samples than a batch.
+        DataError: if samples or labels are no tensors, the lengths differ, a sample has no domain, or a domain has
+            fewer samples than a batch.
 
     Example:
         >>> x = torch.randn(9, 4)
         >>> labelled_splits(x, x[:, 0], np.repeat(["day", "dusk", "night"], 3), batch=3).names
         ('day', 'dusk', 'night')
     """
+    for what, given in (("samples", x), ("labels", y)):
+        if not isinstance(given, Tensor):
+            kind = f"{type(given).__module__}.{type(given).__qualname__}"
+            raise DataError(f"{what} must be a tensor of torch, got {kind}; torch.as_tensor({what}) makes one")
     domain = np.asarray(domain)
     if not len(x) == len(y) == len(domain):
         raise DataError(f"{len(x)} samples have {len(y)} labels and {len(domain)} domains; give one of each to each")
     if batch < 1:
         raise ConfigError(f"a batch takes at least 1 sample of each domain, got {batch}")
-    values, numbers = np.unique(domain, return_inverse=True)
-    named = tuple(map(str, values)) if names is None else tuple(names)
+    values, numbers = _numbered(domain)
+    named = values if names is None else tuple(names)
+    for one, other in near_words(values):
+        logger.warning("note: the domains %r and %r are two; spell them alike if they are one", one, other)
     rows = [np.flatnonzero(numbers == number) for number in range(len(values))]
     for name, own in zip(named, rows, strict=False):
         if len(own) < batch:
@@ -140,6 +151,31 @@ def labelled_splits(
                 f"{len(own)}, or leave the domain out"
             )
     return DomainSplits(tuple(_Rows(x, y, own, batch) for own in rows), named, how)
+
+
+def _numbered(domain: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+    """Return the domains in the order of their values, as words, and the number of each sample's."""
+    if domain.ndim != 1:
+        raise DataError(f"the domains have shape {list(domain.shape)}; give one for each sample, [{len(domain)}]")
+    of_each = domain.tolist()
+    absent = [number for number, value in enumerate(of_each) if _is_absent(value)]
+    if absent:
+        told = f"sample {absent[0] + 1} has no domain, but {of_each[absent[0]]!r}"
+        others = f" (and {len(absent) - 1} others)" if len(absent) > 1 else ""
+        raise DataError(f"{told}{others}; name it, or leave the sample out")
+    try:
+        values, numbers = np.unique(domain, return_inverse=True)
+    except TypeError as error:
+        kinds = ", ".join(sorted({type(value).__name__ for value in of_each}))
+        raise DataError(f"the domains are values of several types ({kinds}); make them one") from error
+    return tuple(map(str, values)), numbers
+
+
+def _is_absent(value: Any) -> bool:
+    """Return whether a value is none: None, NaN, or a word that says so."""
+    if isinstance(value, str):
+        return is_missing(value.strip()) and value.strip().lower() not in LABELS
+    return value is None or value != value
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +14,13 @@ from safetensors import SafetensorError
 
 from fastadapt.data.embeddings.embeddings import Embeddings, made_of
 from fastadapt.data.embeddings.roles import FEATURES, Asked, named
+from fastadapt.data.files import shown
+from fastadapt.data.tables.spelling import spellings
 from fastadapt.errors import DataError
 
 CLASS_NAMES = "class_names"
 _FACTS = "facts"
+logger = logging.getLogger(__name__)
 
 
 def read_npz(path: Path, content: bytes, asked: Asked) -> Embeddings:
@@ -75,24 +79,63 @@ def _of_arrays(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any], asked
         problem = "several arrays that may be the features" if features else "no array of features"
         raise DataError(f"{asked.name} has {problem} ({held}); call the one that is meant features")
     asked.left_out([name for name in rest if name != features[0]], "array")
-    classes = None if role is None else arrays[role]
+    classes = None if role is None or not asked.classes else arrays[role]
     words = noted.get(CLASS_NAMES, arrays.get(CLASS_NAMES))
+    settled = CLASS_NAMES in noted
     if classes is not None and words is not None:
-        classes = _looked_up(classes, [str(word) for word in np.asarray(words).tolist()], asked.name)
+        if classes.dtype.kind in "iuf":
+            classes = _looked_up(classes, np.asarray(words), asked.name, settled=settled)
+        else:
+            asked.left_out([CLASS_NAMES], "array", "names classes that are numbers, and here they are words")
     names = noted.get("names", None if called is None else arrays[called])
     told = {name: facts[name] for name in ("backbone", "parts") if name in facts}
-    return made_of(asked.name, arrays[features[0]], classes, names, **told)
+    return made_of(asked.name, arrays[features[0]], classes, names, settled=settled, **told)
 
 
-def _looked_up(classes: np.ndarray, words: list[str], name: str) -> np.ndarray:
-    if classes.dtype.kind not in "iu":
+def _looked_up(classes: np.ndarray, words: np.ndarray, name: str, *, settled: bool) -> np.ndarray:
+    """Return the name of each row's class, by its number."""
+    if words.ndim != 1:
+        raise DataError(f"{name}: class_names has shape {list(words.shape)}; give one name for each class, [classes]")
+    texts = [
+        word.decode("utf-8", "backslashreplace") if isinstance(word, bytes) else str(word) for word in words.tolist()
+    ]
+    called = texts if settled else [text.strip() for text in texts]
+    _refuse_alike(called, name, settled=settled)
+    if classes.dtype.kind == "f":
+        if not bool(np.all(classes % 1 == 0)):
+            return classes  # with fractions, or missing: told with the row
+        classes = classes.astype(np.int64)
+    if not len(classes):
         return classes
-    if len(classes) and not (classes.min() >= 0 and classes.max() < len(words)):
+    least, most = int(classes.min()), int(classes.max())
+    if not (least >= 0 and most < len(called)):
+        hint = "; subtract 1 from them" if (least, most) == (1, len(called)) else ""
         raise DataError(
-            f"{name}: the classes are the numbers {classes.min()} to {classes.max()}, and class_names has {len(words)} "
-            "names; one is needed for each number from 0 on"
+            f"{name}: the classes are the numbers {least} to {most}, and class_names has {len(called)} "
+            f"names; one is needed for each number from 0 on{hint}"
         )
-    return np.array(words, dtype=object)[classes]
+    if least > 0 and most == len(called) - 1:
+        logger.warning(
+            "note: %s: no row has the class 0, %r, and the last is %d, %r; if the numbers count from 1, subtract 1",
+            name,
+            shown(called[0]),
+            most,
+            shown(called[most]),
+        )
+    return np.array(called, dtype=object)[classes]
+
+
+def _refuse_alike(called: list[str], name: str, *, settled: bool) -> None:
+    """Refuse two names of classes that are one word, or one number as two programs write it."""
+    other = {} if settled else spellings(called)
+    first: dict[str, int] = {}
+    for number, word in enumerate(called):
+        before = first.setdefault(other.get(word, word), number)
+        if before != number:
+            raise DataError(
+                f"{name}: class_names has {shown(called[before])!r} for {before} and {shown(word)!r} for {number}, "
+                "which is one class; give each a name of its own, or both the same number"
+            )
 
 
 def as_bytes(made: Embeddings, ending: str) -> bytes:

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastadapt.data.embeddings.class_words import class_words
 from fastadapt.data.files import shown
+from fastadapt.data.row_columns import tells_rows_apart
 from fastadapt.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -27,6 +29,7 @@ class Embeddings:
         names: `[M]`, what each sample is called, such as its file; None where nothing is known.
         backbone: what they were computed by, in words that tell two backbones apart; "" where nothing is known.
         parts: the part of the split of each class, where the folder of the samples has divided them.
+        columns: what each number of a row is called, `[d]`; empty where a row is one list.
 
     Example:
         >>> made = Embeddings(torch.eye(3), np.array([0, 1, 1]), ("cat", "dog"))
@@ -40,6 +43,7 @@ class Embeddings:
     names: tuple[str, ...] | None = field(default=None, repr=False)
     backbone: str = ""
     parts: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    columns: tuple[str, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -66,6 +70,9 @@ def made_of(
     features: np.ndarray,
     classes: Sequence[Any] | np.ndarray | None,
     names: Sequence[Any] | np.ndarray | None = None,
+    *,
+    where: Sequence[str] = (),
+    settled: bool = False,
     **facts: Any,
 ) -> Embeddings:
     """Return the embeddings of a file, after what it holds was found to be features, classes and names.
@@ -75,21 +82,30 @@ def made_of(
         features: what should be `[M, d]`, numbers.
         classes: what should be `[M]`, words or whole numbers; None where none are needed.
         names: what should be `[M]`; None where there are none.
-        facts: `backbone` and `parts`, where they are known.
+        where: each row, for the messages; empty counts them from 1.
+        settled: whether the classes are names that `embed` wrote, whatever they look like.
+        facts: `backbone`, `parts` and `columns`, where they are known.
 
     Raises:
-        DataError: for shapes that don't fit together, or values that are no finite numbers.
+        DataError: for shapes that don't fit together, values that are no finite numbers, or rows without a class.
 
     Example:
         >>> made_of("f.npz", np.eye(2), ["dog", "cat"]).class_names
         ('cat', 'dog')
     """
     kept = _features(name, np.asarray(features))
+    _tell_counts(name, kept.numpy(), facts.get("columns", ()))
     called = None if names is None else tuple(str(each) for each in _one_for_each(name, "names", names, len(kept)))
     if classes is None:
         _tell(name, kept, None)
         return Embeddings(kept, None, (), called, **facts)
-    words = _words(name, _one_for_each(name, "classes", classes, len(kept)))
+    told = _one_for_each(name, "classes", classes, len(kept))
+    if told.dtype.kind not in "iufUOS":
+        raise DataError(f"{name}: the classes are {told.dtype}, and words or whole numbers are needed; convert them")
+    places = where or [f"row {number + 1}" for number in range(len(kept))]
+    words, notes = (list(map(str, told)), []) if settled else class_words(name, told.tolist(), places)
+    for note in notes:
+        logger.warning("note: %s", note)
     found = tuple(sorted(set(words)))
     position = {word: number for number, word in enumerate(found)}
     labels = np.array([position[word] for word in words], dtype=np.int64)
@@ -129,15 +145,14 @@ def _one_for_each(name: str, what: str, values: Sequence[Any] | np.ndarray, samp
     return array
 
 
-def _words(name: str, classes: np.ndarray) -> list[str]:
-    if classes.dtype.kind not in "iuUO" and not (classes.dtype.kind == "f" and bool(np.all(classes % 1 == 0))):
-        raise DataError(f"{name}: the classes are {classes.dtype}, and words or whole numbers are needed; convert them")
-    if classes.dtype.kind == "f":
-        classes = classes.astype(np.int64)
-    words = [str(each).strip() for each in classes.tolist()]
-    if "" in words:
-        raise DataError(f"{name}: row {words.index('') + 1} has no class; name one for each row, or leave the row out")
-    return words
+def _tell_counts(name: str, features: np.ndarray, columns: Sequence[str]) -> None:
+    """Say which numbers of the rows count them, as an index does that was saved among the features."""
+    whole = (features % 1 == 0).all(0)
+    alone = 2 * int(whole.sum()) < len(whole)
+    for place in np.flatnonzero(whole).tolist():
+        if reason := tells_rows_apart(features[:, place].tolist(), whole_alone=alone):
+            called = f"the feature {shown(columns[place])!r}" if columns else f"number {place + 1} of each row"
+            logger.warning("note: %s: %s %s; leave it out if it is an index", name, called, reason)
 
 
 def _tell(name: str, features: Tensor, labels: np.ndarray | None) -> None:

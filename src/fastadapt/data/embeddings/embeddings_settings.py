@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastadapt.arguments import argument, default_of
+from fastadapt.arguments import added, argument, default_of
 from fastadapt.data.embeddings.embeddings import Embeddings
 from fastadapt.data.embeddings.reading import read_embeddings
 from fastadapt.data.embeddings.vectors import ClassVectors
@@ -52,6 +52,8 @@ class EmbeddingsData(ClassData):
     """Digest of the embeddings; found by the command."""
     split_by: SplitBy = ""
     """Who divided the classes: the folder that they were computed of, or chance; found by the command."""
+    columns: tuple[str, ...] = added((), remark=True)
+    """What each number of an embedding is called, where a column is one; found by the command."""
 
     @property
     def split(self) -> dict[Part, tuple[str, ...]]:
@@ -82,6 +84,7 @@ class EmbeddingsData(ClassData):
             test_classes=split.test,
             digest=made.digest,
             split_by="folders" if parts else "random",
+            columns=made.columns,
         )
         found._check(made)
         return found
@@ -99,7 +102,7 @@ class EmbeddingsData(ClassData):
         if root is None and not Path(self.folder).is_file():
             raise DataError(f"there is no file {shown(self.folder)} any more; give the embeddings with --data")
         place = Path(self.folder) if root is None else root
-        made = read_embeddings(place, class_column=self.class_column)
+        made = read_embeddings(place, class_column=self.class_column, columns=self.columns)
         self.check_same(made, shown(place))
         if not self.train_classes:
             raise ConfigError("the run has no split of its classes; it is made by fastadapt train --data FILE")
@@ -114,7 +117,7 @@ class EmbeddingsData(ClassData):
         Raises:
             DataError: for such.
         """
-        check_same({"inputs": self.features, "backbone": self.backbone}, made, name)
+        check_same(self.input, made, name)
 
     def source(self, part: Part, loaded: Any = None) -> TaskSource:
         """Return the source of training, validation or test tasks, over the classes that the run recorded.
@@ -155,14 +158,15 @@ class EmbeddingsData(ClassData):
     @property
     def input(self) -> dict[str, Any]:
         """What one input is, for reading further embeddings."""
-        return {"kind": "features", "inputs": self.features, "backbone": self.backbone}
+        called = {"columns": list(self.columns)} if self.columns else {}
+        return {"kind": "features", "inputs": self.features, "backbone": self.backbone, **called}
 
     classes: ClassVar[None] = None
     flat_batch: ClassVar[int] = 0
 
 
 def check_same(wanted: Mapping[str, Any], made: Embeddings, name: str) -> None:
-    """Refuse embeddings that a head was not made for.
+    """Refuse embeddings that a head was not made for, and say where columns are taken by their place.
 
     Args:
         wanted: `EmbeddingsData.input`, or a part of it.
@@ -182,6 +186,21 @@ def check_same(wanted: Mapping[str, Any], made: Embeddings, name: str) -> None:
         raise DataError(
             f"{name} was computed by {now}, and the run is for {then}; compute the embeddings by the same backbone, as "
             "those of another mean something else"
+        )
+    if made.columns and not wanted.get("columns"):
+        logger.warning(
+            "note: the run does not say what its features were called: the columns of %s are taken in their order, "
+            "%s to %s",
+            name,
+            shown(made.columns[0]),
+            shown(made.columns[-1]),
+        )
+    elif wanted.get("columns") and not made.columns:
+        logger.warning(
+            "note: %s does not say what its features are called: they are taken in the order of the training, %s to %s",
+            name,
+            shown(wanted["columns"][0]),
+            shown(wanted["columns"][-1]),
         )
 
 

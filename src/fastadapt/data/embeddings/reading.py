@@ -1,6 +1,6 @@
 """A file of embeddings: its format by its ending, its parts by their names, and nothing by a guess."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fastadapt.data.embeddings.arrays import read_npz, read_safetensors
@@ -28,17 +28,22 @@ _OTHERS = {
 }
 
 
-def read_embeddings(path: str | Path, *, class_column: str | None = None, classes: bool = True) -> Embeddings:
+def read_embeddings(
+    path: str | Path, *, class_column: str | None = None, classes: bool = True, columns: Sequence[str] = ()
+) -> Embeddings:
     r"""Read embeddings that were computed before.
 
     Args:
         path: `.npz` or `.safetensors` with a two-dimensional array of features and one of classes; `.parquet` with a
             column of lists, or `.csv` with a column for each number, and a column of classes.
         class_column: the name of the array or column of classes, where it is none of class, label and the like.
-        classes: false reads a file that need not have any.
+        classes: false reads a file that need not have any, and no classes of it.
+        columns: what each feature is called, as `Embeddings.columns` of other rows says; a file in which a column is a
+            feature is read by these names, whatever their order there. Empty takes the columns that are numbered alike,
+            or else all that have a name and don't count the rows.
 
     Raises:
-        DataError: if it can't be read, or leaves open what is what.
+        DataError: if it can't be read, leaves open what is what, or lacks a column or a row's class.
         MissingExtraError: if a package that reads the format is not installed.
 
     Example:
@@ -58,4 +63,4 @@ def read_embeddings(path: str | Path, *, class_column: str | None = None, classe
     if ending not in READERS:
         raise DataError(f"{shown(path)}: embeddings are read from {', '.join(READERS)}; save them as one of these")
     content = read_file(path, limit=MOST_BYTES, kind="embeddings")
-    return READERS[ending](path, content, Asked(shown(path), class_column, classes))
+    return READERS[ending](path, content, Asked(shown(path), class_column, classes, tuple(columns)))

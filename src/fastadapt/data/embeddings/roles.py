@@ -21,11 +21,13 @@ class Asked:
         name: of the file, for the messages.
         class_column: the array or column that holds the classes; None goes by its name.
         classes: whether it must have classes.
+        columns: what each feature is called in the training, where a column is a feature; empty where that is open.
     """
 
     name: str
     class_column: str | None = None
     classes: bool = True
+    columns: tuple[str, ...] = ()
 
     def of_classes(self, present: Sequence[str], kind: str) -> str | None:
         """Return which of the arrays or columns holds the classes; None if none does and none has to.
@@ -37,7 +39,7 @@ class Asked:
             if self.class_column not in present:
                 raise DataError(f"{self.name} has no {kind} {self.class_column!r}, only {_listed(present)}")
             return self.class_column
-        found = named(present, CLASSES)
+        found = [name for name in named(present, CLASSES) if name not in self.columns]
         if len(found) > 1:
             raise DataError(
                 f"{self.name} has the {kind}s {_listed(found)}, and classes may be meant by each; say which with "
@@ -52,15 +54,15 @@ class Asked:
 
     def of_names(self, present: Sequence[str]) -> str | None:
         """Return which of the arrays or columns names the samples; the first, where several may."""
-        found = [name for name in named(present, NAMES) if name != self.class_column]
+        found = [name for name in named(present, NAMES) if name != self.class_column and name not in self.columns]
         return found[0] if found else None
 
-    def left_out(self, names: Sequence[str], kind: str) -> None:
-        """Say what is not used."""
+    def left_out(self, names: Sequence[str], kind: str, reason: str = "") -> None:
+        """Say what is not used, and why not."""
         if names:
-            logger.warning(
-                "note: %s: the %s %s left out", self.name, kind, f"{_listed(names)} {'are' if len(names) > 1 else 'is'}"
-            )
+            told = f"{_listed(names)} {'are' if len(names) > 1 else 'is'}"
+            because = f", as each {reason}" if reason and len(names) > 1 else f", as it {reason}" if reason else ""
+            logger.warning("note: %s: the %s%s %s left out%s", self.name, kind, "s" * (len(names) > 1), told, because)
 
 
 def named(present: Sequence[str], meant: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from fastadapt.errors import ConfigError, DataError
 from fastadapt.tasks import Origin, Task, Tasks
 
 Rotation = Literal["none", "per_class", "per_task"]
+MOST_COLOURS = 4
+"""Channels of a usual image: one, or three, and how much is seen of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +26,8 @@ class ClassImages:
     generator is the beginning of its 5-shot task.
 
     Args:
-        images: `[M, H, W]` or `[M, H, W, C]`, uint8. Subsets share it, and on a GPU it yields tasks
-            on that GPU.
+        images: `[M, H, W]` or `[M, H, W, C]`, uint8; what looks like `[M, C, H, W]` is refused. Subsets share it, and
+            on a GPU it yields tasks on that GPU.
         labels: `[M]`, integers; the position in `class_names` of each image's class, or -1 for an
             image that isn't used.
         class_names: one name per class.
@@ -78,7 +80,10 @@ class ClassImages:
 
     def __post_init__(self) -> None:
         """Check the settings and sort the images by class."""
-        object.__setattr__(self, "labels", np.asarray(self.labels))
+        if not isinstance(self.images, Tensor):
+            kind = f"{type(self.images).__module__}.{type(self.images).__qualname__}"
+            raise DataError(f"images must be a tensor of torch, got {kind}; torch.as_tensor(images) makes one")
+        object.__setattr__(self, "labels", _as_array(self.labels))
         object.__setattr__(self, "class_names", tuple(self.class_names))
         self._check_settings()
         self._check_arrays()
@@ -258,7 +263,14 @@ class ClassImages:
     def _check_arrays(self) -> None:
         shape = tuple(self.images.shape)
         if self.images.dtype != torch.uint8 or len(shape) not in (3, 4):
-            raise DataError(f"images must be uint8 [M, H, W] or [M, H, W, C], got {self.images.dtype} {list(shape)}")
+            mend = "; for 0..1 give (255 * images).round().to(torch.uint8)" if self.images.is_floating_point() else ""
+            got = f"{self.images.dtype} {list(shape)}"
+            raise DataError(f"images must be uint8 [M, H, W] or [M, H, W, C], got {got}{mend}")
+        if len(shape) == 4 and _channels_first(*shape[1:]):
+            raise DataError(
+                f"images must be [M, H, W, C], and {list(shape)} looks like [M, C, H, W], with {shape[1]} "
+                f"channel{'s' * (shape[1] > 1)} first; give images.permute(0, 2, 3, 1)"
+            )
         self._check_labels()
         channels = shape[3] if len(shape) == 4 else 1
         for name, value in (("mean", self.mean), ("std", self.std)):
@@ -272,14 +284,14 @@ class ClassImages:
         if self.labels.shape != shape[:1] or self.labels.dtype.kind not in "iu":
             raise DataError(
                 f"labels must be one integer for each of the {shape[0]} images, got {self.labels.dtype} "
-                f"{list(self.labels.shape)}"
+                f"{list(self.labels.shape)}; np.unique(labels, return_inverse=True) numbers classes"
             )
         if len(set(names)) != len(names):
             raise DataError(f"class names must differ, got {len(names)} names of which {len(set(names))} differ")
         if len(self.labels) and (self.labels.max() >= len(names) or self.labels.min() < -1):
             raise DataError(
                 f"labels must be -1..{len(names) - 1} as there are {len(names)} class names, got "
-                f"{self.labels.min()}..{self.labels.max()}"
+                f"{self.labels.min()}..{self.labels.max()}; number classes from 0, and name each"
             )
         if self.names is not None and len(self.names) != shape[0]:
             raise DataError(f"names must be one for each of the {shape[0]} images, got {len(self.names)}")
@@ -294,3 +306,15 @@ class ClassImages:
                     f"class {name!r} has {size} images, but {self.shots} shots and {self.queries} queries need "
                     f"{need}; lower shots or queries, or leave the class out with subset(...)"
                 )
+
+
+def _as_array(labels: Any) -> np.ndarray:
+    try:
+        return labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    except ValueError as error:  # lists of several lengths
+        raise DataError(f"labels must be one integer for each image, got a ragged list ({error})") from error
+
+
+def _channels_first(a: int, b: int, c: int) -> bool:
+    """Return whether an image of these three axes has its channels first: a few rows of many channels are none."""
+    return a <= MOST_COLOURS < c or (b == c and a < b)

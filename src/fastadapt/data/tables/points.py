@@ -8,7 +8,10 @@ A value that is missing or not finite is refused, with its line.
 
 import csv
 import io
+import logging
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +20,33 @@ import torch
 from torch import Tensor
 
 from fastadapt.data.files import read_file, shown
+from fastadapt.data.row_columns import named_for_rows
 from fastadapt.data.tables.rows import is_plain_number
 from fastadapt.errors import DataError
 
 MOST_BYTES = 10_000_000
-_TARGET = "y"
+_TARGETS = ("y", "target", "targets", "output", "outputs")
+_INPUT = re.compile(r"x[\W_]*\d*|inputs?|features?", re.IGNORECASE)
+"""What is no name of a target."""
 _LARGEST = float(np.finfo(np.float32).max)
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Hold points and what their columns are called.
+
+    Args:
+        x: `[n, d]`, the inputs.
+        y: `[n, 1]`, the target.
+        columns: the name of each input.
+        target: that of the target.
+    """
+
+    x: Tensor
+    y: Tensor
+    columns: tuple[str, ...]
+    target: str
 
 
 @dataclass(frozen=True)
@@ -31,14 +55,16 @@ class _Table:
     header: list[str]
     rows: list[list[float]]
 
-    def columns(self, numbers: list[int]) -> Tensor:
-        return torch.tensor([[row[i] for i in numbers] for row in self.rows], dtype=torch.float32)
+    def columns(self, names: Sequence[str]) -> Tensor:
+        places = [self.header.index(name) for name in names]
+        return torch.tensor([[row[i] for i in places] for row in self.rows], dtype=torch.float32)
 
 
 def read_points(path: str | Path, *, inputs: int | None = None) -> tuple[Tensor, Tensor]:
     r"""Read points `(x, y)` from a CSV file with a header.
 
-    The target is the column named "y", or else the last one; every other column is an input.
+    The target is the column named "y" or "target", in any case, or else the last one; every other column is an input,
+    but for an index of the rows. What the columns are taken for is said, unless they are one input and y.
 
     Args:
         path: the file, at most 10 MB: comma-separated, UTF-8, every value a finite number.
@@ -58,34 +84,102 @@ def read_points(path: str | Path, *, inputs: int | None = None) -> tuple[Tensor,
         >>> x.tolist(), y.tolist()
         ([[0.0], [2.0]], [[1.0], [3.5]])
     """
-    table = _read(path)
-    target = table.header.index(_TARGET) if _TARGET in table.header else len(table.header) - 1
-    others = [i for i in range(len(table.header)) if i != target]
-    if not others:
-        raise DataError(f"{table.name} has one column, {table.header[0]!r}; give inputs and a target, as in x,y")
-    _check_inputs(table, others, inputs)
-    return table.columns(others), table.columns([target])
+    points = read_named_points(path, inputs=inputs)
+    return points.x, points.y
 
 
-def read_inputs(path: str | Path, *, inputs: int) -> Tensor:
-    """Read inputs `x: [n, d]` from a CSV file with a header; a column named "y" beside them is left out.
+def read_named_points(path: str | Path, *, inputs: int | None = None) -> Points:
+    """Read points as `read_points` does, with the names of their columns, by which `read_inputs` finds them.
 
     Args:
-        path: the file, as for `read_points`.
-        inputs: how many inputs the model takes, `d`.
+        path: the file.
+        inputs: how many inputs the model takes, `d`; None takes what there is.
 
     Raises:
         DataError: if the file can't be used; the message names its line and value.
     """
     table = _read(path)
-    chosen = [i for i, name in enumerate(table.header) if name != _TARGET]
+    if len(table.header) == 1:
+        raise DataError(f"{table.name} has one column, {table.header[0]!r}; give inputs and a target, as in x,y")
+    target = _target(table)
+    chosen = _without_rows(table, [name for name in table.header if name != target])
     _check_inputs(table, chosen, inputs)
+    if len(chosen) > 1 or target.lower() != "y":
+        told = ", ".join(map(repr, chosen))
+        logger.info("%s: %s %s, the target %r", table.name, "inputs" if len(chosen) > 1 else "input", told, target)
+    return Points(table.columns(chosen), table.columns([target]), tuple(chosen), target)
+
+
+def read_inputs(path: str | Path, *, inputs: int, columns: Sequence[str] = (), target: str = "") -> Tensor:
+    """Read inputs `x: [n, d]` from a CSV file with a header.
+
+    Where their names are known they are found by these, in whatever order. One input may be called otherwise if it is
+    the only column, which is said.
+
+    Args:
+        path: the file, as for `read_points`.
+        inputs: how many inputs the model takes, `d`.
+        columns: what they are called; empty takes the columns in their order, without a target and an index of rows.
+        target: what the target is called, which is left out beside them.
+
+    Raises:
+        DataError: if the file can't be used; the message names its line and value.
+    """
+    table = _read(path)
+    if columns and all(name in table.header for name in columns):
+        rest = [name for name in table.header if name not in (*columns, target)]
+        if rest:
+            logger.warning("note: %s: %s not used", table.name, ", ".join(map(repr, rest)))
+        return table.columns(columns)
+    found = [name for name in table.header if name != target and (name in columns or name.lower() not in _TARGETS)]
+    chosen = _without_rows(table, found)
+    if columns and (len(chosen) > 1 or any(name in table.header for name in columns)):
+        wanted, there = (", ".join(map(repr, names)) for names in (columns, table.header))
+        missing = ", ".join(repr(name) for name in columns if name not in table.header)
+        raise DataError(
+            f"{table.name} has no column {missing}: the model was adapted to points with the inputs {wanted}, and here "
+            f"are {there}; name them alike"
+        )
+    _check_inputs(table, chosen, inputs)
+    if columns:
+        logger.warning("note: %s: %r is taken for the input %r", table.name, chosen[0], columns[0])
+    elif len(chosen) > 1:
+        logger.warning("note: %s: the inputs are taken in their order, %s", table.name, ", ".join(map(repr, chosen)))
     return table.columns(chosen)
 
 
-def _check_inputs(table: _Table, chosen: list[int], inputs: int | None) -> None:
+def _target(table: _Table) -> str:
+    """Return the column that is the target.
+
+    Raises:
+        DataError: if several may be, or the last one is called as an input is.
+    """
+    named = [name for name in table.header if name.lower() in _TARGETS]
+    if len(named) > 1:
+        told = " and ".join(map(repr, named))
+        raise DataError(f"{table.name} has the columns {told}, and each may be the target; rename those that are not")
+    last = table.header[-1]
+    if not named and _INPUT.fullmatch(last):
+        raise DataError(
+            f"{table.name}: no column is called y, and the last one, {last!r}, is called as an input is; call the "
+            "target y"
+        )
+    return named[0] if named else last
+
+
+def _without_rows(table: _Table, names: list[str]) -> list[str]:
+    """Return the names but for those that say which row it is, which is told; all of them if no other is left."""
+    out = {name: reason for name in names if (reason := named_for_rows(name))}
+    if len(out) in (0, len(names)):
+        return names
+    for name, reason in out.items():
+        logger.warning("note: %s: the column %r is left out, as it %s", table.name, name, reason)
+    return [name for name in names if name not in out]
+
+
+def _check_inputs(table: _Table, chosen: Sequence[str], inputs: int | None) -> None:
     if inputs is not None and len(chosen) != inputs:
-        names = ", ".join(table.header[i] for i in chosen) or "none"
+        names = ", ".join(chosen) or "none"
         found = f"{table.name} has {len(chosen)} input columns ({names})"
         raise DataError(f"{found}, the model takes {inputs}; change the columns")
 
@@ -126,6 +220,8 @@ def _checked_header(cells: list[str], where: str) -> list[str]:
     twice = next((cell for cell in cells if cells.count(cell) > 1), None)
     if twice:
         raise DataError(f"{where}: the column {shown(twice)!r} is named twice; name every column differently")
+    if not cells[0] and len(cells) > 2:  # how pandas writes an index
+        cells = ["Unnamed: 0", *cells[1:]]
     if "" in cells:
         raise DataError(f"{where}: column {cells.index('') + 1} has no name; name every column")
     return [shown(cell) for cell in cells]
