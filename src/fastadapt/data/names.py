@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from fastadapt.data.files import shown
 
-_FORMS = ("<wide>", "<narrow>", "<compat>", "<font>", "<noBreak>")  # and not superscripts: m2 and m² are two words
+_FORMS = ("<wide>", "<narrow>", "<compat>", "<font>")  # and not superscripts: m2 and m² are two words
 _UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0") | {chr(c) for c in range(0xFE00, 0xFE10)}
 _CYRILLIC = dict(zip("АВЕКМНОРСТУХІЈЅԀҺԚԜ", "ABEKMHOPCTYXIJSDHQW", strict=True))
 _LATIN = {
@@ -34,11 +34,11 @@ def composed(text: str) -> str:
 
 
 def _in_usual_forms(text: str) -> str:
-    return composed(
-        "".join(
-            unicodedata.normalize("NFKC", c) if unicodedata.decomposition(c).startswith(_FORMS) else c for c in text
-        )
-    )
+    return composed("".join(unicodedata.normalize("NFKC", c) if _has_usual_form(c) else c for c in text))
+
+
+def _has_usual_form(character: str) -> bool:
+    return not character.isspace() and unicodedata.decomposition(character).startswith(_FORMS)
 
 
 def _seen(text: str) -> str:

@@ -9,15 +9,16 @@ from typing import Literal
 import numpy as np
 
 from fastadapt.data.files import shown
+from fastadapt.data.names import told_alike
 from fastadapt.data.tables.column import Column
 from fastadapt.data.tables.columns import Preparation, missing_columns, raise_problems
-from fastadapt.data.tables.dates import PARTS, DateOrder
+from fastadapt.data.tables.dates import PARTS, DateOrder, read_date, zones_of
 from fastadapt.data.tables.evidence import Decimal, Evidence, Settled, look, settle
 from fastadapt.data.tables.kinds import Kind, kind_of
 from fastadapt.data.tables.missing import LABELS, is_missing
 from fastadapt.data.tables.notation import read_number
 from fastadapt.data.tables.rows import Rows
-from fastadapt.data.tables.spelling import near_words, spellings
+from fastadapt.data.tables.spelling import apart, spellings
 from fastadapt.data.tables.values import read_dates, read_numbers
 from fastadapt.errors import ConfigError, DataError
 
@@ -75,12 +76,13 @@ def fit_preparation(
     ignore: Sequence[str] = (),
     problem: Problem = "auto",
     reading: Reading = Reading(),  # frozen
+    used: Sequence[int] | None = None,
 ) -> Fitted:
     """Fit how a table becomes numbers.
 
-    Nothing but the list of labels depends on a row outside `training`. A category is known if it occurs in at least
-    two training tasks: what occurs in one can't serve another, and gives the place of the unknown something to learn
-    from. A column with one value only, or without a name, is left out.
+    Nothing but the list of labels and the zones of times depends on a row outside `training`. A category is known if it
+    occurs in at least two training tasks: what occurs in one can't serve another, and gives the place of the unknown
+    something to learn from. A column with one value only, or without a name, is left out.
 
     Args:
         rows: the table.
@@ -91,6 +93,7 @@ def fit_preparation(
         ignore: columns that are no inputs.
         problem: what the target is; "auto" takes text, and at most 10 different whole numbers, for labels.
         reading: how cells are read that leave it open.
+        used: the rows of all tasks that train, validate or test; None for all rows.
 
     Raises:
         DataError: if columns are missing, hold a mixture of numbers and text, or say nothing; all of it at once.
@@ -99,6 +102,7 @@ def fit_preparation(
     raise_problems(missing_columns(rows, [task, target, *categorical, *ignore]), rows)
     _check_names(task, target, categorical, ignore)
     seen = rows.only(list(training))  # of the other rows not even the kind of a value is looked at
+    rows = rows if used is None else rows.only(list(used))
     found = _Findings()
     kinds: dict[str, Kind] = {}
     for name in rows.header:
@@ -121,7 +125,8 @@ def fit_preparation(
     columns: list[Column] = []
     for name, kind in kinds.items():
         if not kind.problems:
-            columns += _columns(seen, name, kind, settled.get(name), task, found, reading)
+            made_of = _columns(seen, name, kind, settled.get(name), task, found, reading)
+            columns += _with_zones(made_of, rows, found) if kind.holds == "date" else made_of
     made = _target(rows, seen, target, goal, settled.get(target), found, reading)
     raise_problems(found.problems, rows)
     if not columns:
@@ -206,6 +211,19 @@ def _date_columns(rows: Rows, name: str, written: str, found: _Findings, words: 
     return made
 
 
+def _with_zones(columns: list[Column], rows: Rows, found: _Findings) -> list[Column]:
+    """Return the columns of a date with the zones of its times, in all rows that are used."""
+    if not columns:
+        return []
+    name, written = columns[0].name, columns[0].written
+    moments = [moment for cell in set(rows.column(name)) if (moment := read_date(cell, written)) is not None]
+    zones = zones_of(moments)
+    if " " in zones:
+        told = f"column {shown(name)!r} has times in several zones ({zones.replace(' ', ', ')})"
+        found.notes.append(f"{told}: hours and days are those of the clock that each is written by")
+    return [replace(column, zones=zones) for column in columns]
+
+
 def _category_column(rows: Rows, name: str, task: str, found: _Findings, words: Collection[str] | None) -> Column | str:
     cells = rows.column(name)
     other = spellings({cell for cell in cells if not is_missing(cell, words)})
@@ -225,14 +243,22 @@ def _category_column(rows: Rows, name: str, task: str, found: _Findings, words: 
         return "every value is missing" if not counts else "no category occurs in two training tasks"
     if len(counts) == 1 and not absent:
         return "every value is the same"
-    known = sorted(shared, key=lambda category: (-counts[category], category))[:MOST_CATEGORIES]
+    in_order = sorted(shared, key=lambda category: (-counts[category], category))
+    known, rest = in_order[:MOST_CATEGORIES], in_order[MOST_CATEGORIES:]
+    if rest:
+        told = (
+            f"column {shown(name)!r} has {len(in_order)} categories, of which the {len(known)} most frequent are known"
+        )
+        found.notes.append(f"{told}: {shown(rest[0])!r} and {len(rest) - 1} others count as unknown")
     return Column(name, "category", categories=tuple(sorted(known)), missing=bool(absent))
 
 
 def _spelling_notes(name: str, other: dict[str, str], counts: Collection[str]) -> list[str]:
     notes = [f"column {shown(name)!r}: {shown(a)!r} is taken for {shown(b)!r}" for a, b in list(other.items())[:3]]
-    pairs = [f"{shown(a)!r} and {shown(b)!r}" for a, b in near_words(counts)[:3]]
-    return notes + ([f"column {shown(name)!r} has {', '.join(pairs)} as different categories"] if pairs else [])
+    then = "they are different categories; write them alike if they are one"
+    notes += told_alike(f"column {shown(name)!r}:", counts, then)
+    same = apart(counts)
+    return notes + ([f"column {shown(name)!r}: {same}, and are different categories"] if same else [])
 
 
 def _word_notes(name: str, absent: Counter[str]) -> list[str]:
@@ -294,7 +320,7 @@ def _target(
 
 
 def _labels(rows: Rows, target: str, words: Collection[str] | None) -> tuple[list[str], list[str]]:
-    """Return the labels of the whole table, and what is to be said of them.
+    """Return the labels of all rows that are used, and what is to be said of them.
 
     A word such as "none" is a label beside other text, and a missing value beside numbers.
     """

@@ -21,9 +21,16 @@ _LOOKS = {
     ),
     "a fraction": re.compile(r"(?:\d+\s+)?\d+/\d+"),
     "a range": re.compile(r"\d[\d.,]*\s*(?:[-–—]|to)\s*\d[\d.,]*"),
-    "a length of time": re.compile(r"\d+:\d\d(?::\d\d)?(?:\.\d+)?|(?:\d+\s?[hms]\w*\s?){2,}"),
+    "a length of time": re.compile(r"\d+:\d\d(?::\d\d)?(?:\.\d+)?|(?:\d+\s?[hms]\w*\s?){2,}|\d+\s?h\s?\d{1,2}"),
 }
 """What categories look like that may be meant for numbers."""
+_LIKE_DATES = re.compile(
+    r"(?:(?:19|20)\d\d[-/.]?(?:0[1-9]|1[0-2])[-/.]?(?:0[1-9]|[12]\d|3[01])|\d{1,2}[-/.]\d{1,2}[-/.](?:19|20)\d\d)\D.*"
+    r"|(?:19|20)\d\d\s?(?:-\s?)?[WQ]\d{1,2}(?:-?\d)?|[WQ]\d{1,2}[-/\s]+(?:19|20)\d\d|\d{4}\s?年.*"
+    r"|(?:[^\W\d_]+\.?,?\s+)?\d{1,2}\.?[-\s]+(?:de\s+)?[^\W\d_]{2,}\.?,?(?:\s+de)?[-\s]+(?:19|20)\d\d(?:\D.*)?"
+    r"|[^\W\d_]{3,}\s+[^\W\d_]{3,}\s+\d{1,2}\s+\d\d:\d\d.*(?:19|20)\d\d"
+)
+"""What cells look like that may be meant for dates, in forms that are not read."""
 _TRIED = 20  # cells by which it is seen whether to look for dates
 
 
@@ -61,6 +68,9 @@ def kind_of(
     dates = _dates(rows, name, option, words, order)
     if dates is not None:
         return dates
+    like_dates = _like_dates(rows, name, words)
+    if like_dates:
+        return Kind("category", notes=like_dates)
     found = look(rows, name, words, option)
     word, text = shown(name), found.there - found.numbers
     if not text:
@@ -101,6 +111,16 @@ def _like_numbers(found: Evidence) -> list[str]:
     examples = ", ".join(repr(shown(cell)) for cell in cells[:3])
     told = f"column {shown(found.name)!r} is taken for {len(cells)} categories, though every cell is {what}"
     return [f"{told} ({examples}); write 12.5, all in one unit, to have numbers"]
+
+
+def _like_dates(rows: Rows, name: str, words: Collection[str] | None) -> list[str]:
+    """Say that every cell begins as a date does, or is a week or a quarter, in a form that is not read."""
+    cells = list(dict.fromkeys(cell for cell in rows.column(name) if not is_missing(cell, words)))
+    if len(cells) < 2 or not all(_LIKE_DATES.fullmatch(cell) or forms_of([cell]) for cell in cells):
+        return []
+    examples = ", ".join(repr(shown(cell)) for cell in cells[:2])
+    told = f"column {shown(name)!r} is taken for {len(cells)} categories, though every cell looks like a date in a form"
+    return [f"{told} that is not read ({examples}); write 2024-03-31, or 2024-03-31 10:00+02:00, to have dates"]
 
 
 def _codes(rows: Rows, name: str, words: Collection[str] | None) -> list[str]:
