@@ -2,9 +2,19 @@
 
 import unicodedata
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from fastadapt.data.embeddings.embeddings import made_of
+from fastadapt.data.embeddings.embeddings_settings import EmbeddingsData
 from fastadapt.data.files import shown
+from fastadapt.data.images.folder import read_class_folders
+from fastadapt.data.images.folder_settings import FolderData
+from fastadapt.data.images.images import ImageRecipe
+from fastadapt.data.images.split_choice import choose_split
+from fastadapt.data.images.survey import survey_folder
+from fastadapt.data.images.tree import scan_tree
 from fastadapt.data.names import alike, bare, composed, difference, invisible, told_alike
 from fastadapt.data.tables.fit_columns import fit_preparation
 from fastadapt.data.tables.remarks import row_notes
@@ -113,12 +123,15 @@ def test_words_for_yes_and_no_are_merged_where_no_third_stands_beside_them():
 
 def test_more_categories_than_places_are_told():
     cells = [f"c{i:02d}" for i in range(60) for _ in range(2)]
-    notes = fit(cells).notes
-    told = (
-        "column 'kind' has 60 categories, of which the 50 most frequent are known: 'c50' and 9 others count as unknown"
+    [told] = fit(cells).notes
+    assert (
+        "of 60 categories 10 (such as 'c50') count as unknown, in 20 training rows: 10 beyond the 50 most frequent"
+        in told
     )
-    assert told in notes
-    assert not any("most frequent" in note for note in fit(cells[:100]).notes)
+    assert not fit(cells[:100]).notes
+    [alone] = fit([f"c{i:02d}" for i in range(20)] + ["red"] * 4).notes
+    assert alone.endswith("(such as 'c00') count as unknown, in 20 training rows: 20 in one training task alone")
+    assert not fit([*cells[:100], "x"]).notes  # a rare one
 
 
 def write(path, rows):
@@ -147,3 +160,64 @@ def test_rows_of_no_task_make_no_label(tmp_path):
 def test_bare_is_the_same_of_what_is_bare():
     for name in ("Red\u200b ", "\uff32ed", "007", "école"):
         assert bare(bare(name)) == bare(name)
+
+
+def folder(place, classes):
+    rng = np.random.default_rng(0)
+    for name in classes:
+        (place / name).mkdir(parents=True, exist_ok=True)
+        for k in range(2):
+            Image.fromarray(rng.integers(0, 256, (28, 28)).astype(np.uint8)).save(
+                place / name / f"{name.strip()}{k}.png"
+            )
+    return place
+
+
+def test_class_folders_of_one_text_are_one_class(tmp_path):
+    found = survey_folder(folder(tmp_path, [NFC, NFD, "b"]))
+    assert sorted(found.counts.values()) == [2, 4] and not found.problems
+    assert any(finding.kind == "one name" for finding in found.notes)
+    (_, y), labels = read_class_folders(tmp_path, ImageRecipe(28))
+    assert sorted(labels) == ["b", NFC] and len(y) == 6
+
+
+def test_class_folders_that_look_alike_are_told(tmp_path, caplog):
+    place = folder(tmp_path, ["dog", "dog ", "Cat", "cat", "owl\u200b", "rat"])
+    told = " ".join(finding.text for finding in survey_folder(place).notes)
+    assert "the classes 'Cat' and 'cat' differ in case alone, 'dog' and 'dog ' differ in spaces alone" in told
+    assert "class 'dog ' begins or ends with a blank" in told and "class 'owl\\u200b' holds U+200B" in told
+    read_class_folders(place, ImageRecipe(28))
+    assert "'dog' and 'dog ' differ in spaces alone" in caplog.text
+
+
+def test_lists_name_classes_in_either_form(tmp_path):
+    place = folder(tmp_path / "data", [NFD, "b"])
+    (tmp_path / "split.csv").write_text(f"class,split\n{NFC},train\nb,test\n", encoding="utf-8")
+    choice = choose_split(scan_tree(place), str(tmp_path / "split.csv"))
+    assert choice.problem is None and set(choice.parts.values()) == {"train", "test"}
+
+
+def test_a_run_finds_its_classes_in_another_form(tmp_path):
+    place = folder(tmp_path / "data", [NFD, "b"])
+    data = FolderData(
+        size=28, channels=1, train_classes=(NFC,), test_classes=("b",), ways=1, train_queries=1, queries=1
+    )
+    images = data.load(place)
+    assert set(images.class_names) == {NFC, "b"} and data.sealed(images).digest
+
+
+def test_pixels_that_are_saved_anew_count_once(tmp_path):
+    place = folder(tmp_path, ["a", "b"])
+    Image.open(place / "a" / "a0.png").save(place / "a" / "again.webp", lossless=True)
+    Image.open(place / "a" / "a0.png").convert("RGB").save(place / "a" / "colour.png")
+    found = survey_folder(place)
+    assert found.counts == {"a": 2, "b": 2} and not found.problems
+    assert [finding.path for finding in found.notes if finding.kind == "copy"] == ["a/again.webp", "a/colour.png"]
+
+
+def test_embedding_classes_are_composed_and_those_that_look_alike_are_told(caplog):
+    made = made_of("f.npz", np.eye(5), [NFC, NFD, "1", "01", "b"])
+    assert made.counts == {NFC: 2, "01": 1, "1": 1, "b": 1}
+    assert "f.npz: the classes '01' and '1' differ in zeros alone" in caplog.text
+    old = EmbeddingsData(train_classes=(NFD,))
+    assert old.split["train"] == (NFC,)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fastadapt.data.files import shown
+from fastadapt.data.names import composed, told_alike
 from fastadapt.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -89,10 +90,12 @@ def made_of(
     if classes is None:
         _tell(name, kept, None)
         return Embeddings(kept, None, (), called, **facts)
-    words = _words(name, _one_for_each(name, "classes", classes, len(kept)))
+    words = [composed(word) for word in _words(name, _one_for_each(name, "classes", classes, len(kept)))]
     found = tuple(sorted(set(words)))
     position = {word: number for number, word in enumerate(found)}
     labels = np.array([position[word] for word in words], dtype=np.int64)
+    for sentence in told_alike("the classes", found, "they are two here; name them alike if they are one"):
+        logger.warning("note: %s: %s", name, sentence)
     _tell(name, kept, labels)
     return Embeddings(kept, labels, found, called, **facts)
 

@@ -25,6 +25,7 @@ from fastadapt.errors import ConfigError, DataError
 Problem = Literal["auto", "regression", "classification"]
 MOST_CATEGORIES = 50
 """Categories of a column that get a place of their own, the most frequent first."""
+_MANY_UNKNOWN = 0.1  # of the rows: fewer are no loss to speak of
 MOST_LABELS = 100
 FEW_VALUES = 10
 """A target of so few different whole numbers is taken for labels."""
@@ -243,14 +244,21 @@ def _category_column(rows: Rows, name: str, task: str, found: _Findings, words: 
         return "every value is missing" if not counts else "no category occurs in two training tasks"
     if len(counts) == 1 and not absent:
         return "every value is the same"
-    in_order = sorted(shared, key=lambda category: (-counts[category], category))
-    known, rest = in_order[:MOST_CATEGORIES], in_order[MOST_CATEGORIES:]
-    if rest:
-        told = (
-            f"column {shown(name)!r} has {len(in_order)} categories, of which the {len(known)} most frequent are known"
-        )
-        found.notes.append(f"{told}: {shown(rest[0])!r} and {len(rest) - 1} others count as unknown")
+    known = sorted(shared, key=lambda category: (-counts[category], category))[:MOST_CATEGORIES]
+    found.notes += _unknown_notes(name, counts, len(shared), known)
     return Column(name, "category", categories=tuple(sorted(known)), missing=bool(absent))
+
+
+def _unknown_notes(name: str, counts: Counter[str], shared: int, known: Collection[str]) -> list[str]:
+    """Say that many rows have a category without a place of its own: beyond the most frequent, or of one task alone."""
+    rest = sorted(set(counts) - set(known))
+    rows = sum(counts[category] for category in rest)
+    if shared == len(known) and rows < _MANY_UNKNOWN * sum(counts.values()):
+        return []
+    why = [f"{len(counts) - shared} in one training task alone"] if len(counts) > shared else []
+    why += [f"{shared - len(known)} beyond the {len(known)} most frequent"] if shared > len(known) else []
+    told = f"column {shown(name)!r}: of {len(counts)} categories {len(rest)} (such as {shown(rest[0])!r})"
+    return [f"{told} count{'s' * (len(rest) == 1)} as unknown, in {rows} training rows: {', '.join(why)}"]
 
 
 def _spelling_notes(name: str, other: dict[str, str], counts: Collection[str]) -> list[str]:
