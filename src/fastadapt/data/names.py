@@ -33,6 +33,11 @@ def composed(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
+def all_composed(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return texts in their composed form."""
+    return tuple(map(composed, texts))
+
+
 def _in_usual_forms(text: str) -> str:
     return composed("".join(unicodedata.normalize("NFKC", c) if _has_usual_form(c) else c for c in text))
 

@@ -127,7 +127,7 @@ def divided(domain: np.ndarray, seed: int, person: np.ndarray | None = None) -> 
     part = np.full(len(domain), 2)
     person = np.arange(len(domain)) if person is None else person
     linked = np.bincount(person, minlength=len(domain))[person] > 1
-    groups = [[[number] for number in np.flatnonzero((domain == each) & ~linked)] for each in np.unique(domain)]
+    groups = [[[number] for number in np.flatnonzero((domain == d) & ~linked).tolist()] for d in np.unique(domain)]
     groups.append([np.flatnonzero(person == each).tolist() for each in np.unique(person[linked])])
     for people in filter(None, groups):
         order = rng.permutation(len(people))
@@ -142,7 +142,7 @@ def divides(part: np.ndarray, person: np.ndarray, identity_names: Sequence[str])
     both = [numbers for each in np.unique(person) if len(set(part[numbers := np.flatnonzero(person == each)])) > 1]
     if not both:
         return []
-    listed = " and ".join(shown(identity_names[number]) for number in both[0][:_NAMED])
+    listed = " and ".join(shown(identity_names[number]) for number in both[0].tolist()[:_NAMED])
     told = f"{len(both)} people are in two parts of the pack's own division, such as {listed}"
     return [f"{told}; who trains must not be tested on: give each person one part in identity_split"]
 

@@ -19,7 +19,7 @@ from fastadapt.data.images.class_settings import ClassData, Part
 from fastadapt.data.images.folder_split import divide
 from fastadapt.data.images.split_choice import SplitBy
 from fastadapt.data.images.survey import few_images
-from fastadapt.data.names import composed
+from fastadapt.data.names import all_composed
 from fastadapt.errors import ConfigError, DataError
 from fastadapt.tasks import TaskSource
 
@@ -57,8 +57,8 @@ class EmbeddingsData(ClassData):
     @property
     def split(self) -> dict[Part, tuple[str, ...]]:
         """The classes of each part."""
-        parts = {"train": self.train_classes, "val": self.val_classes, "test": self.test_classes}
-        return {part: tuple(map(composed, names)) for part, names in parts.items()}
+        train, val, test = map(all_composed, (self.train_classes, self.val_classes, self.test_classes))
+        return {"train": train, "val": val, "test": test}
 
     def of(self, made: Embeddings, *, by_parts: bool = True) -> "EmbeddingsData":
         """Return these settings with what embeddings decide: the classes of each part, the numbers of a row, a digest.

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from fastadapt.arguments import added, argument, default_of
 from fastadapt.data.files import shown
-from fastadapt.data.names import composed
+from fastadapt.data.names import all_composed, composed
 from fastadapt.data.tables.columns import Preparation, missing_columns, raise_problems
 from fastadapt.data.tables.content import same_table
 from fastadapt.data.tables.csv_rows import read_rows
@@ -154,7 +154,9 @@ class TableData:
 
     def _split(self, rows: Rows) -> TaskSplit:
         if self.split:
-            return TaskSplit(*(tuple(map(composed, n)) for n in (self.train_names, self.val_names, self.test_names)))
+            return TaskSplit(
+                all_composed(self.train_names), all_composed(self.val_names), all_composed(self.test_names)
+            )
         by_task = rows_of_tasks(rows, self.preparation.task, self.preparation.words)
         sizes = {name: len(numbers) for name, numbers in by_task.items()}
         return split_tasks(sizes, fewest=self.fewest, seed=self.split_seed, val=self.val_tasks, test=self.test_tasks)
@@ -222,7 +224,7 @@ def prepare_table(
     """
     rows = (rows or read_rows(path, encoding)).filled()
     task, target = composed(task), composed(target)
-    categorical, ignore = [*map(composed, categorical)], [*map(composed, ignore)]
+    categorical, ignore = all_composed(categorical), all_composed(ignore)
     raise_problems(missing_columns(rows, [task, target, *categorical, *ignore]), rows)
     draft = TableData(every_shots=tuple(shots), queries=queries)
     reading = Reading(decimal, dates, None if missing is None else tuple(word.lower() for word in missing))
