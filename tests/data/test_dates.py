@@ -183,6 +183,8 @@ def test_no_name_of_a_month_is_two_months():
         (["31 mar 2024", "1 ene 2024", "3 dic 2023"], (0, None)),
         (["31 de marzo de 2024"], (0, None)),
         (["dim. 31 mars 2024"], (0, None)),
+        (["31. Mrz. 2024"], (0, None)),
+        (["Sun, 31 Mar 2024 10:00:00 +0000"], (10, 0.0)),
     ],
 )
 def test_further_forms_are_read(cells, first):
@@ -218,6 +220,11 @@ def fitted_to(cells):
         [f"{d} marca 2024" for d in range(1, 5)],
         [f"2024年3月{d}日" for d in range(1, 5)],
         [f"Sun Mar {d} 10:00:00 2024" for d in range(10, 14)],
+        [f"{d}/Mar/2024:10:00:00 +0000" for d in range(10, 14)],
+        [f"10:00 {d}/03/2024" for d in range(10, 14)],
+        [f"{d}:30 Uhr" for d in range(10, 14)],
+        [f"{d} ene 24" for d in range(10, 14)],
+        ["ene-24", "abr-24", "dic-23"],
     ],
 )
 def test_dates_in_a_form_that_is_not_read_are_told(cells):
@@ -225,7 +232,14 @@ def test_dates_in_a_form_that_is_not_read_are_told(cells):
 
 
 @pytest.mark.parametrize(
-    "cells", [["red", "blue"], ["size 10", "size 20"], ["A-12", "B-13"], ["room 2024", "hall 2023"]]
+    "cells",
+    [
+        ["red", "blue"],
+        ["set 10", "set 20"],
+        ["A-12", "B-13"],
+        ["20101010.10", "20101011.25"],
+        ["room 2024", "hall 2023"],
+    ],
 )
 def test_words_are_not_told_as_dates(cells):
     assert not any("date" in note for note in fitted_to(cells).notes)

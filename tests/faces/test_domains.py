@@ -100,6 +100,16 @@ def test_mldg_trains_on_rows_of_a_table_with_several_domains():
     ("make", "error", "words"),
     [
         (lambda: labelled_splits(*rows(domains=1), batch=2), DataError, "there are 1"),
+        (
+            lambda: labelled_splits(*rows()[:2], ["a", None] * 12, batch=2),
+            DataError,
+            r"sample 1 has no domain \(None\)",
+        ),
+        (
+            lambda: labelled_splits(*rows()[:2], [np.nan, 1.0] * 12, batch=2),
+            DataError,
+            r"sample 0 has no domain \(nan\)",
+        ),
         (lambda: labelled_splits(*rows(count=3), batch=4), DataError, "domain '0' has 3 samples and a batch takes 4"),
         (lambda: labelled_splits(*rows(), batch=0), ConfigError, "got 0"),
         (lambda: labelled_splits(*rows(), batch=2, how="each"), ConfigError, "got 'each'"),

@@ -98,6 +98,9 @@ def enrolled(folder: Path) -> dict[str, Path]:
             "person"
         ) from error
     problems = [
+        f"{shown(path)} is a symbolic link that leads nowhere; remove it" for path in there if not path.exists()
+    ]
+    problems += [
         f"{shown(path)} is a folder with images, and whether it or they are named after people is open; put one image "
         "of each person into the gallery itself, named after the person"
         for path in inner

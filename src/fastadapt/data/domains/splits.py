@@ -118,7 +118,7 @@ def labelled_splits(
 
     Raises:
         ConfigError: if `batch` is below 1.
-        DataError: if the lengths differ, or a domain has fewer samples than a batch.
+        DataError: if the lengths differ, a sample has no domain, or a domain has fewer samples than a batch.
 
     Example:
         >>> x = torch.randn(9, 4)
@@ -130,6 +130,9 @@ def labelled_splits(
         raise DataError(f"{len(x)} samples have {len(y)} labels and {len(domain)} domains; give one of each to each")
     if batch < 1:
         raise ConfigError(f"a batch takes at least 1 sample of each domain, got {batch}")
+    absent = next((row for row, value in enumerate(domain.tolist()) if value is None or value != value), None)
+    if absent is not None:
+        raise DataError(f"sample {absent} has no domain ({domain[absent]}); name one for each, or leave the sample out")
     values, numbers = np.unique(domain, return_inverse=True)
     named = tuple(map(str, values)) if names is None else tuple(names)
     rows = [np.flatnonzero(numbers == number) for number in range(len(values))]

@@ -29,13 +29,26 @@ _MORE = (
     "jan feb mrt apr mei jun jul aug sep okt nov dec",
 )
 """The months in German, French, Spanish, Italian, Portuguese and Dutch; no name is two months."""
+_OTHERS = {
+    "jän": 1,
+    "jänner": 1,
+    "mrz": 3,
+    "marts": 3,
+    "maj": 5,
+    "augusti": 8,
+    "setiembre": 9,
+    "des": 12,
+    "desember": 12,
+}
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _LONG = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
          "december")  # fmt: skip
 _ENGLISH = {
     **{name: i for i, name in enumerate(_MONTHS, 1)}, **{name: i for i, name in enumerate(_LONG, 1)}, "sept": 9
 }  # fmt: skip
-_NUMBER_OF = {**{name: i for names in _MORE for i, name in enumerate(names.split(), 1)}, **_ENGLISH}
+_NUMBER_OF = {**{name: i for names in _MORE for i, name in enumerate(names.split(), 1)}, **_OTHERS, **_ENGLISH}
+MONTH = rf"(?:{'|'.join(sorted(_NUMBER_OF, key=len, reverse=True))})\.?"
+"""The name of a month, in small letters."""
 _NAME = r"(?:de\s+)?(?P<name>[^\W\d_]{3,10})\.?(?:\s+de\b)?"
 _MONTH = rf"(?:{'|'.join(sorted(_ENGLISH, key=len, reverse=True))})\.?"  # of others a short one is a word: set 12
 _WEEKDAY = r"(?:[^\W\d_]{2,12}\.?,?\s+)?"
