@@ -36,7 +36,7 @@ def make_folder(root: Path, classes: int = 9, images: int = 4, side: int = 32, m
 
 
 def _frames() -> bytes:
-    return content(picture(1), "GIF", save_all=True, append_images=[picture(2), picture(3)])
+    return content(picture(15), "GIF", save_all=True, append_images=[picture(2), picture(3)])
 
 
 def _sixteen() -> bytes:

@@ -56,6 +56,7 @@ PARTS_OF_COMMANDS = {
     "train_table",
     "table_methods",
     "table_options",
+    "check_faces",
     "check_table",
     "train_embeddings",
     "backbone_options",

@@ -103,7 +103,10 @@ def test_one_word_in_two_spellings_is_one_category():
         and "column 'c': '1.0' is taken for '1'" in fitted.notes
     )
     fitted = fit(["red", "red", "Red", "Red"])
-    assert fitted.notes == ("column 'c' has 'Red' and 'red' as different categories",)
+    assert fitted.notes == (
+        "column 'c': 'Red' and 'red' differ in case alone; they are different categories; write them alike if they are "
+        "one",
+    )
 
 
 def test_a_known_category_is_found_in_another_spelling():
@@ -190,7 +193,7 @@ def test_tasks_that_may_be_one():
         rows_of_tasks(table(["a"] * 3, tasks=["1", "1.0", "2"]), "g")
     assert set(rows_of_tasks(table(["a"] * 4, tasks=["1", "01", "yes", "y"]), "g")) == {"1", "01", "yes", "y"}
     assert near_tasks(["Shop A", "shop  a", "b"]) == [
-        "the tasks 'Shop A' and 'shop  a' differ in case or spaces alone; write them alike if they are one"
+        "the tasks 'Shop A' and 'shop  a' differ in case and spaces alone; write them alike if they are one"
     ]
     with pytest.raises(DataError, match=r"the task 'g' is missing, as 'NA' says \(and in 1 further lines\).*--missing"):
         rows_of_tasks(table(["a"] * 3, tasks=["NA", "NA", "DE"]), "g")

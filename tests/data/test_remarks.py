@@ -78,7 +78,7 @@ def test_another_spelling_is_told():
     assert row_notes(preparation, asked, {}) == [
         ["c '1.0' is taken for '1'"],
         [],
-        ["c '02' is not known from the training (1, 2) and counts as unknown"],
+        ["c '02' is not known from the training (1, 2) and counts as unknown; is '2' meant?"],
     ]
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import unicodedata
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 
 from faces.small_faces import small_faces, write_pack, write_tree
 from fastadapt.cli import main
-from fastadapt.commands.identify import enrolled, sentence
+from fastadapt.commands.identify import enrolled, sentence, told_apart
 from fastadapt.data.domains.face_settings import FacesData
 from fastadapt.errors import ConfigError, DataError
 from fastadapt.faces.settings import CDTMethod, MFRMethod, MLDGMethod, PooledMethod
@@ -187,8 +188,31 @@ def test_a_gallery_has_one_image_of_each_person(tmp_path):
     (tmp_path / "bob.jpg").write_bytes(b"x")
     with pytest.raises(DataError, match="'bob' has two images"):
         enrolled(tmp_path)
+    (tmp_path / "nobody").mkdir()
     with pytest.raises(DataError, match="has no image"):
-        enrolled(tmp_path.parent)
+        enrolled(tmp_path / "nobody")
+
+
+def test_hidden_files_are_nobody_and_folders_are_refused(tmp_path, caplog):
+    for name in ("ann.png", "bob.png", "Bob.png", "._bob.png", ".hidden.png", "__MACOSX/._ann.png", "@notes/a.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert sorted(enrolled(tmp_path)) == ["Bob", "ann", "bob"]
+    assert "the people 'Bob' and 'bob' differ in case alone" in caplog.text
+    (tmp_path / unicodedata.normalize("NFC", "rené.png")).write_bytes(b"x")
+    (tmp_path / unicodedata.normalize("NFD", "rené.jpg")).write_bytes(b"x")
+    with pytest.raises(DataError, match="'rené' has two images"):
+        enrolled(tmp_path)
+    (tmp_path / "more" / "zoe").mkdir(parents=True)
+    (tmp_path / "more" / "zoe" / "1.png").write_bytes(b"x")
+    with pytest.raises(DataError, match="more is a folder with images"):
+        enrolled(tmp_path)
+
+
+def test_two_people_with_one_picture_are_refused():
+    told_apart(["ann", "bob"], np.eye(2))
+    with pytest.raises(DataError, match="one picture is enrolled for two people, 'ann' and 'cy'"):
+        told_apart(["ann", "bob", "cy"], np.eye(2)[[0, 1, 0]])
 
 
 def test_nobody_is_named_below_the_threshold():

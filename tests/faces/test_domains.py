@@ -100,6 +100,16 @@ def test_mldg_trains_on_rows_of_a_table_with_several_domains():
     ("make", "error", "words"),
     [
         (lambda: labelled_splits(*rows(domains=1), batch=2), DataError, "there are 1"),
+        (
+            lambda: labelled_splits(*rows()[:2], ["a", None] * 12, batch=2),
+            DataError,
+            "sample 2 has no domain, but None",
+        ),
+        (
+            lambda: labelled_splits(*rows()[:2], [np.nan, 1.0] * 12, batch=2),
+            DataError,
+            "sample 1 has no domain, but nan",
+        ),
         (lambda: labelled_splits(*rows(count=3), batch=4), DataError, "domain '0' has 3 samples and a batch takes 4"),
         (lambda: labelled_splits(*rows(), batch=0), ConfigError, "got 0"),
         (lambda: labelled_splits(*rows(), batch=2, how="each"), ConfigError, "got 'each'"),
@@ -338,7 +348,7 @@ def test_domains_that_can_not_be_told_apart_are_refused(domain, words):
 def test_domains_that_may_be_one_are_told(caplog):
     x, y, _ = rows()
     source = labelled_splits(x, y, np.array(["day", "Day", "day ", "none"] * len(x))[: len(x)], batch=1)
-    assert source.names == ("Day", "day", "day ", "none") and "'Day' and 'day' are two" in caplog.text
+    assert source.names == ("Day", "day", "day ", "none") and "'Day' and 'day' differ in case" in caplog.text
 
 
 def test_samples_that_are_no_tensors_are_refused():

@@ -1,5 +1,6 @@
 """`fastadapt adapt RUN DATA --out FOLDER` of a run on faces: fine-tune it on a few people of a new domain."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from fastadapt.data.domains.face_image import read_face
 from fastadapt.data.domains.face_pairs import pairs_of
 from fastadapt.data.domains.face_set import FaceSet
 from fastadapt.data.domains.face_settings import FacesData
+from fastadapt.data.domains.people import find_people
 from fastadapt.data.files import complain, shown
 from fastadapt.data.images.images import Fit
 from fastadapt.data.images.tree import scan_tree
@@ -18,6 +20,8 @@ from fastadapt.methods.to_domain import fine_tuned
 from fastadapt.rules.rules import SGD
 from fastadapt.runs.face_run import as_face_run
 from fastadapt.runs.run_files import LoadedRun, export_learner
+
+logger = logging.getLogger(__name__)
 
 STEPS = 60
 """Steps where none are asked for."""
@@ -94,11 +98,20 @@ def people_of(folder: Path, pixels: int, shots: int | None = None, fit: Fit | No
     if problems:
         raise complain(problems, shown(folder))
     count = len(tree.classes)
+    found = find_people(np.stack(images), np.array(identity), names, tuple(tree.classes), np.zeros(count), "apart")
+    kept = np.setdiff1d(np.arange(len(images)), found.copies)
+    left = np.bincount(np.array(identity)[kept], minlength=count)
+    problems = [*found.problems, *(f"{person!r} has one picture, and its copies; give two or more of each person"
+                                   for person, many in zip(tree.classes, left, strict=True) if many < 2)]  # fmt: skip
+    if problems:
+        raise complain(problems, shown(folder))
+    for sentence in found.notes:
+        logger.warning("note: %s: %s", shown(folder), sentence)
     return FaceSet(
-        np.stack(images),
-        np.array(identity),
-        np.array(gallery),
-        tuple(names),
+        np.stack(images)[kept],
+        np.array(identity)[kept],
+        np.array(gallery)[kept],
+        tuple(names[row] for row in kept),
         tuple(tree.classes),
         np.zeros(count, dtype=np.int64),
         np.zeros(count, dtype=np.int64),

@@ -1,4 +1,7 @@
-"""`fastadapt check FOLDER`: all that is wrong with a folder of images, in one pass, and what it is enough for."""
+"""`fastadapt check FOLDER`: all that is wrong with a folder of images, in one pass, and what it is enough for.
+
+With --faces, see `check_faces.py`.
+"""
 
 import json
 from collections import Counter
@@ -13,7 +16,7 @@ from fastadapt.arguments import argument
 from fastadapt.backbones.backbone import Backbone, find_backbone
 from fastadapt.backbones.hugging_face import Taken
 from fastadapt.backbones.sight import Values
-from fastadapt.commands import check_table
+from fastadapt.commands import check_faces, check_table
 from fastadapt.commands.backbone_options import pictures_of
 from fastadapt.compare.reach import Reached, advice_of, reached_by
 from fastadapt.data.files import shown
@@ -89,6 +92,8 @@ class CheckSettings:
 
 def main(argv: Sequence[str]) -> int:
     """Parse the command line, look, and return 1 if training would refuse the folder."""
+    if check_faces.is_asked_for(argv):
+        return check_faces.main(argv)
     if check_table.is_asked_for(argv):
         return check_table.main(argv)
     settings = tyro.cli(CheckSettings, args=list(argv), prog="fastadapt check")

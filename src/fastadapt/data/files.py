@@ -72,14 +72,33 @@ def reason(error: OSError) -> str:
     return _REASONS.get(error.errno or 0, f"{error.strerror or error}; check the disk and the path")
 
 
+class _Shown(str):
+    """A text for a message; in quotes its escapes are not escaped once more."""
+
+    raw: str
+
+    def __repr__(self) -> str:
+        return repr(self.raw)
+
+
 def shown(path: str | Path) -> str:
     r"""Return a path for a message: control and undecodable characters escaped, a very long one shortened.
 
     Example:
         >>> shown("drawings/alpha/a.png"), shown("two" + chr(10) + "lines.png")
-        ('drawings/alpha/a.png', 'two\\nlines.png')
+        ('drawings/alpha/a.png', 'two\nlines.png')
     """
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(path))
+    raw = path.raw if isinstance(path, _Shown) else str(path)
+    text = _Shown(_shortened("".join(c if c.isprintable() else _escaped(c) for c in raw)))
+    text.raw = _shortened(raw)
+    return text
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode()
+
+
+def _shortened(text: str) -> str:
     half = _LONGEST // 2
     return text if len(text) <= _LONGEST else f"{text[:half]}...{text[-half:]}"
 

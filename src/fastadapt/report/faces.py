@@ -41,7 +41,10 @@ def write_face_report(
     """
     need_matplotlib()
     report = folder / "report"
-    scores = {f"{d} (unseen)": scores_of(model, faces, data.recipe, [d]) for d in data.targets}
+    scores = {
+        f"{d} (unseen)": scores_of(model, faces, data.recipe, [d], without=faces.met(d, data.domains))
+        for d in data.targets
+    }
     for domain in data.domains:
         if len(faces.people([domain], ["test"])) > 1:
             scores[domain] = scores_of(model, faces, data.recipe, [domain], ["test"])
@@ -88,8 +91,9 @@ def draw_roc(scores: dict[str, Scores], path: Path) -> Path:
 
 def draw_hardest(model: nn.Module, data: FacesData, faces: FaceSet, domain: str, path: Path) -> Path:
     """Draw the least similar pairs of one person and the most similar pairs of two people of a domain."""
-    rows = faces.images_of(faces.people([domain]))
-    scores = scores_of(model, faces, data.recipe, [domain])
+    met = faces.met(domain, data.domains)
+    rows = faces.images_of(np.setdiff1d(faces.people([domain]), met))
+    scores = scores_of(model, faces, data.recipe, [domain], without=met)
     probes, gallery = rows[~faces.gallery[rows]], rows[faces.gallery[rows]]
     drawn = figure(1.5 * PAIRS, 6.2)
     panels = drawn.subplots(4, PAIRS)

@@ -1,6 +1,8 @@
 """Faces from files: a pack in one .npz, or a tree of folders `domain/identity/image`."""
 
+import logging
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,15 @@ import numpy as np
 
 from fastadapt.data.domains.face_image import read_face
 from fastadapt.data.domains.face_set import FaceSet
+from fastadapt.data.domains.people import People, SameNames, divided, divides, find_people
 from fastadapt.data.domains.shards import PEOPLE, Shards, read_shards
 from fastadapt.data.download import data_folders
 from fastadapt.data.files import complain, shown
 from fastadapt.data.images.tree import scan_tree, without_classes
+from fastadapt.data.names import composed, told_alike
 from fastadapt.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 PACK = "faces64.npz"
 """What the pack in a data folder is called."""
@@ -29,8 +35,13 @@ _ARRAYS = (
 )
 
 
-def read_faces(place: Path, *, pixels: int = 64, seed: int = 2020) -> FaceSet:
-    """Return the faces of a pack or of a tree of folders.
+def read_faces(
+    place: Path, *, pixels: int = 64, seed: int = 2020, same_names: SameNames = "ask", before: bool = False
+) -> FaceSet:
+    """Return the faces of a pack or of a tree of folders; a person of several domains is in one part.
+
+    Who is one person is told by the names of folders, see `same_names`, and by pictures that are equal. One picture of
+    two people of a domain is refused, and one twice of a person is used once.
 
     Args:
         place: a .npz file; a folder with the pack, itself or in `faces/`, or with a pack in shards; or a folder
@@ -38,17 +49,21 @@ def read_faces(place: Path, *, pixels: int = 64, seed: int = 2020) -> FaceSet:
         pixels: side to which the images of a tree are brought; a pack has its own.
         seed: of the division of a tree's identities into those that train (60 %), validate (15 %) and test, in each
             domain; a pack has its own.
+        same_names: "person": a name that stands in several domains is one person, whose identities are kept in one
+            part; "apart": each folder is a person of its own; "ask" refuses what has such names.
+        before: read as it was when such people were not looked for, for a run of that time: what is refused otherwise
+            is a warning, and everything is divided as it was then.
 
     Raises:
-        DataError: if there is no such thing, or it can't be used; one sentence says why.
+        DataError: if there is no such thing, it can't be used, or who is who is open; all that is wrong is said.
     """
     place = Path(place)
     if (place / PEOPLE).is_file():
-        return read_pack(place / PEOPLE, read_shards(place))
+        return read_pack(place / PEOPLE, read_shards(place), same_names=same_names, before=before)
     for pack in (place, place / PACK, place / "faces" / PACK):
         if pack.is_file():
-            return read_pack(pack)
-    return read_tree(place, pixels=pixels, seed=seed)
+            return read_pack(pack, same_names=same_names, before=before)
+    return read_tree(place, pixels=pixels, seed=seed, same_names=same_names, before=before)
 
 
 def find_faces() -> Path:
@@ -67,11 +82,13 @@ def find_faces() -> Path:
     )
 
 
-def read_pack(path: Path, shards: Shards | None = None) -> FaceSet:
+def read_pack(
+    path: Path, shards: Shards | None = None, *, same_names: SameNames = "ask", before: bool = False
+) -> FaceSet:
     """Return the faces of a pack: arrays in a .npz file, without pickles; the pixels may lie in shards beside it.
 
     Raises:
-        DataError: if it can't be read, or lacks an array.
+        DataError: if it can't be read, lacks an array, or divides the identities of one person.
     """
     try:
         with np.load(path, allow_pickle=False) as pack:
@@ -98,14 +115,30 @@ def read_pack(path: Path, shards: Shards | None = None) -> FaceSet:
         raise DataError(f"{shown(path)} is no pack of faces: {error}") from error
     if (faces.identity_domain[faces.identity] != arrays["domain"]).any():
         raise DataError(f"{shown(path)} has an image whose domain is not that of its identity")
-    return faces
+    people = find_people(
+        faces.images, faces.identity, faces.names, faces.identity_names, faces.identity_domain, same_names
+    )
+    people.problems.extend(divides(faces.identity_part, people.person, faces.identity_names))
+    people.notes[:] = [note.replace("each is used once", "leave it out") for note in people.notes]  # a pack is as it is
+    _settle(people, shown(path), before)
+    return replace(faces, person=people.person) if people.linked and not before else faces
 
 
-def read_tree(folder: Path, *, pixels: int, seed: int) -> FaceSet:
+def _settle(people: People, where: str, before: bool) -> None:
+    """Refuse what leaves open who is who, and say what is to be known."""
+    if people.problems and not before:
+        raise complain(people.problems, where)
+    for sentence in people.problems:
+        logger.warning("%s: %s (this run was made before that was looked for)", where, sentence)
+    for sentence in people.notes:
+        logger.warning("note: %s: %s", where, sentence)
+
+
+def read_tree(folder: Path, *, pixels: int, seed: int, same_names: SameNames = "ask", before: bool = False) -> FaceSet:
     """Return the faces of a tree `domain/identity/image`; the first image of each by name is its enrolment.
 
     Raises:
-        DataError: if the tree is of another form, or an image can't be used; all that can't are named.
+        DataError: if the tree is of another form, an image can't be used, or who is who is open; all is named.
     """
     tree = scan_tree(folder)
     if not tree.classes:
@@ -117,7 +150,8 @@ def read_tree(folder: Path, *, pixels: int, seed: int) -> FaceSet:
             "domain, in it one for each person; move them"
         )
     people = sorted(tree.classes)
-    domains = sorted({name.split("/")[0] for name in people})
+    domain_of = [composed(name.split("/")[0]) for name in people]
+    domains = sorted(set(domain_of))
     images, identity, gallery, names = [], [], [], []
     problems = [finding.text for finding in tree.findings if finding.refused]
     for number, person in enumerate(people):
@@ -132,31 +166,21 @@ def read_tree(folder: Path, *, pixels: int, seed: int) -> FaceSet:
             names.append(tree.name(file))
     if problems:
         raise complain(problems, shown(folder))
-    domain = np.array([domains.index(name.split("/")[0]) for name in people])
+    domain = np.array([domains.index(name) for name in domain_of])
+    found = find_people(np.stack(images), np.array(identity), names, people, domain, same_names)
+    found.notes.extend(
+        told_alike("the domains", domains, "these are two domains here; name them alike if they are one")
+    )
+    _settle(found, shown(folder), before)
+    kept = np.arange(len(images)) if before else np.setdiff1d(np.arange(len(images)), found.copies)
     return FaceSet(
-        np.stack(images),
-        np.array(identity),
-        np.array(gallery),
-        tuple(names),
+        np.stack(images)[kept],
+        np.array(identity)[kept],
+        np.array(gallery)[kept],
+        tuple(names[row] for row in kept),
         tuple(people),
         domain,
-        divided(domain, seed),
+        divided(domain, seed) if before else divided(domain, seed, found.person),
         tuple(domains),
+        found.person if found.linked and not before else None,
     )
-
-
-def divided(domain: np.ndarray, seed: int) -> np.ndarray:
-    """Return the part of each identity, 0 trains, 1 validates, 2 tests: in each domain 60 %, 15 % and the rest.
-
-    Example:
-        >>> np.bincount(divided(np.zeros(20, dtype=int), 0)).tolist()
-        [12, 3, 5]
-    """
-    rng = np.random.default_rng(seed)
-    part = np.full(len(domain), 2)
-    for each in np.unique(domain):
-        people = rng.permutation(np.flatnonzero(domain == each))
-        train, val = round(0.6 * len(people)), round(0.15 * len(people))
-        part[people[:train]] = 0
-        part[people[train : train + val]] = 1
-    return part

@@ -27,7 +27,7 @@ def pair_splits(
 
     In a task each domain has `B` identities with two different images each. With `D` domains a side of the task is
     `(x, y, B)`: `x: [D 2 B, 1, S, S]`, domain by domain, in each first the gallery and then the probes, and
-    `y: [D 2 B]`, numbers of the identities among all that train in these domains, -1 for those of another part.
+    `y: [D 2 B]`, numbers of the people among all that train in these domains, -1 for those of another part.
 
     Args:
         faces: the faces.
@@ -47,7 +47,7 @@ def pair_splits(
         raise ConfigError(f"a batch has at least 2 identities of each domain to tell apart, got {batch}")
     everyone = faces.people(domains, ["train"], least=2)
     number = np.full(len(faces.identity_names), -1, dtype=np.int64)
-    number[everyone] = np.arange(len(everyone))
+    number[everyone] = faces.classes(everyone)
     draws = []
     for domain in domains:
         people = faces.people([domain], [part], least=2)

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from fastadapt.data.domains.shards import Shards
+from fastadapt.data.names import composed
 from fastadapt.errors import DataError
 
 Part = Literal["train", "val", "test"]
@@ -30,6 +31,8 @@ class FaceSet:
         identity_domain: `[I]`, numbers into `domain_names`.
         identity_part: `[I]`, 0 trains, 1 validates, 2 tests.
         domain_names: names of the domains.
+        person: `[I]`, the number of each identity's person, one for all identities of one person; None where each
+            identity is a person of its own.
 
     Raises:
         DataError: if these do not fit together.
@@ -43,6 +46,7 @@ class FaceSet:
     identity_domain: np.ndarray
     identity_part: np.ndarray
     domain_names: tuple[str, ...]
+    person: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         count, people = len(self.images), len(self.identity_names)
@@ -51,7 +55,7 @@ class FaceSet:
         for name, size in (("identity", count), ("gallery", count), ("names", count)):
             if len(getattr(self, name)) != size:
                 raise DataError(f"{count} faces have {len(getattr(self, name))} entries of {name}; give one each")
-        for name in ("identity_domain", "identity_part"):
+        for name in ("identity_domain", "identity_part", *(("person",) if self.person is not None else ())):
             if len(getattr(self, name)) != people:
                 raise DataError(f"{people} identities have {len(getattr(self, name))} entries of {name}; give one each")
         for name, numbers, most in (
@@ -97,8 +101,8 @@ class FaceSet:
         Raises:
             DataError: for a name that no domain has.
         """
-        known = {name: number for number, name in enumerate(self.domain_names)}
-        names = list(names)
+        known = {composed(name): number for number, name in enumerate(self.domain_names)}
+        names = [composed(name) for name in names]
         unknown = [name for name in names if name not in known]
         if unknown:
             raise DataError(f"there is no domain {unknown[0]!r}; there are {', '.join(self.domain_names)}")
@@ -113,3 +117,14 @@ class FaceSet:
     def images_of(self, people: np.ndarray) -> np.ndarray:
         """Return the numbers of all images of some identities."""
         return np.flatnonzero(np.isin(self.identity, people))
+
+    def classes(self, people: np.ndarray) -> np.ndarray:
+        """Return numbers from 0 on for some identities, one for all identities of one person."""
+        return np.unique(people if self.person is None else self.person[people], return_inverse=True)[1]
+
+    def met(self, domain: str, domains: Sequence[str], parts: Sequence[Part] = ("train", "val")) -> np.ndarray:
+        """Return the identities of a domain whose person is met in some parts of others: they are not new to a run."""
+        if self.person is None:
+            return np.array([], dtype=np.int64)
+        own, others = self.people([domain]), self.people(domains, parts)
+        return own[np.isin(self.person[own], self.person[np.setdiff1d(others, own)])]

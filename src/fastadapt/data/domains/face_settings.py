@@ -5,14 +5,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fastadapt.arguments import argument, default_of
+from fastadapt.arguments import added, argument, default_of
 from fastadapt.data.domains.face_files import find_faces, read_faces
 from fastadapt.data.domains.face_pairs import pair_splits
 from fastadapt.data.domains.face_recipe import FaceRecipe
 from fastadapt.data.domains.face_set import FaceSet, Part
+from fastadapt.data.domains.people import SameNames
 from fastadapt.data.domains.splits import DomainSplits, How
 from fastadapt.data.files import shown
-from fastadapt.errors import ConfigError
+from fastadapt.errors import ConfigError, DataError
 from fastadapt.losses import MSE, Loss
 from fastadapt.tasks import TaskSource
 
@@ -44,11 +45,15 @@ class FacesData:
     split_seed: int = default_of(read_faces, "seed")
     """Seed of the division of identities of folders; a pack has its own."""
     people: int = 0
-    """Identities that train; found by the command."""
+    """People that train; found by the command."""
     folder: str = ""
     """The folder or pack, as it was named when the run began."""
     digest: str = ""
     """Digest of the images and of who is on them; found by the command."""
+    same_names: SameNames = added("ask")
+    """A name in several domains is one person, whose identities are kept in one part, or names are apart."""
+    people_linked: bool = added(False)
+    """Whether people of several domains, or copies of a picture, are held together; found by the command."""
 
     def __post_init__(self) -> None:
         both = [name for name in self.domains if name in self.targets]
@@ -75,11 +80,26 @@ class FacesData:
         """Return these settings with what the faces decide.
 
         Raises:
-            DataError: if a domain does not exist, or nobody of one trains.
+            DataError: if a domain does not exist, nobody of one trains, or nearly all of a target are met in training.
         """
         faces.domain_numbers([*self.domains, *self.targets])
-        people = len(faces.people(self.domains, ["train"], least=2))
-        return replace(self, pixels=faces.side, people=people, digest=faces.digest)
+        for target in self.targets:
+            self._tell_met(faces, target)
+        people = len(set(faces.classes(faces.people(self.domains, ["train"], least=2)).tolist()))
+        linked = faces.person is not None
+        return replace(self, pixels=faces.side, people=people, digest=faces.digest, people_linked=linked)
+
+    def _tell_met(self, faces: FaceSet, target: str) -> None:
+        everyone, met = len(faces.people([target])), len(faces.met(target, self.domains))
+        if not met:
+            return
+        told = f"{met} of the {everyone} people of target {shown(target)!r} train or validate in other domains"
+        if everyone - met < 2:
+            raise DataError(
+                f"{told}, and to measure it takes 2 who don't; leave the domain out of data.targets, or take another "
+                "--data.split-seed"
+            )
+        logger.warning("note: %s: it is measured on the %d others", told, everyone - met)
 
     def load(self, root: Path | None = None, download: bool = False) -> FaceSet:
         """Read the faces once; pass the result to `source`.
@@ -92,7 +112,8 @@ class FacesData:
             DataError: if there is none, or it can't be used.
         """
         place = root if root is not None else Path(self.folder) if self.folder else find_faces()
-        faces = read_faces(place, pixels=self.pixels, seed=self.split_seed)
+        before = bool(self.digest) and not self.people_linked
+        faces = read_faces(place, pixels=self.pixels, seed=self.split_seed, same_names=self.same_names, before=before)
         if self.digest and faces.digest != self.digest:
             logger.warning("%s does not hold the faces that this run began with: its numbers differ", shown(place))
         return faces

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastadapt.data.names import told_alike
 from fastadapt.data.tables.missing import LABELS, is_missing
-from fastadapt.data.tables.spelling import near_words
 from fastadapt.errors import ConfigError, DataError
 from fastadapt.tasks import Task, Tasks, group_by_shape
 
@@ -141,8 +141,8 @@ def labelled_splits(
         raise ConfigError(f"a batch takes at least 1 sample of each domain, got {batch}")
     values, numbers = _numbered(domain)
     named = values if names is None else tuple(names)
-    for one, other in near_words(values):
-        logger.warning("note: the domains %r and %r are two; spell them alike if they are one", one, other)
+    for sentence in told_alike("the domains", values, "they are two here; name them alike if they are one"):
+        logger.warning("note: %s", sentence)
     rows = [np.flatnonzero(numbers == number) for number in range(len(values))]
     for name, own in zip(named, rows, strict=False):
         if len(own) < batch:

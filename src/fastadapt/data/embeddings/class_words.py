@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from fastadapt.data.files import shown
+from fastadapt.data.names import bare, composed
 from fastadapt.data.tables.missing import LABELS, is_missing
 from fastadapt.data.tables.notation import read_number
-from fastadapt.data.tables.spelling import near_words, spellings
+from fastadapt.data.tables.spelling import spellings
 from fastadapt.errors import DataError
 
 _TOLD = 3  # pairs of spellings, of each kind
@@ -33,7 +34,7 @@ def class_words(name: str, classes: Sequence[Any], where: Sequence[str]) -> tupl
         >>> class_words("f.csv", ["1", 1.0, "2"], ["row 1", "row 2", "row 3"])[0]
         ['1', '1', '2']
     """
-    cells = [_cell(value) for value in classes]
+    cells = [composed(_cell(value)) for value in classes]
     counts = Counter(cells)
     there = {cell for cell in counts if not is_missing(cell)}
     numbers = {cell: read_number(cell) for cell in there}
@@ -57,9 +58,10 @@ def class_words(name: str, classes: Sequence[Any], where: Sequence[str]) -> tupl
         )
     other = spellings(there)
     notes += [f"{name}: the class {shown(a)!r} is taken for {shown(b)!r}" for a, b in list(other.items())[:_TOLD]]
-    kept = {other.get(cell, cell) for cell in counts}
-    pairs = [f"{shown(a)!r} and {shown(b)!r}" for a, b in _alike(kept)[:_TOLD]]
-    notes += [f"{name} has {', '.join(pairs)} as different classes; spell them alike if they are one"] if pairs else []
+    pairs = [
+        f"{shown(a)!r} and {shown(b)!r}" for a, b in _one_number({other.get(cell, cell) for cell in counts})[:_TOLD]
+    ]
+    notes += [f"{name} has {', '.join(pairs)} as different classes; write them alike if they are one"] if pairs else []
     return [other.get(cell, cell) for cell in cells], notes
 
 
@@ -85,12 +87,13 @@ def _refuse_missing(name: str, cells: Sequence[str], where: Sequence[str], taken
     raise DataError(f"{told}{others}; name one for each row, or leave the row out{rename}")
 
 
-def _alike(words: Collection[str]) -> list[tuple[str, str]]:
-    """Return the pairs of words that differ in case and spaces alone, or are one number: "1" and "01"."""
+def _one_number(words: Collection[str]) -> list[tuple[str, str]]:
+    """Return the pairs of words that are one number and don't look alike: "7" and "7.00e0"."""
     first: dict[float, str] = {}
-    found = near_words(words)
-    for word in sorted(words, key=lambda word: (len(word), word)):
-        number = read_number(word)
-        if number is not None and number == number and first.setdefault(number, word) != word:
-            found.append((first[number], word))
-    return list({frozenset(pair): pair for pair in found}.values())
+    numbers = {word: read_number(word) for word in sorted(words, key=lambda word: (len(word), word))}
+    of_one = [
+        (first.setdefault(number, word), word)
+        for word, number in numbers.items()
+        if number == number and number is not None
+    ]
+    return [(a, b) for a, b in of_one if a != b and bare(a) != bare(b)]

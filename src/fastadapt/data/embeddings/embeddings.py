@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fastadapt.data.embeddings.class_words import class_words
 from fastadapt.data.files import shown
+from fastadapt.data.names import composed, told_alike
 from fastadapt.data.row_columns import tells_rows_apart
 from fastadapt.errors import DataError
 
@@ -103,12 +104,14 @@ def made_of(
     if told.dtype.kind not in "iufUOS":
         raise DataError(f"{name}: the classes are {told.dtype}, and words or whole numbers are needed; convert them")
     places = where or [f"row {number + 1}" for number in range(len(kept))]
-    words, notes = (list(map(str, told)), []) if settled else class_words(name, told.tolist(), places)
+    words, notes = (list(map(composed, map(str, told))), []) if settled else class_words(name, told.tolist(), places)
     for note in notes:
         logger.warning("note: %s", note)
     found = tuple(sorted(set(words)))
     position = {word: number for number, word in enumerate(found)}
     labels = np.array([position[word] for word in words], dtype=np.int64)
+    for sentence in told_alike("the classes", found, "they are two here; name them alike if they are one"):
+        logger.warning("note: %s: %s", name, sentence)
     _tell(name, kept, labels)
     return Embeddings(kept, labels, found, called, **facts)
 

@@ -19,6 +19,7 @@ from fastadapt.data.images.class_settings import ClassData, Part
 from fastadapt.data.images.folder_split import divide
 from fastadapt.data.images.split_choice import SplitBy
 from fastadapt.data.images.survey import few_images
+from fastadapt.data.names import all_composed, composed
 from fastadapt.errors import ConfigError, DataError
 from fastadapt.tasks import TaskSource
 
@@ -58,7 +59,8 @@ class EmbeddingsData(ClassData):
     @property
     def split(self) -> dict[Part, tuple[str, ...]]:
         """The classes of each part."""
-        return {"train": self.train_classes, "val": self.val_classes, "test": self.test_classes}
+        train, val, test = map(all_composed, (self.train_classes, self.val_classes, self.test_classes))
+        return {"train": train, "val": val, "test": test}
 
     def of(self, made: Embeddings, *, by_parts: bool = True) -> "EmbeddingsData":
         """Return these settings with what embeddings decide: the classes of each part, the numbers of a row, a digest.
@@ -71,7 +73,7 @@ class EmbeddingsData(ClassData):
             DataError: if there are too few classes for a task in each part, or too few samples of a class.
         """
         names = [name for name, count in made.counts.items() if count >= self.min_samples]
-        parts: Mapping[str, Part] = made.parts if by_parts else {}
+        parts: Mapping[str, Part] = {composed(name): part for name, part in made.parts.items()} if by_parts else {}
         split = divide(
             names, parts, ways=self.ways, val=self.val_fraction, test=self.test_fraction, seed=self.split_seed
         )

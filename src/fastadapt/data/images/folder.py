@@ -7,6 +7,7 @@
 Whatever is wrong with it is said at once, in one sentence for each problem.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from torch import Tensor
 from fastadapt.data.files import complain, reason, shown
 from fastadapt.data.images.images import ImageRecipe
 from fastadapt.data.images.tree import CLUTTER, SUFFIXES
+from fastadapt.data.names import composed, told_alike
 from fastadapt.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 _WANTED = "make one sub-folder for each class and put its images in it"
 
@@ -97,6 +101,8 @@ def read_class_folders(
         problems += _shared(images, numbers, list(classes))
     if problems:
         raise complain(problems, shown(folder))
+    for sentence in told_alike("the classes", classes, "they are two here; put them together if they are one"):
+        logger.warning("note: %s: %s", shown(folder), sentence)
     return (torch.stack(images), torch.tensor(numbers)), list(classes)
 
 
@@ -133,7 +139,7 @@ def _list(folder: Path) -> _Listing:
     loose: list[Path] = []
     for path in _entries(folder):
         if path.is_dir():
-            listing.classes[path.name] = _files(path, listing.problems)
+            listing.classes.setdefault(composed(path.name), []).extend(_files(path, listing.problems))
         elif path.is_symlink() and not path.exists():
             listing.problems.append(f"{shown(path)} is a symbolic link that leads nowhere; remove it")
         elif path.suffix.lower() in SUFFIXES:

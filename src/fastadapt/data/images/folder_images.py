@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 Bad = Literal["fail", "skip"]
 
-_RECIPE = 2  # raise it when the decoding or the judging changes, so that old decoded copies are not used
+_RECIPE = 3  # raise it when the decoding or the judging changes, so that old decoded copies are not used
 
 
 @dataclass(frozen=True, eq=False)

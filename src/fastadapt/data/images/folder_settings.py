@@ -19,6 +19,7 @@ from fastadapt.data.images.images import Fit, ImageRecipe
 from fastadapt.data.images.split_choice import SplitBy, class_tree
 from fastadapt.data.images.survey import few_images
 from fastadapt.data.images.tree import scan_tree
+from fastadapt.data.names import composed
 from fastadapt.errors import ConfigError, DataError
 from fastadapt.tasks import TaskSource
 
@@ -119,7 +120,7 @@ class FolderData(ClassData):
                 f"there is no folder {shown(self.folder)} any more; give the place of the images with --data"
             )
         place = Path(self.folder) if root is None else root
-        images = load_folder(class_tree(scan_tree(place), self.split_by), self.recipe, bad=self.bad)
+        images = self._as_recorded(load_folder(class_tree(scan_tree(place), self.split_by), self.recipe, bad=self.bad))
         if not self.train_classes:
             raise ConfigError("the run has no split of its classes; it is made by fastadapt train --data FOLDER")
         self._check(images)
@@ -169,6 +170,13 @@ class FolderData(ClassData):
             invert=self.invert,
             names=loaded.files,
         )
+
+    def _as_recorded(self, images: FolderImages) -> FolderImages:
+        """Return images with the names that the run knows, which a system may have given another Unicode form."""
+        known = {composed(name): name for names in self.split.values() for name in names}
+        names = {name: known.get(composed(name), name) for name in images.class_names}
+        digests = {names[name]: digest for name, digest in images.digests.items()}
+        return replace(images, class_names=tuple(names.values()), digests=digests)
 
     def _digest(self, images: FolderImages) -> str:
         return images.digest(name for part in self.split.values() for name in part)

@@ -14,6 +14,7 @@ from fastadapt.data.images.class_settings import Part
 from fastadapt.data.images.split_folders import Placed, by_class, placed
 from fastadapt.data.images.split_names import Side
 from fastadapt.data.images.tree import Tree
+from fastadapt.data.names import composed
 from fastadapt.errors import ConfigError, DataError
 
 SplitBy = Literal["", "random", "folders", "lists"]
@@ -176,7 +177,7 @@ def _by_lists(tree: Tree, lists: Mapping[Part, Sequence[str]], where: str) -> Ch
     strange: list[str] = []
     for part, names in lists.items():
         for name in names:
-            found = known.get(name.strip("/"))
+            found = known.get(composed(name.strip("/")))
             if found is None:
                 strange.append(name)
             elif parts.setdefault(found, part) != part:
@@ -202,8 +203,8 @@ def _names(classes: Mapping[str, Sequence[Placed]]) -> dict[str, str]:
     ends: dict[str, set[str]] = {}
     for name, folders in classes.items():
         for path in (name, *(at.path for at in folders)):
-            known[path] = name
-            pieces = path.split("/")
+            known[composed(path)] = name
+            pieces = composed(path).split("/")
             for depth in range(1, len(pieces)):
                 ends.setdefault("/".join(pieces[depth:]), set()).add(name)
     return {end: next(iter(names)) for end, names in ends.items() if len(names) == 1} | known

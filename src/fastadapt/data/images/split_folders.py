@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from fastadapt.data.images.split_names import Reading, Side, read_name
 from fastadapt.data.images.tree import Tree
+from fastadapt.data.names import composed
 
 Path = tuple[str, ...]
 _STRICTNESS: tuple[Side, ...] = ("any", "train", "val", "judged", "test")  # a folder in two parts is in the last
@@ -118,7 +119,7 @@ def by_class(places: list[Placed]) -> dict[str, list[Placed]]:
     classes: dict[str, list[Placed]] = {}
     for at in sorted(places, key=lambda at: (at.side != "train", at.path)):
         key = at.key or at.path
-        name = names.setdefault(_folded(key) if loose else key, key)
+        name = names.setdefault(_folded(key) if loose else composed(key), key)
         classes.setdefault(name, []).append(at)
     return dict(sorted(classes.items()))
 

@@ -14,6 +14,7 @@ from fastadapt.data.files import shown
 from fastadapt.data.images.facts import ImageFacts, image_facts
 from fastadapt.data.images.images import Fit, ImageRecipe
 from fastadapt.data.images.tree import Finding, Tree, scan_tree, without_classes
+from fastadapt.data.names import invisible, told_alike
 from fastadapt.errors import DataError
 
 LARGE, SMALL, LEAST = 84, 28, 16
@@ -23,7 +24,9 @@ _MOST_THREADS = 8
 _LONG_NAME = 240  # bytes; most file systems allow 255
 _NAMED = 4  # files of a duplicate that are named
 _CONSTANT, _FAINT = 8, 32  # levels of 256: what spans fewer is as good as constant, is hard to see
-WARNINGS = frozenset({"blank", "nearly constant", "faint", "unused range", "twin", "light on transparent"})
+WARNINGS = frozenset(
+    {"blank", "nearly constant", "faint", "unused range", "twin", "light on transparent", "alike", "unseen", "one name"}
+)
 """Kinds of notes that training tells too, as they may spoil it."""
 
 
@@ -64,8 +67,9 @@ def survey_folder(
 ) -> Survey:
     """Read every image of a folder and say what can be used, and what not and why.
 
-    Every file is decoded in full. Exact copies in one class count once, and images that are in two classes count in
-    none: the first would be in support and query at once, the second have two answers or leak from training to test.
+    Every file is decoded in full. Copies in one class count once, of a file or of all pixels, and files that are in two
+    classes count in none: the first would be in support and query at once, the second have two answers or leak from
+    training to test.
 
     Args:
         folder: class folders at any depth, or what `scan_tree` made of them.
@@ -205,6 +209,14 @@ def _drop_copies(images: dict[str, dict[Path, ImageFacts]], tree: Tree, findings
             findings.append(Finding("duplicate", tree.name(first), text))
         for name, path in same[1:] if len(classes) == 1 else same:
             del images[name][path]
+    for inside in images.values():
+        first_of: dict[str, Path] = {}
+        for path, facts in list(inside.items()):
+            if not facts.spreads[0] or (first := first_of.setdefault(facts.picture, path)) == path:
+                continue  # blank ones are told as blank
+            words = f"{shown(path)} has the pixels of {shown(first)}, saved anew; it is used once"
+            findings.append(Finding("copy", tree.name(path), words, False))
+            del inside[path]
 
 
 def _unseen(images: Mapping[str, Mapping[Path, ImageFacts]], recipe: ImageRecipe, tree: Tree) -> list[Finding]:
@@ -269,7 +281,12 @@ def summed_up(findings: Sequence[Finding]) -> list[str]:
 
 def _names(tree: Tree) -> list[Finding]:
     """Return notes on names that are fine here and may not be elsewhere."""
-    notes = []
+    then = "they are two classes here; put them together if they are one"
+    notes = [Finding("alike", ".", text, False) for text in told_alike("the classes", tree.classes, then)]
+    for name in tree.classes:
+        if (odd := next(filter(None, map(invisible, name.split("/"))), None)) is not None:
+            words = f"class {shown(name)!r} {odd}; rename it, as some systems drop that"
+            notes.append(Finding("unseen", name, words, False))
     for name, files in tree.classes.items():
         for path in (tree.root / name, *files):
             size = len(os.fsencode(path.name))

@@ -4,8 +4,8 @@
       cat/  1.jpg  2.jpg            Greek/  alpha/  1.png  2.png
       dog/  3.jpg  4.jpg                    beta/   1.png  2.png
 
-A class is a folder that holds images and no further folder. Its name is its path: "cat", or "Greek/alpha". No file is
-opened here.
+A class is a folder that holds images and no further folder. Its name is its path: "cat", or "Greek/alpha"; folders of
+one text in two Unicode forms are one class. No file is opened here.
 """
 
 import errno
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastadapt.data.files import reason, shown
+from fastadapt.data.names import composed
 from fastadapt.errors import DataError
 
 _READ = "png apng jpg jpeg jpe jfif webp gif"
@@ -79,9 +80,10 @@ class _Walk:
     seen: dict[tuple[int, int], Path] = field(default_factory=dict)
     folders: deque[Path] = field(default_factory=deque)
     links: deque[Path] = field(default_factory=deque)
+    names: dict[str, Path] = field(default_factory=dict)
 
-    def add(self, kind: str, path: Path, text: str) -> None:
-        self.findings.append(Finding(kind, path.relative_to(self.root).as_posix(), f"{shown(path)} {text}"))
+    def add(self, kind: str, path: Path, text: str, *, refused: bool = True) -> None:
+        self.findings.append(Finding(kind, path.relative_to(self.root).as_posix(), f"{shown(path)} {text}", refused))
 
 
 def scan_tree(folder: str | Path) -> Tree:
@@ -131,7 +133,14 @@ def _sort_in(walk: _Walk, tree: Tree, path: Path) -> None:
             has = f"has {len(images)} image{'s' * (len(images) > 1)} beside its sub-folders"
             walk.add("loose", path, f"{has}; move what is there into one of these")
     elif images:
-        tree.classes[tree.name(path)] = files
+        first = walk.names.setdefault(composed(tree.name(path)), path)
+        if first == path:
+            tree.classes[tree.name(path)] = files
+        else:
+            both = [*tree.classes[tree.name(first)], *files]
+            tree.classes[tree.name(first)] = sorted(both, key=lambda file: file.name)
+            told = f"has the name of {shown(first)} in another Unicode form; both are one class"
+            walk.add("one name", path, told, refused=False)
     elif files:
         has = f"has {len(files)} file{'s' * (len(files) > 1)}, none with the name of an image"
         walk.add("no images", path, f"{has} (.png, .jpg, .webp, .gif); add images or remove it")

@@ -34,6 +34,7 @@ class Column:
         part: which part of a date this is.
         low: the smallest number of the training rows.
         high: the largest.
+        zones: the zones of its times, as `zones_of` tells them; "" where it was not looked for them.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Column:
     part: str = added("")
     low: float | None = added(None, remark=True)
     high: float | None = added(None, remark=True)
+    zones: str = added("", remark=True)
 
     @property
     def width(self) -> int:
@@ -67,7 +69,7 @@ class Column:
     ) -> tuple[np.ndarray, list[str]]:
         """Return the numbers of the column, NaN for what is missing, and what is wrong."""
         if self.holds == "date":
-            return read_dates(rows, self.name, self.written, self.part, words)
+            return read_dates(rows, self.name, self.written, self.part, words, self.zones)
         return read_numbers(rows, self.name, settled or self.settled, words)
 
     def encode(

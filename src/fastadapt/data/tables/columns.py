@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fastadapt.arguments import added
 from fastadapt.data.files import complain, shown
+from fastadapt.data.names import composed
 from fastadapt.data.tables.column import Column
 from fastadapt.data.tables.evidence import Decimal, Settled, look, settle_again
 from fastadapt.data.tables.missing import is_missing
@@ -213,7 +214,7 @@ def missing_columns(rows: Rows, names: Sequence[str]) -> list[str]:
     """Return a sentence for each name that the header lacks."""
     listed = ", ".join(map(shown, rows.header[:10])) + (" and more" if len(rows.header) > 10 else "")
     hint = "; columns are separated by commas, semicolons, tabs or bars" if len(rows.header) == 1 else ""
-    absent = [name for name in dict.fromkeys(names) if name not in rows.header]
+    absent = [name for name in dict.fromkeys(names) if composed(name) not in rows.header]
     lower = {name.casefold().strip(): name for name in rows.header}
     found = []
     for name in absent:

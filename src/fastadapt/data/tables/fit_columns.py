@@ -9,21 +9,23 @@ from typing import Literal
 import numpy as np
 
 from fastadapt.data.files import shown
+from fastadapt.data.names import told_alike
 from fastadapt.data.tables.column import Column
 from fastadapt.data.tables.columns import Preparation, missing_columns, raise_problems
-from fastadapt.data.tables.dates import PARTS, DateOrder
+from fastadapt.data.tables.dates import PARTS, DateOrder, read_date, zones_of
 from fastadapt.data.tables.evidence import Decimal, Evidence, Settled, look, settle
 from fastadapt.data.tables.kinds import Kind, kind_of
 from fastadapt.data.tables.missing import LABELS, is_missing
 from fastadapt.data.tables.notation import read_number
 from fastadapt.data.tables.rows import Rows
-from fastadapt.data.tables.spelling import near_words, spellings
+from fastadapt.data.tables.spelling import apart, spellings
 from fastadapt.data.tables.values import read_dates, read_numbers
 from fastadapt.errors import ConfigError, DataError
 
 Problem = Literal["auto", "regression", "classification"]
 MOST_CATEGORIES = 50
 """Categories of a column that get a place of their own, the most frequent first."""
+_MANY_UNKNOWN = 0.1  # of the rows: fewer are no loss to speak of
 MOST_LABELS = 100
 FEW_VALUES = 10
 """A target of so few different whole numbers is taken for labels."""
@@ -75,12 +77,13 @@ def fit_preparation(
     ignore: Sequence[str] = (),
     problem: Problem = "auto",
     reading: Reading = Reading(),  # frozen
+    used: Sequence[int] | None = None,
 ) -> Fitted:
     """Fit how a table becomes numbers.
 
-    Nothing but the list of labels depends on a row outside `training`. A category is known if it occurs in at least
-    two training tasks: what occurs in one can't serve another, and gives the place of the unknown something to learn
-    from. A column with one value only, or without a name, is left out.
+    Nothing but the list of labels and the zones of times depends on a row outside `training`. A category is known if it
+    occurs in at least two training tasks: what occurs in one can't serve another, and gives the place of the unknown
+    something to learn from. A column with one value only, or without a name, is left out.
 
     Args:
         rows: the table.
@@ -91,6 +94,7 @@ def fit_preparation(
         ignore: columns that are no inputs.
         problem: what the target is; "auto" takes text, and at most 10 different whole numbers, for labels.
         reading: how cells are read that leave it open.
+        used: the rows of all tasks that train, validate or test; None for all rows.
 
     Raises:
         DataError: if columns are missing, hold a mixture of numbers and text, or say nothing; all of it at once.
@@ -99,6 +103,7 @@ def fit_preparation(
     raise_problems(missing_columns(rows, [task, target, *categorical, *ignore]), rows)
     _check_names(task, target, categorical, ignore)
     seen = rows.only(list(training))  # of the other rows not even the kind of a value is looked at
+    rows = rows if used is None else rows.only(list(used))
     found = _Findings()
     kinds: dict[str, Kind] = {}
     for name in rows.header:
@@ -121,7 +126,8 @@ def fit_preparation(
     columns: list[Column] = []
     for name, kind in kinds.items():
         if not kind.problems:
-            columns += _columns(seen, name, kind, settled.get(name), task, found, reading)
+            made_of = _columns(seen, name, kind, settled.get(name), task, found, reading)
+            columns += _with_zones(made_of, rows, found) if kind.holds == "date" else made_of
     made = _target(rows, seen, target, goal, settled.get(target), found, reading)
     raise_problems(found.problems, rows)
     if not columns:
@@ -206,6 +212,19 @@ def _date_columns(rows: Rows, name: str, written: str, found: _Findings, words: 
     return made
 
 
+def _with_zones(columns: list[Column], rows: Rows, found: _Findings) -> list[Column]:
+    """Return the columns of a date with the zones of its times, in all rows that are used."""
+    if not columns:
+        return []
+    name, written = columns[0].name, columns[0].written
+    moments = [moment for cell in set(rows.column(name)) if (moment := read_date(cell, written)) is not None]
+    zones = zones_of(moments)
+    if " " in zones:
+        told = f"column {shown(name)!r} has times in several zones ({zones.replace(' ', ', ')})"
+        found.notes.append(f"{told}: hours and days are those of the clock that each is written by")
+    return [replace(column, zones=zones) for column in columns]
+
+
 def _category_column(rows: Rows, name: str, task: str, found: _Findings, words: Collection[str] | None) -> Column | str:
     cells = rows.column(name)
     other = spellings({cell for cell in cells if not is_missing(cell, words)})
@@ -226,13 +245,28 @@ def _category_column(rows: Rows, name: str, task: str, found: _Findings, words: 
     if len(counts) == 1 and not absent:
         return "every value is the same"
     known = sorted(shared, key=lambda category: (-counts[category], category))[:MOST_CATEGORIES]
+    found.notes += _unknown_notes(name, counts, len(shared), known)
     return Column(name, "category", categories=tuple(sorted(known)), missing=bool(absent))
+
+
+def _unknown_notes(name: str, counts: Counter[str], shared: int, known: Collection[str]) -> list[str]:
+    """Say that many rows have a category without a place of its own: beyond the most frequent, or of one task alone."""
+    rest = sorted(set(counts) - set(known))
+    rows = sum(counts[category] for category in rest)
+    if shared == len(known) and rows < _MANY_UNKNOWN * sum(counts.values()):
+        return []
+    why = [f"{len(counts) - shared} in one training task alone"] if len(counts) > shared else []
+    why += [f"{shared - len(known)} beyond the {len(known)} most frequent"] if shared > len(known) else []
+    told = f"column {shown(name)!r}: of {len(counts)} categories {len(rest)} (such as {shown(rest[0])!r})"
+    return [f"{told} count{'s' * (len(rest) == 1)} as unknown, in {rows} training rows: {', '.join(why)}"]
 
 
 def _spelling_notes(name: str, other: dict[str, str], counts: Collection[str]) -> list[str]:
     notes = [f"column {shown(name)!r}: {shown(a)!r} is taken for {shown(b)!r}" for a, b in list(other.items())[:3]]
-    pairs = [f"{shown(a)!r} and {shown(b)!r}" for a, b in near_words(counts)[:3]]
-    return notes + ([f"column {shown(name)!r} has {', '.join(pairs)} as different categories"] if pairs else [])
+    then = "they are different categories; write them alike if they are one"
+    notes += told_alike(f"column {shown(name)!r}:", counts, then)
+    same = apart(counts)
+    return notes + ([f"column {shown(name)!r}: {same}, and are different categories"] if same else [])
 
 
 def _word_notes(name: str, absent: Counter[str]) -> list[str]:
@@ -294,7 +328,7 @@ def _target(
 
 
 def _labels(rows: Rows, target: str, words: Collection[str] | None) -> tuple[list[str], list[str]]:
-    """Return the labels of the whole table, and what is to be said of them.
+    """Return the labels of all rows that are used, and what is to be said of them.
 
     A word such as "none" is a label beside other text, and a missing value beside numbers.
     """

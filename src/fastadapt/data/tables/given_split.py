@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from fastadapt.data.files import complain, read_file, shown
+from fastadapt.data.names import composed
 from fastadapt.data.tables.decoding import decoded
 from fastadapt.data.tables.rows import Rows
 from fastadapt.data.tables.table import Part, TaskSplit, shuffled
@@ -114,7 +115,7 @@ def _from_json(text: str, name: str) -> list[tuple[str, Part]]:
         if not isinstance(names, list) or not all(isinstance(word, str | int) for word in names):
             raise DataError(f"{name}: {key!r} is no list of names; {form}")
         for word in names:
-            listed.append((str(word), part))
+            listed.append((composed(str(word)), part))
     return listed
 
 

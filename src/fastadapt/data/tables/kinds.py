@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fastadapt.data.files import shown
-from fastadapt.data.tables.dates import COMPACT, FORMS, SHORT_YEAR, DateOrder, forms_of, read_date
+from fastadapt.data.tables.dates import COMPACT, FORMS, MONTH, SHORT_YEAR, DateOrder, forms_of, read_date
 from fastadapt.data.tables.evidence import Evidence, look
 from fastadapt.data.tables.missing import is_missing
 from fastadapt.data.tables.rows import Rows
@@ -21,9 +21,25 @@ _LOOKS = {
     ),
     "a fraction": re.compile(r"(?:\d+\s+)?\d+/\d+"),
     "a range": re.compile(r"\d[\d.,]*\s*(?:[-–—]|to)\s*\d[\d.,]*"),
-    "a length of time": re.compile(r"\d+:\d\d(?::\d\d)?(?:\.\d+)?|(?:\d+\s?[hms]\w*\s?){2,}"),
+    "a length of time": re.compile(r"\d+:\d\d(?::\d\d)?(?:\.\d+)?|(?:\d+\s?[hms]\w*\s?){2,}|\d+\s?h\s?\d{1,2}"),
 }
 """What categories look like that may be meant for numbers."""
+_YEAR = r"(?:19|20)\d\d"
+_LIKE_DATES = re.compile(
+    "|".join(
+        (
+            rf"(?:{_YEAR}[-/.]?(?:0[1-9]|1[0-2])[-/.]?(?:0[1-9]|[12]\d|3[01])|\d{{1,2}}[-/.]\d{{1,2}}[-/.]{_YEAR})[^\d.,].*",
+            rf"{_YEAR}\s?(?:-\s?)?[WQH]\d{{1,2}}(?:-?\d)?|[WQH]\d{{1,2}}[-/\s]+{_YEAR}|\d{{4}}\s?年.*",
+            rf"(?:[^\W\d_]+\.?,?\s+)?\d{{1,2}}\.?[-/\s]+(?:de\s+)?[^\W\d_]{{2,}}\.?,?(?:\s+de)?[-/\s]+{_YEAR}(?:\D.*)?",
+            rf"[^\W\d_]{{3,}}\s+[^\W\d_]{{3,}}\s+\d{{1,2}}\s+\d\d:\d\d.*{_YEAR}",
+            rf"\d{{1,2}}[-/.\s]+{MONTH}[-/.'\s]+\d\d|{MONTH}[-']\d\d",
+            rf"\d{{1,2}}[:.]\d\d(?::\d\d)?[,\s]+(?:\d{{1,2}}[-/.]\d{{1,2}}[-/.]\d{{2,4}}|{_YEAR}-\d\d-\d\d)",
+            r"\d{1,2}:\d\d(?::\d\d)?\s*[^\W\d_]{2,5}",
+        )
+    ),
+    re.IGNORECASE,
+)
+"""What cells look like that may be meant for dates, in forms that are not read."""
 _TRIED = 20  # cells by which it is seen whether to look for dates
 
 
@@ -61,6 +77,9 @@ def kind_of(
     dates = _dates(rows, name, option, words, order)
     if dates is not None:
         return dates
+    like_dates = _like_dates(rows, name, words)
+    if like_dates:
+        return Kind("category", notes=like_dates)
     found = look(rows, name, words, option)
     word, text = shown(name), found.there - found.numbers
     if not text:
@@ -101,6 +120,21 @@ def _like_numbers(found: Evidence) -> list[str]:
     examples = ", ".join(repr(shown(cell)) for cell in cells[:3])
     told = f"column {shown(found.name)!r} is taken for {len(cells)} categories, though every cell is {what}"
     return [f"{told} ({examples}); write 12.5, all in one unit, to have numbers"]
+
+
+def _like_dates(rows: Rows, name: str, words: Collection[str] | None) -> list[str]:
+    """Say that every cell begins as a date does, or is a week or a quarter, in a form that is not read."""
+    there = (cell for cell in rows.column(name) if not is_missing(cell, words))
+    cells: dict[str, None] = {}
+    for cell in there:
+        if cell not in cells and not (_LIKE_DATES.fullmatch(cell) or forms_of([cell])):
+            return []
+        cells[cell] = None
+    if len(cells) < 2:
+        return []
+    examples = ", ".join(repr(shown(cell)) for cell in list(cells)[:2])
+    told = f"column {shown(name)!r} is taken for {len(cells)} categories, though every cell looks like a date in a form"
+    return [f"{told} that is not read ({examples}); write 2024-03-31, or 2024-03-31 10:00+02:00, to have dates"]
 
 
 def _codes(rows: Rows, name: str, words: Collection[str] | None) -> list[str]:

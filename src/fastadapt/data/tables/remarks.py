@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fastadapt.data.files import shown
+from fastadapt.data.names import bare, composed
 from fastadapt.data.tables.column import Column
 from fastadapt.data.tables.columns import Preparation
 from fastadapt.data.tables.evidence import Settled
@@ -23,7 +24,7 @@ def row_notes(preparation: Preparation, rows: Rows, settled: Mapping[str, Settle
         settled: how numbers are written in them.
     """
     notes: list[list[str]] = [[] for _ in range(len(rows))]
-    empty = [all(column.absent(cells[rows.header.index(column.name)], preparation.words)
+    empty = [all(column.absent(cells[rows.header.index(composed(column.name))], preparation.words)
                  for column in preparation.columns) for cells in rows.cells]  # fmt: skip
     for column in preparation.columns:
         for row, note in _notes_of(column, preparation, rows, settled):
@@ -65,7 +66,7 @@ def _unknown(column: Column, cells: list[str], absent: set[int]) -> list[tuple[i
     said: dict[str, str] = {}
     for cell in set(cells) - set(column.categories):
         other = known_as(cell, column.categories)
-        near = next((c for c in column.categories if c.casefold() == cell.casefold()), None)
+        near = next((c for c in column.categories if bare(c) == bare(cell)), None)
         meant = f"; is {shown(near)!r} meant?" if near is not None else ""
         said[cell] = (
             f"{word} {shown(cell)!r} is taken for {shown(other)!r}"

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, replace
 
 from fastadapt.data.files import complain, shown
+from fastadapt.data.names import composed
 
 MOST_COLUMNS = 2_000
 _YEAR = re.compile(r"(?:1[6-9]|20|21)\d\d")
@@ -35,7 +36,7 @@ class Rows:
 
     def column(self, name: str) -> list[str]:
         """Return the texts of one column."""
-        place = self.header.index(name)
+        place = self.header.index(composed(name))
         return [row[place] for row in self.cells]
 
     def where(self, row: int) -> str:
@@ -78,6 +79,7 @@ def make_rows(
     Raises:
         DataError: if the header can't be used, or there is no row.
     """
+    header = [composed(word) for word in header]
     where = f"{name}, line {at}"
     problems = header_problems(header, where)
     if not cells and not problems:

@@ -19,11 +19,12 @@ from torch import Tensor
 
 from fastadapt.atomic import write_text
 from fastadapt.data.files import shown
+from fastadapt.data.names import composed, told_alike
 from fastadapt.data.tables.columns import Preparation, missing_columns, raise_problems, without_value
 from fastadapt.data.tables.evidence import Decimal
 from fastadapt.data.tables.missing import is_missing
 from fastadapt.data.tables.rows import Rows
-from fastadapt.data.tables.spelling import near_words, spellings
+from fastadapt.data.tables.spelling import spellings
 from fastadapt.data.tables.values import Say
 from fastadapt.errors import ConfigError, DataError
 from fastadapt.judging.labels import IGNORED
@@ -48,6 +49,11 @@ class TaskSplit:
     def names(self, part: Part) -> tuple[str, ...]:
         """Return the names of a part's tasks."""
         return {"train": self.train, "val": self.val, "test": self.test}[part]
+
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """The names of all tasks that are used."""
+        return (*self.train, *self.val, *self.test)
 
 
 def rows_of_tasks(rows: Rows, column: str, words: Collection[str] | None = None) -> dict[str, np.ndarray]:
@@ -82,13 +88,8 @@ def _whole_numbers(names: Collection[str]) -> dict[str, str]:
 
 
 def near_tasks(names: Collection[str]) -> list[str]:
-    """Return a sentence if tasks differ in nothing but case and spaces."""
-    pairs = [f"{shown(a)!r} and {shown(b)!r}" for a, b in near_words(names)[:3]]
-    return (
-        [f"the tasks {', '.join(pairs)} differ in case or spaces alone; write them alike if they are one"]
-        if pairs
-        else []
-    )
+    """Return a sentence if tasks look alike and are two."""
+    return told_alike("the tasks", names, "write them alike if they are one")
 
 
 def counting_columns(rows: Rows, names: Iterable[str]) -> list[str]:
@@ -157,8 +158,8 @@ class LoadedTable:
     """Hold a table as tensors.
 
     Args:
-        x: `[n, d]`, the inputs of all rows.
-        y: `[n, 1]`, the standardised target, or `[n]` of class numbers.
+        x: `[n, d]`, the inputs of all rows; 0 in those of no task of the split.
+        y: `[n, 1]`, the standardised target, or `[n]` of class numbers; likewise.
         rows: the row numbers of each task.
         split: which task is for what.
     """
@@ -194,7 +195,11 @@ def load_table(rows: Rows, split: TaskSplit, preparation: Preparation, say: Say 
         DataError: if a value can't be used.
     """
     by_task = rows_of_tasks(rows, preparation.task, preparation.words)
-    return LoadedTable(*preparation.samples(rows, say=say), by_task, split)
+    used = sorted(row for name in split.all_names for row in by_task.get(name, np.array([], dtype=int)).tolist())
+    made = preparation.samples(rows.only(used), say=say)
+    x, y = (part.new_zeros(len(rows), *part.shape[1:]) for part in made)
+    x[used], y[used] = made
+    return LoadedTable(x, y, by_task, split)
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,7 +326,7 @@ def read_support(
         DataError: if the table has rows of several tasks or too few, or a value can't be used.
     """
     rows = rows.filled()
-    if preparation.task in rows.header:
+    if composed(preparation.task) in rows.header:
         names = sorted(set(rows.column(preparation.task)))
         if len(names) > 1:
             listed = ", ".join(map(shown, names[:3]))

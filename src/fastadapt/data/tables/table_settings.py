@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from fastadapt.arguments import added, argument, default_of
 from fastadapt.data.files import shown
+from fastadapt.data.names import all_composed, composed
 from fastadapt.data.tables.columns import Preparation, missing_columns, raise_problems
 from fastadapt.data.tables.content import same_table
 from fastadapt.data.tables.csv_rows import read_rows
@@ -153,7 +154,9 @@ class TableData:
 
     def _split(self, rows: Rows) -> TaskSplit:
         if self.split:
-            return TaskSplit(self.train_names, self.val_names, self.test_names)
+            return TaskSplit(
+                all_composed(self.train_names), all_composed(self.val_names), all_composed(self.test_names)
+            )
         by_task = rows_of_tasks(rows, self.preparation.task, self.preparation.words)
         sizes = {name: len(numbers) for name, numbers in by_task.items()}
         return split_tasks(sizes, fewest=self.fewest, seed=self.split_seed, val=self.val_tasks, test=self.test_tasks)
@@ -220,6 +223,8 @@ def prepare_table(
         ConfigError: if a setting can't.
     """
     rows = (rows or read_rows(path, encoding)).filled()
+    task, target = composed(task), composed(target)
+    categorical, ignore = all_composed(categorical), all_composed(ignore)
     raise_problems(missing_columns(rows, [task, target, *categorical, *ignore]), rows)
     draft = TableData(every_shots=tuple(shots), queries=queries)
     reading = Reading(decimal, dates, None if missing is None else tuple(word.lower() for word in missing))
@@ -240,7 +245,7 @@ def prepare_table(
     hidden = [sided] if sided is not None and sided not in (task, target, *ignore, *categorical) else []
     fitted = fit_preparation(
         rows, training, task=task, target=target, categorical=categorical, ignore=[*ignore, *hidden], problem=problem,
-        reading=reading,
+        reading=reading, used=sorted(row for name in parts.all_names for row in by_task[name].tolist()),
     )  # fmt: skip
     smallest = min(sizes[name] for name in parts.train)
     own = {f"{part}_names": parts.names(part) for part in ("train", "val", "test")} if source else {}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 
 from fastadapt.data.files import shown
-from fastadapt.data.tables.dates import read_date
+from fastadapt.data.tables.dates import Moment, by_the_clock, read_date
 from fastadapt.data.tables.evidence import Settled
 from fastadapt.data.tables.missing import is_missing
 from fastadapt.data.tables.notation import PLAIN, plain_numbers, read_number, shown_notation
@@ -51,7 +51,7 @@ def read_numbers(
 
 
 def read_dates(
-    rows: Rows, name: str, written: str, part: str, words: Collection[str] | None = None
+    rows: Rows, name: str, written: str, part: str, words: Collection[str] | None = None, zones: str = ""
 ) -> tuple[np.ndarray, list[str]]:
     """Return a part of the dates of a column as float64 with NaN for what is missing, and what is wrong.
 
@@ -61,20 +61,23 @@ def read_dates(
         written: the form of its dates, a key of `FORMS`.
         part: one of `PARTS`.
         words: what says that a value is missing.
+        zones: those of the training; "" where they are not known.
     """
     values = np.full(len(rows), np.nan)
-    strange: list[tuple[int, str]] = []
+    strange: dict[str, list[tuple[int, str]]] = {}
     for row, cell in enumerate(rows.column(name)):
         if is_missing(cell, words):
             continue
-        moment = read_date(cell, written)
-        if moment is None:
-            strange.append((row, cell))
+        found = read_date(cell, written)
+        moment = f"is no date such as {written}; correct the line" if found is None else found
+        if isinstance(moment, Moment):
+            moment = by_the_clock(moment, zones, written)
+        if isinstance(moment, str):
+            strange.setdefault(moment, []).append((row, cell))
         else:
             values[row] = moment.part(part)
-    return values, told_at_once(
-        strange, rows, name, f"in column {shown(name)!r} is no date such as {written}; correct the line"
-    )
+    told = [told_at_once(cells, rows, name, f"in column {shown(name)!r} {wrong}") for wrong, cells in strange.items()]
+    return values, [sentence for some in told for sentence in some]
 
 
 def told_at_once(strange: list[tuple[int, str]], rows: Rows, name: str, what: str) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fastadapt.data.files import shown
+from fastadapt.data.names import composed
 from fastadapt.data.tables.rows import MOST_COLUMNS, Rows, make_rows
 from fastadapt.errors import DataError, MissingExtraError
 
@@ -61,7 +62,7 @@ def workbook_rows(content: bytes, name: str, sha256: str) -> Rows:
 
 
 def text_of(value: Any) -> str:
-    """Return a stored value as text that is read back as the same: a date without a time of day has none.
+    """Return a stored value as text, composed (NFC), that is read back as the same: a date without a time has none.
 
     Example:
         >>> text_of(None), text_of(1.5), text_of(True), text_of(datetime.datetime(2024, 3, 31))
@@ -72,9 +73,9 @@ def text_of(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, datetime.datetime):
-        plain = value.replace(tzinfo=None)
-        return value.date().isoformat() if plain.time() == datetime.time() else value.isoformat(sep=" ")
-    return str(value).strip()
+        whole = value.tzinfo is None and value.time() == datetime.time()  # midnight of a zone is a time in it
+        return value.date().isoformat() if whole else value.isoformat(sep=" ")
+    return composed(str(value).strip())
 
 
 def _sheets(name: str, names: list[str]) -> list[str]:
