@@ -34,6 +34,7 @@ class Column:
         part: which part of a date this is.
         low: the smallest number of the training rows.
         high: the largest.
+        stored: whether the training file stored its numbers as such, so that `written` is how no one writes them.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Column:
     part: str = added("")
     low: float | None = added(None, remark=True)
     high: float | None = added(None, remark=True)
+    stored: bool = added(False)
 
     @property
     def width(self) -> int:
@@ -56,7 +58,7 @@ class Column:
     @property
     def settled(self) -> Settled:
         """Notation and unit of the training rows."""
-        return Settled(self.written, self.unit)
+        return Settled(self.written, self.unit, self.stored)
 
     def absent(self, cell: str, words: Collection[str] | None = None) -> bool:
         """Return whether a cell is missing; a word that is a known category is not."""

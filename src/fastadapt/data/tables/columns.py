@@ -45,6 +45,9 @@ class Preparation:
         written: how the numeric target is written, a key of `NOTATIONS`.
         unit: the currency, per cent or unit beside it.
         words: what says that a value is missing, in lower case; None for `MISSING`.
+        stored: whether the training file stored the target's numbers as such.
+        low: the smallest target of the training rows.
+        high: the largest.
     """
 
     task: str = ""
@@ -56,6 +59,9 @@ class Preparation:
     written: str = added(PLAIN)
     unit: str = added("")
     words: tuple[str, ...] | None = added(None)
+    stored: bool = added(False)
+    low: float | None = added(None, remark=True)
+    high: float | None = added(None, remark=True)
 
     @property
     def inputs(self) -> int:
@@ -85,7 +91,7 @@ class Preparation:
         raise_problems(missing_columns(rows, wanted), rows)
         usual = {column.name: column.settled for column in self.columns if column.holds == "number"}
         if target and not self.labels:
-            usual[self.target] = Settled(self.written, self.unit)
+            usual[self.target] = Settled(self.written, self.unit, self.stored)
         evidence = [look(rows, name, self.words) for name in usual]
         settled, problems, notes = settle_again(evidence, rows, usual, decimal)
         raise_problems(problems, rows)

@@ -27,7 +27,7 @@ def read_numbers(
         settled: its notation and unit.
         words: what says that a value is missing.
     """
-    plain = settled == Settled(PLAIN)
+    plain = settled.written == PLAIN and not settled.unit
     at_once = plain_numbers(rows.column(name)) if plain and not words else None
     if at_once is not None:
         return at_once, []
