@@ -84,16 +84,19 @@ class Column:
         """
         cells = rows.column(self.name)
         out = np.zeros((len(cells), self.width))
-        absent = np.array([self.absent(cell, words) for cell in cells], dtype=bool)
-        if self.missing:
-            out[absent, -1] = 1.0
         if self.holds != "category":
             values, problems = self.values(rows, words, settled)
+            absent = np.isnan(values)
             scaled = (values - self.mean) / self.std
             for row in np.flatnonzero(np.abs(np.nan_to_num(scaled)) > _LARGEST).tolist():
                 problems.append(f"{rows.where(row)}: {cells[row]!r} in column {shown(self.name)!r} is far too large")
             out[:, 0] = np.where(absent, 0.0, scaled)
+            if self.missing:
+                out[absent, -1] = 1.0
             return out, problems
+        absent = np.array([self.absent(cell, words) for cell in cells], dtype=bool)
+        if self.missing:
+            out[absent, -1] = 1.0
         places = {category: place for place, category in enumerate(self.categories)}
         for cell in set(cells) - set(places):
             places[cell] = places.get(known_as(cell, self.categories) or "", len(self.categories))

@@ -142,10 +142,12 @@ class Preparation:
             at += column.width
         return torch.from_numpy(x), problems
 
-    def _absent(self, rows: Rows) -> list[str]:
+    def _absent(self, rows: Rows, values: np.ndarray | None = None) -> list[str]:
         """Return a sentence for each of a few rows without a target, and one for many."""
         cells = rows.column(self.target)
         absent = [row for row, cell in enumerate(cells) if is_missing(cell, self.words) and cell not in self.labels]
+        if values is not None:
+            absent = np.flatnonzero(np.isnan(values)).tolist()
         return without_value(rows, absent, f"the target {shown(self.target)!r}", cells)
 
     def _labels(self, rows: Rows) -> tuple[Tensor, list[str]]:
@@ -163,7 +165,7 @@ class Preparation:
     def _numbers(self, rows: Rows, settled: Settled) -> tuple[Tensor, list[str]]:
         values, problems = read_numbers(rows, self.target, settled, self.words)
         scaled = ((values - self.mean) / self.std).astype(np.float32)
-        return torch.from_numpy(scaled).unsqueeze(1), self._absent(rows) + problems
+        return torch.from_numpy(scaled).unsqueeze(1), self._absent(rows, None if problems else values) + problems
 
     def to_plain(self) -> dict[str, Any]:
         """Return the preparation as JSON values, to be stored with a predictor."""

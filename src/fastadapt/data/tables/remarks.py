@@ -40,17 +40,19 @@ def _notes_of(
 ) -> list[tuple[int, str]]:
     word, words = shown(column.name), preparation.words
     cells = rows.column(column.name)
+    values = None if column.holds == "category" else column.values(rows, words, settled.get(column.name))[0]
     absent = [row for row, cell in enumerate(cells) if column.absent(cell, words)]
+    if values is not None:
+        absent = np.flatnonzero(np.isnan(values)).tolist()
     notes: list[tuple[int, str]] = []
     first = next(c for c in preparation.columns if c.name == column.name) is column  # a date is several columns
     if not column.missing and first:
         stands = "it counts as unknown" if column.holds == "category" else "the mean stands for it"
         notes += [(row, f"{word} is missing, which it never was in the training; {stands}") for row in absent]
-    if column.holds == "category":
+    if values is None:
         return notes + _unknown(column, cells, set(absent))
     if column.low is None or column.high is None or column.part not in ("", "elapsed"):
         return notes
-    values, _ = column.values(rows, words, settled.get(column.name))
     beyond = (values < column.low) | (values > column.high)
     span = f"{_told(column, column.low)} to {_told(column, column.high)}"
     for row in np.flatnonzero(beyond).tolist():

@@ -1,6 +1,7 @@
 """A table as text: what every kind of file is read into."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from fastadapt.data.files import complain, shown
@@ -37,6 +38,11 @@ class Rows:
         """Return the texts of one column."""
         place = self.header.index(name)
         return [row[place] for row in self.cells]
+
+    def columns(self) -> Iterator[list[str]]:
+        """Yield the texts of each column."""
+        for name in self.header:
+            yield self.column(name)
 
     def where(self, row: int) -> str:
         """Return file and line of a row, for a message."""

@@ -16,6 +16,7 @@ from fastadapt.data.tables.decoding import Encoding
 from fastadapt.data.tables.evidence import Decimal
 from fastadapt.data.tables.fit_columns import Problem, Reading, fit_preparation
 from fastadapt.data.tables.given_split import sides_asked_for, split_given
+from fastadapt.data.tables.missing import unused_words
 from fastadapt.data.tables.rows import Rows
 from fastadapt.data.tables.table import (
     FEWEST_QUERIES,
@@ -226,7 +227,7 @@ def prepare_table(
     by_task = rows_of_tasks(rows, task, reading.words)
     sizes = {name: len(numbers) for name, numbers in by_task.items()}
     sides, source, sided = sides_asked_for(split, rows, task)
-    notes = [*rows.notes, *near_tasks(sizes)]
+    notes = [*rows.notes, *unused_words(rows.name, rows.columns(), reading.words), *near_tasks(sizes)]
     if sides is None:
         parts = split_tasks(sizes, fewest=draft.fewest, seed=split_seed, val=val, test=test)
     else:
