@@ -73,6 +73,11 @@ class Preparation:
         """Outputs of the network: one, or one for each class."""
         return len(self.labels) or 1
 
+    @property
+    def target_settled(self) -> Settled:
+        """Notation and unit of the numeric target in the training."""
+        return Settled(self.written, self.unit, self.stored)
+
     def settled(
         self, rows: Rows, decimal: Decimal = "auto", *, target: bool = False, say: Say = _unsaid
     ) -> dict[str, Settled]:
@@ -91,7 +96,7 @@ class Preparation:
         raise_problems(missing_columns(rows, wanted), rows)
         usual = {column.name: column.settled for column in self.columns if column.holds == "number"}
         if target and not self.labels:
-            usual[self.target] = Settled(self.written, self.unit, self.stored)
+            usual[self.target] = self.target_settled
         evidence = [look(rows, name, self.words) for name in usual]
         settled, problems, notes = settle_again(evidence, rows, usual, decimal)
         raise_problems(problems, rows)

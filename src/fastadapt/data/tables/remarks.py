@@ -8,6 +8,7 @@ from fastadapt.data.files import shown
 from fastadapt.data.tables.column import Column
 from fastadapt.data.tables.columns import Preparation
 from fastadapt.data.tables.evidence import Settled
+from fastadapt.data.tables.far_notes import no_value
 from fastadapt.data.tables.rows import Rows
 from fastadapt.data.tables.spelling import known_as
 
@@ -56,7 +57,8 @@ def _notes_of(
     beyond = (values < column.low) | (values > column.high)
     span = f"{_told(column, column.low)} to {_told(column, column.high)}"
     for row in np.flatnonzero(beyond).tolist():
-        notes.append((row, f"{word} {shown(cells[row])} is outside the range of the training, {span}"))
+        hint = no_value(float(values[row]), column.low, column.high, dates=column.holds == "date")
+        notes.append((row, f"{word} {shown(cells[row])} is outside the range of the training, {span}{hint}"))
     return notes
 
 

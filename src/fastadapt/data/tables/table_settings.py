@@ -14,6 +14,7 @@ from fastadapt.data.tables.csv_rows import read_rows
 from fastadapt.data.tables.dates import DateOrder
 from fastadapt.data.tables.decoding import Encoding
 from fastadapt.data.tables.evidence import Decimal
+from fastadapt.data.tables.far_notes import far_notes
 from fastadapt.data.tables.fit_columns import Problem, Reading, fit_preparation
 from fastadapt.data.tables.given_split import sides_asked_for, split_given
 from fastadapt.data.tables.missing import unused_words
@@ -263,4 +264,5 @@ def prepare_table(
     loaded = load_table(rows, parts, fitted.preparation, told_later.append)
     left_out = fitted.left_out | dict.fromkeys(hidden, "it tells the sides of a split")
     notes += counting_columns(rows, (c.name for c in fitted.preparation.columns if c.holds == "number"))
-    return PreparedTable(data, loaded, left_out, (*notes, *fitted.notes, *told_later))
+    notes += [*fitted.notes, *far_notes(rows, fitted.preparation), *told_later]
+    return PreparedTable(data, loaded, left_out, tuple(notes))
