@@ -35,7 +35,8 @@ def test_names_of_rows_before_an_empty_last_column(tmp_path, names, by):
 @pytest.mark.parametrize("first", ["id", "pupil_id", "StudentID", "Index", "name", "Full Name", "date", "no"])
 def test_a_column_of_names_of_its_own_before_a_delimiter_at_the_end(tmp_path, first):
     rows = read_rows(file_of(tmp_path, f"{first},x", *(f"{i},{i % 3}," for i in range(9))))
-    assert rows.header == (first, "x") and rows.cells[4] == ["4", "1"] and rows.notes == ()
+    assert rows.header == (first, "x") and rows.cells[4] == ["4", "1"] and len(rows.notes) == 1
+    assert f"that the header has not; '{first}' is taken for their first value ('0', '1', ...)" in rows.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,7 @@ def test_texts_of_several_lines_are_no_matter_unless_they_are_long(tmp_path, tex
         (b"\x28\xb5\x2f\xfd\x04", r"is compressed \(.zst\)"),
         (b"7z\xbc\xaf\x27\x1c\x00", r"is an archive \(.7z\)"),
     ],
+    ids=["bz2", "xz", "zst", "7z"],
 )
 def test_what_is_compressed_is_told(tmp_path, content, told):
     (tmp_path / "t.csv").write_bytes(content)

@@ -88,29 +88,32 @@ def _csv_rows(text: str, name: str, digest: str, notes: list[str]) -> Rows:
         told = f"{name}, line {ended + 1} is" if last == ended + 1 else f"{name}, lines {ended + 1} to {last} are"
         hint = "correct the line" if last == ended + 1 else f"is a quotation mark in line {ended + 1} stray?"
         problems.append(f"{told} not valid CSV ({error}); {hint}")
-    cells, uneven = _even(cells, lines, header, name)
+    cells, uneven, ends = _even(cells, lines, header, name)
     if problems or uneven:
         raise complain(header_problems(header, f"{name}, line {at}") + uneven + problems, name)
-    notes = [*notes, *head, *long_cells(header, cells, spans, delimiter, name)]
+    notes = [*notes, *head, *ends, *long_cells(header, cells, spans, delimiter, name)]
     return make_rows(name, header, cells, lines, at, digest, notes)
 
 
-def _even(cells: list[list[str]], lines: list[int], header: list[str], name: str) -> tuple[list[list[str]], list[str]]:
-    """Return the rows, without the empty cell behind a delimiter that ends every line, and what does not fit."""
+def _even(
+    cells: list[list[str]], lines: list[int], header: list[str], name: str
+) -> tuple[list[list[str]], list[str], list[str]]:
+    """Return the rows without the empty cell behind a delimiter that ends every line, what doesn't fit, and notes."""
     width = len(header)
     if cells and all(len(row) == width + 1 and not row[-1] for row in cells):
-        return [row[:-1] for row in cells], shifted(header, cells, name)
+        return [row[:-1] for row in cells], *shifted(header, cells, name)
     if cells and width > 1 and not header[-1] and all(len(row) == width for row in cells) and any(r[-1] for r in cells):
-        return cells, shifted(header, cells, name)
+        return cells, *shifted(header, cells, name)
     widths = {len(row) for row in cells}
     if len(cells) > 2 and len(widths) == 1 and widths != {width}:
         found = f"{name}: the header has {width} names and every row has {widths.pop()} values"
-        return cells, [f"{found}; is the header the first line of the table? Name every column in it"]
-    return cells, [
+        return cells, [f"{found}; is the header the first line of the table? Name every column in it"], []
+    uneven = [
         f"{name}, line {line} has {len(row)} values, the header has {width}; correct the line"
         for row, line in zip(cells, lines, strict=True)
         if len(row) != width
     ]
+    return cells, uneven, []
 
 
 def _below_the_head(text: str, name: str) -> tuple[str, int, str | None, list[str]]:

@@ -128,3 +128,13 @@ def is_plain_number(cell: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def words_of(name: str) -> list[str]:
+    """Return the words in the name of a column, in lower case.
+
+    Example:
+        >>> words_of("student_id"), words_of("StudentID")
+        (['student', 'id'], ['student', 'id'])
+    """
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+", name)]

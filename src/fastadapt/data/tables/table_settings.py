@@ -18,6 +18,7 @@ from fastadapt.data.tables.far_notes import far_notes
 from fastadapt.data.tables.fit_columns import Problem, Reading, fit_preparation
 from fastadapt.data.tables.given_split import sides_asked_for, split_given
 from fastadapt.data.tables.missing import unused_words
+from fastadapt.data.tables.repeats import repeated_rows
 from fastadapt.data.tables.rows import Rows
 from fastadapt.data.tables.table import (
     FEWEST_QUERIES,
@@ -264,5 +265,7 @@ def prepare_table(
     loaded = load_table(rows, parts, fitted.preparation, told_later.append)
     left_out = fitted.left_out | dict.fromkeys(hidden, "it tells the sides of a split")
     notes += counting_columns(rows, (c.name for c in fitted.preparation.columns if c.holds == "number"))
+    used = dict.fromkeys((task, target, *(column.name for column in fitted.preparation.columns)))
+    notes += repeated_rows(rows, list(used))
     notes += [*fitted.notes, *far_notes(rows, fitted.preparation), *told_later]
     return PreparedTable(data, loaded, left_out, tuple(notes))
