@@ -73,6 +73,22 @@ def test_rows_in_a_stray_quotation_mark_are_told(tmp_path, column, lines):
     assert f"{where} that look like rows; if a quotation mark is stray" in rows.notes[0]
 
 
+@pytest.mark.parametrize(
+    "lines", [['s1,1,x,"', "s2,2,y,a", 's3,3,z,"', "s4,4,x,b"], ['s1,1,x,"a', 's2,2,y,"', "s4,4,x,b"]]
+)
+def test_a_quotation_mark_in_an_empty_cell(tmp_path, lines):
+    [note] = read_rows(file_of(tmp_path, "school,hours,remark,more", *lines)).notes
+    assert f"spans {len(lines) - 1} lines that look like rows" in note
+
+
+def test_a_quotation_mark_in_the_header(tmp_path):
+    path = file_of(tmp_path, 'school,"hours,remark', 's1",1,x', "s2,2,y", "s3,3,z")
+    with pytest.raises(DataError, match=r"lines 1 to 2 are the header; is a quotation mark in it stray\?"):
+        read_rows(path)
+    rows = read_rows(file_of(tmp_path, 'school,"hours\n(weekly)"', "s1,1", "s2,2"))
+    assert rows.header == ("school", "hours\n(weekly)") and rows.notes == ()
+
+
 def test_a_quotation_mark_that_never_closes_is_told_where_it_opens(tmp_path):
     lines = ["school,hours,remark", "a,1,x", 'b,2,"y', "c,3,z", "d,4,z"]
     with pytest.raises(DataError, match=r"lines 3 to 5 are not valid CSV .*; is a quotation mark in line 3 stray\?"):

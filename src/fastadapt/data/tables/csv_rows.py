@@ -78,6 +78,8 @@ def _csv_rows(text: str, name: str, digest: str, notes: list[str]) -> Rows:
                 if not any(row):
                     continue
                 header, at = row, ended
+                if ended > began:
+                    spans[-1] = began, ended
             else:
                 if ended > began:
                     spans[len(cells)] = began, ended
@@ -89,9 +91,12 @@ def _csv_rows(text: str, name: str, digest: str, notes: list[str]) -> Rows:
         hint = "correct the line" if last == ended + 1 else f"is a quotation mark in line {ended + 1} stray?"
         problems.append(f"{told} not valid CSV ({error}); {hint}")
     cells, uneven, ends = _even(cells, lines, header, name)
+    if uneven and -1 in spans:
+        first, last = spans[-1]
+        uneven.insert(0, f"{name}, lines {first} to {last} are the header; is a quotation mark in it stray?")
     if problems or uneven:
         raise complain(header_problems(header, f"{name}, line {at}") + uneven + problems, name)
-    notes = [*notes, *head, *ends, *long_cells(header, cells, spans, delimiter, name)]
+    notes = [*notes, *head, *ends, *long_cells(header, [*cells, header], spans, delimiter, name)]
     return make_rows(name, header, cells, lines, at, digest, notes)
 
 

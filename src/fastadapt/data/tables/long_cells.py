@@ -32,21 +32,26 @@ def long_cells(
     usual = [sum(column == place for _, column in texts) > _USUAL * len(cells) for place in range(len(header))]
     notes = []
     for (row, place), cell in texts.items():
-        pieces = _BREAK.split(cell)
-        rows = _look_like_rows(pieces, by, len(header))
-        if place >= len(header) or not (rows or (len(pieces) >= _LONG and not usual[place])):
+        pieces, (first, last) = _BREAK.split(cell), spans[row]
+        alone = sum(other == row for other, _ in texts) == 1
+        breaks = last - first if alone else len(pieces) - 1  # blank lines at its ends are cut off
+        rows = _look_like_rows([piece.count(by) for piece in pieces], len(header) - 1, breaks)
+        if place >= len(header) or not (rows or (breaks + 1 >= _LONG and not usual[place])):
             continue
-        first, last = spans[row]
         told = f"{name}, lines {first} to {last} are one row, as a cell in column {shown(header[place])!r}"
-        told += f" spans {len(pieces)} lines{' that look like rows' * rows}"
+        told += f" spans {breaks + 1} lines{' that look like rows' * rows}"
         notes.append(f"{told}; if a quotation mark is stray there, remove it")
     more = len(notes) - _LISTED
     return notes[:_LISTED] + ([f"{name}: {more} more cells span lines in this way"] if more > 0 else [])
 
 
-def _look_like_rows(pieces: list[str], by: str, width: int) -> bool:
-    """Return whether each line has the delimiters of a row, the first and the last one together."""
-    counts = [piece.count(by) for piece in pieces]
-    each = width - 1
-    ends = counts[0] + counts[-1] == each and all(count == each for count in counts[1:-1])
-    return ends and (each > 1 or (each == 1 and len(pieces) > _LISTED))
+def _look_like_rows(counts: list[int], each: int, breaks: int) -> bool:
+    """Return whether the lines of a cell have as many delimiters as the rows that they may have been.
+
+    Args:
+        counts: the delimiters in each line.
+        each: the delimiters of a row.
+        breaks: how many lines end in the cell.
+    """
+    fits = sum(counts) == each * breaks and max(counts) <= each
+    return fits and (each > 1 or (each == 1 and breaks >= _LISTED))

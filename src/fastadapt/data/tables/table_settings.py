@@ -215,7 +215,7 @@ def prepare_table(
         decimal: the decimal mark of numbers such as 1,234 where nothing in the table tells; "point" or "comma".
         dates: "day-first" or "month-first", for dates such as 03/04/2024 where nothing in their column tells.
         missing: the words that say that a value is missing, in any case; None takes the usual ones (NA, null, none, ?,
-            - and others). An empty cell always does.
+            - and others). A number is meant by its value, however it is written. An empty cell always is missing.
         rows: the table, if it was read already.
 
     Raises:
