@@ -151,3 +151,12 @@ def test_a_run_on_stored_numbers_reads_text_as_the_other_stored_numbers_are_writ
         assert "say --decimal point or --decimal comma" in problems[0] and "x" not in found
     else:
         assert not problems and found["x"].written == written
+
+
+@pytest.mark.parametrize("kind", ["binary", "large_binary", "fixed"])
+def test_what_holds_no_single_values_is_refused(tmp_path, kind):
+    arrow = pytest.importorskip("pyarrow")
+    made = arrow.binary(2) if kind == "fixed" else getattr(arrow, kind)()
+    path = parquet(tmp_path / "t.parquet", columns(x=arrow.array([b"ab"] * N, made)))
+    with pytest.raises(DataError, match=r"column 'x' holds .*, no single values; leave it out"):
+        read_rows(path)

@@ -80,10 +80,11 @@ def _all_far(distinct: np.ndarray, counts: np.ndarray, below: int, above: int, d
     rest = distinct[below : n - above]
     if len(rest) < 2 or counts[below : n - above].sum() <= counts.sum() / 2:
         return False
-    span = float(rest[-1] - rest[0])
+    first, last = float(rest[0]), float(rest[-1])
+    span = last - first
     for place in (*range(below), *range(n - above, n)):
         value = float(distinct[place])
-        gap = float(rest[0] - value if place < below else value - rest[-1]) / span
+        gap = (first - value if place < below else value - last) / span
         if not _is_far(value, int(counts[place]), gap, rest, dates):
             return False
     return True

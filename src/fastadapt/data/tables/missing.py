@@ -17,7 +17,7 @@ LABELS = frozenset({"none", "nil", "-", "--", "–", "—", "null", "missing"})
 """Of these the words that are taken for a label where the other labels are text: "none" beside "some"."""
 
 
-_CODE = re.compile(r"[^\d]{0,4}0\d")  # 007 is a code, and not the number 7
+_CODE = re.compile(r"[^\d.,]{0,4}0\d")  # 007 is a code, and not the number 7
 
 
 def is_missing(cell: str, words: Collection[str] | None = None) -> bool:
