@@ -41,6 +41,7 @@ def with_far(*far, bulk=BULK):
         ([-998, -999, -998, -999], False),  # one of them is no code, and comes twice
         ([-998, -999] * 3, True),
         ([0] * 50, False),
+        ([-0.0] * 50, False),
         ([32767] * 2, True),
         ([1e20] * 2, True),
         ([-9999.0] * (N - 1), True),
@@ -88,6 +89,11 @@ def test_what_is_that_of_one_task_alone_is_its_own():
     assert found(sizes, owners=owners) == [] and found(sizes) == [(5000, 20)]
     assert found(np.where(sizes == 5000, -999, sizes), owners=owners) == [(-999, 20)]  # a code is none's
     assert found(sizes, owners=owners[1:] + owners[:1]) == [(5000, 20)]
+
+
+@pytest.mark.parametrize(("low", "told"), [(990, False), (1010, True)])
+def test_zeros_are_usual_unless_all_others_are_nearly_the_same(low, told):
+    assert bool(found(with_far(0, 0, 0, bulk=np.linspace(low, low + 10, N)))) is told
 
 
 def test_codes():

@@ -10,6 +10,7 @@ from fastadapt.data.tables.evidence import Settled
 from fastadapt.data.tables.far_values import far_values, is_code
 from fastadapt.data.tables.notation import read_number
 from fastadapt.data.tables.rows import Rows
+from fastadapt.data.tables.spread import as_range
 from fastadapt.data.tables.values import read_dates, read_numbers
 
 _FAR = 10.0  # ranges of the training
@@ -68,7 +69,8 @@ def in_column(
     told = " and ".join(
         f"{shown(cells[far.row])!r} stands {f'{far.count} times' if far.count > 1 else 'once'}" for far in found
     )
-    low, high = (_day(v) if dates else f"{v:.6g}" for v in (found[0].low, found[0].high))
+    ends = found[0].low, found[0].high
+    low, high = map(_day, ends) if dates else as_range(*ends)
     named = " ".join(shown(cells[far.row]) for far in found)
     mend = "remove these lines" if target else f"give --missing {named}, and with it all other words that say so"
     what = "the target" if target else "column"
@@ -92,7 +94,7 @@ def far_targets(preparation: Preparation, rows: Rows, settled: Settled) -> list[
         low, high = (preparation.mean + sign * _FAR * preparation.std for sign in (-1, 1))
     beyond = np.flatnonzero((values < low) | (values > high)).tolist()
     cells, word = rows.column(preparation.target), shown(preparation.target)
-    span = f"outside the range of the training, {low:.6g} to {high:.6g}"
+    span = f"outside the range of the training, {' to '.join(as_range(low, high))}"
     notes = [
         f"line {rows.lines[row]}: the target {word} {shown(cells[row])} is {span}{no_value(values[row], low, high)}"
         for row in beyond[:_LISTED]

@@ -2,7 +2,7 @@
 
 Values are sorted, up to three at either end are set apart, and the others span R. One set apart is far outside
 
-    if it comes three times, and the gap to the others is more than 10 R;
+    if it comes three times, and the gap to the others is more than 10 R, or 100 R for zero;
     if people write it for "no value" (-99, 9999, 1900-01-01), twice and more than 3 R, or once and more than 10 R;
     if it is written so, comes twice, and is the only negative value.
 
@@ -19,6 +19,7 @@ import numpy as np
 
 _MOST = 3  # values at either end
 _FAR, _NEAR, _NEAR_DATE = 10.0, 3.0, 0.5  # times the range of the others
+_FAR_ZERO = 100.0  # as amounts of none are usual, but not beside a billion seconds
 _LADDER = 8  # values, below which steps that grow by a factor are looked at
 _EDGES = (-32768.0, 32767.0, 65535.0, -2147483648.0, 2147483647.0, 4294967295.0)
 _EPOCH = datetime.date(1970, 1, 1)
@@ -94,7 +95,8 @@ def _is_far(value: float, count: int, gap: float, rest: np.ndarray, dates: bool)
     if is_code(value, dates=dates):
         alone = not dates and value < 0 <= rest[0] and (value < -9 or gap > 1)
         return (gap > _FAR) or (count > 1 and (gap > (_NEAR_DATE if dates else _NEAR) or alone))
-    return count > 2 and value != 0 and gap > _FAR and len(rest) > 2 and not _is_a_ladder(value, rest)
+    far = gap > (_FAR_ZERO if value == 0 else _FAR)
+    return count > 2 and far and len(rest) > 2 and not _is_a_ladder(value, rest)
 
 
 def is_code(value: float, *, dates: bool = False) -> bool:

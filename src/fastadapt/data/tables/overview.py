@@ -14,6 +14,7 @@ from fastadapt.data.tables.missing import is_missing
 from fastadapt.data.tables.notation import shown_notation
 from fastadapt.data.tables.rows import Rows
 from fastadapt.data.tables.spelling import known_as, spellings
+from fastadapt.data.tables.spread import as_range
 from fastadapt.data.tables.values import read_dates, read_numbers
 
 _EXAMPLES = 3
@@ -99,7 +100,7 @@ def _facts(
         wrong += infinite
         told += in_column(rows, name, values)
         there = values[values == values]
-        low, high = (f"{there.min():.10g}", f"{there.max():.10g}") if there.size else ("", "")
+        low, high = as_range(float(there.min()), float(there.max()), 10) if there.size else ("", "")
     elif kind.holds == "date" and not wrong:
         written = kind.written
         moments = [moment.at for cell in counts if (moment := read_date(cell, written)) is not None]

@@ -11,6 +11,7 @@ from fastadapt.data.tables.evidence import Settled
 from fastadapt.data.tables.far_notes import no_value
 from fastadapt.data.tables.rows import Rows
 from fastadapt.data.tables.spelling import known_as
+from fastadapt.data.tables.spread import as_range
 
 _LISTED = 5
 
@@ -55,7 +56,7 @@ def _notes_of(
     if column.low is None or column.high is None or column.part not in ("", "elapsed"):
         return notes
     beyond = (values < column.low) | (values > column.high)
-    span = f"{_told(column, column.low)} to {_told(column, column.high)}"
+    span = " to ".join(_told(column, column.low, column.high))
     for row in np.flatnonzero(beyond).tolist():
         hint = no_value(float(values[row]), column.low, column.high, dates=column.holds == "date")
         notes.append((row, f"{word} {shown(cells[row])} is outside the range of the training, {span}{hint}"))
@@ -79,7 +80,8 @@ def _unknown(column: Column, cells: list[str], absent: set[int]) -> list[tuple[i
     return [(row, said[cell]) for row, cell in enumerate(cells) if cell in said and row not in absent]
 
 
-def _told(column: Column, value: float) -> str:
-    if column.part == "elapsed":
-        return str(np.datetime64("1970-01-01") + np.timedelta64(int(value // 1), "D"))
-    return f"{value:.6g}"
+def _told(column: Column, low: float, high: float) -> tuple[str, str]:
+    if column.part != "elapsed":
+        return as_range(low, high)
+    first, last = (str(np.datetime64("1970-01-01") + np.timedelta64(int(v // 1), "D")) for v in (low, high))
+    return first, last

@@ -36,3 +36,14 @@ def mean_and_std(values: np.ndarray) -> tuple[float, float]:
     scale = float(np.abs(values).max())
     scaled = values / scale
     return float(scaled.mean()) * scale, float(scaled.std()) * scale
+
+
+def as_range(low: float, high: float, digits: int = 6) -> tuple[str, str]:
+    """Return two numbers as text, with as many digits as tell them apart.
+
+    Example:
+        >>> as_range(0.0, 2.5), as_range(1711843200000000000.0, 1711843201000000000.0)
+        (('0', '2.5'), ('1711843200000000000', '1711843201000000000'))
+    """
+    short = f"{low:.{digits}g}", f"{high:.{digits}g}"
+    return short if low == high or short[0] != short[1] else (f"{low:.19g}", f"{high:.19g}")
