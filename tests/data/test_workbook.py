@@ -102,7 +102,7 @@ def test_other_types_of_parquet(tmp_path):
     times = arrow.array([1711843200000000001, None], arrow.timestamp("ns"))
     table = {"t": times, "c": arrow.array(["a", "b"]).dictionary_encode(), "x": arrow.array([None, float("nan")])}
     rows = read_rows(written({**table, "d": arrow.array([1, 2], arrow.decimal128(9, 2))}, tmp_path / "t.parquet"))
-    assert rows.cells == [["2024-03-31", "a", "", "1.00"], ["", "b", "nan", "2.00"]]
+    assert rows.cells == [["2024-03-31", "a", "", "1.00"], ["", "b", "", "2.00"]]
 
 
 def test_what_is_wrong_with_a_parquet_file_is_told(tmp_path):
@@ -130,3 +130,80 @@ def test_another_archive_is_no_workbook(tmp_path):
     (tmp_path / "t.zip").write_bytes(held.getvalue())
     with pytest.raises(DataError, match="is an archive"):
         read_rows(tmp_path / "t.zip")
+
+
+def with_xml(path, old, new):
+    """Write the first sheet's XML anew."""
+    import re
+    import zipfile
+
+    with zipfile.ZipFile(path) as archive:
+        parts = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    sheet = "xl/worksheets/sheet1.xml"
+    changed = re.sub(old, new, parts[sheet])
+    assert changed != parts[sheet]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in {**parts, sheet: changed}.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("size", [b"A1", b"A1:B2", b"B2:B3", b"A1:Z999", b"A5:B6"])
+def test_what_a_sheet_says_of_its_size_cuts_nothing_off(tmp_path, book, size):
+    for row in (("a", "b", "c"), (1, 2, None), (3, 4, 5), (6, 7, 8)):
+        book.active.append(row)
+    path = with_xml(saved(book, tmp_path / "t.xlsx"), rb'<dimension ref="[^"]*"', b'<dimension ref="' + size + b'"')
+    rows = read_rows(path)
+    assert rows.header == ("a", "b", "c") and rows.cells == [["1", "2", ""], ["3", "4", "5"], ["6", "7", "8"]]
+
+
+@pytest.mark.parametrize("place", ["B2:B2", "A2:B2", "B2:B3"])
+def test_an_array_formula_without_its_value_is_no_missing_value(tmp_path, book, place):
+    from openpyxl.worksheet.formula import ArrayFormula
+
+    for row in (("a", "b"), (1, None), (2, None)):
+        book.active.append(row)
+    book.active[place.split(":")[0]] = ArrayFormula(place, "=SUM(A2:A3)")
+    with pytest.raises(DataError, match=r"line 2: the formula '=SUM\(A2:A3\)' has no stored value") as caught:
+        read_rows(saved(book, tmp_path / "t.xlsx"))
+    assert "damaged" not in str(caught.value)
+
+
+def test_a_formula_whose_text_is_empty_is_a_missing_value(tmp_path, book):
+    for row in (("a", "b"), (1, "=T(A2)"), (2, "x")):
+        book.active.append(row)
+    path = saved(book, tmp_path / "t.xlsx")
+    with_xml(path, rb'<c r="B2"([^>]*)><f>([^<]*)</f><v ?/?>(</v>)?', rb'<c r="B2" t="str"><f>\2</f><v></v>')
+    assert read_rows(path).cells == [["1", ""], ["2", "x"]]
+
+
+def test_the_value_of_merged_cells_is_that_of_each_row_and_it_is_said(tmp_path, book):
+    for row in (("region", "a", "b"), ("n", 1, 2), (None, 3, 4), (None, 5, 6), ("s", 7, 8), (None, 9, None)):
+        book.active.append(row)
+    for cells in ("A2:A4", "A5:A6"):
+        book.active.merge_cells(cells)
+    path = saved(book, tmp_path / "t.xlsx")
+    rows = read_rows(path)
+    assert rows.column("region") == ["n", "n", "n", "s", "s"]
+    assert rows.notes == (
+        f"{path}: the cells A2:A4, A5:A6 are merged, and their value is taken for each of their rows",
+    )
+    book.active.merge_cells("B6:C6")
+    rows = read_rows(saved(book, path))
+    assert rows.cells[-1] == ["s", "9", ""] and "B6:C6 are merged across columns" in rows.notes[1]
+
+
+def test_merged_cells_above_and_below_the_table_say_nothing(tmp_path, book):
+    book.active.append(("a", "b"))
+    book.active.append((1, 2))
+    book.active.merge_cells("A5:B7")
+    rows = read_rows(saved(book, tmp_path / "t.xlsx"))
+    assert rows.cells == [["1", "2"]] and rows.notes == ()
+
+
+def test_a_date_that_no_calendar_has_is_told(tmp_path, book):
+    for row in (("a", "day"), (1, datetime.date(2024, 3, 31)), (2, datetime.date(2024, 4, 1))):
+        book.active.append(row)
+    path = with_xml(saved(book, tmp_path / "t.xlsx"), rb"<v>45382</v>", b"<v>99999999</v>")
+    [note] = read_rows(path).notes
+    assert "Cell B2 is marked as a date but the serial value 99999999" in note and "counts as missing" in note

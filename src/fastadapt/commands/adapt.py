@@ -136,7 +136,7 @@ def run(settings: AdaptSettings, load: "Callable[[Path], LoadedRun] | None" = No
     if not all(bool(p.isfinite().all()) for p in predictor.parameters()):
         raise DivergenceError(
             f"{steps} inner steps on {shown(settings.data)} led to weights that are not finite; "
-            "use fewer --steps, or scale the data"
+            "use fewer --steps, or scale the data" + "".join(f" ({hint})" for hint in samples.hints[:3])
         )
     # a network may be built around that of the run, and then says so itself
     described = getattr(predictor.model, "described", dict)(trained.net)

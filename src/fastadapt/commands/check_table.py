@@ -14,7 +14,9 @@ from fastadapt.data.files import shown
 from fastadapt.data.tables.columns import missing_columns
 from fastadapt.data.tables.csv_rows import read_rows
 from fastadapt.data.tables.fit_columns import Reading
+from fastadapt.data.tables.missing import unused_words
 from fastadapt.data.tables.overview import ColumnFacts, label_facts, overview
+from fastadapt.data.tables.repeats import repeated_rows
 from fastadapt.data.tables.rows import Rows
 from fastadapt.data.tables.table_settings import PreparedTable
 from fastadapt.errors import ConfigError, DataError
@@ -57,7 +59,9 @@ def main(argv: Sequence[str]) -> int:
     if prepared is not None and prepared.data.preparation.labels:
         facts = label_facts(rows, prepared.data.preparation)
         columns = [facts if column.name == facts.name else column for column in columns]
-    seen = [*rows.notes, *(note for facts in columns for note in facts.notes)]
+    seen = [*rows.notes, *unused_words(rows.name, rows.columns(), missing)]
+    seen += repeated_rows(rows, [name for name in rows.header if name not in settings.ignore])
+    seen += [note for facts in columns for note in facts.notes]
     notes = seen if prepared is None else list(prepared.notes)
     told_as = _as_json if settings.json else _as_text
     print(told_as(settings, rows, columns, prepared, problems, notes))

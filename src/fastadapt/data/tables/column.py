@@ -35,6 +35,7 @@ class Column:
         low: the smallest number of the training rows.
         high: the largest.
         zones: the zones of its times, as `zones_of` tells them; "" where it was not looked for them.
+        stored: whether the training file stored its numbers as such, so that `written` is how no one writes them.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Column:
     low: float | None = added(None, remark=True)
     high: float | None = added(None, remark=True)
     zones: str = added("", remark=True)
+    stored: bool = added(False)
 
     @property
     def width(self) -> int:
@@ -58,7 +60,7 @@ class Column:
     @property
     def settled(self) -> Settled:
         """Notation and unit of the training rows."""
-        return Settled(self.written, self.unit)
+        return Settled(self.written, self.unit, self.stored)
 
     def absent(self, cell: str, words: Collection[str] | None = None) -> bool:
         """Return whether a cell is missing; a word that is a known category is not."""
@@ -84,16 +86,19 @@ class Column:
         """
         cells = rows.column(self.name)
         out = np.zeros((len(cells), self.width))
-        absent = np.array([self.absent(cell, words) for cell in cells], dtype=bool)
-        if self.missing:
-            out[absent, -1] = 1.0
         if self.holds != "category":
             values, problems = self.values(rows, words, settled)
+            absent = np.isnan(values)
             scaled = (values - self.mean) / self.std
             for row in np.flatnonzero(np.abs(np.nan_to_num(scaled)) > _LARGEST).tolist():
                 problems.append(f"{rows.where(row)}: {cells[row]!r} in column {shown(self.name)!r} is far too large")
             out[:, 0] = np.where(absent, 0.0, scaled)
+            if self.missing:
+                out[absent, -1] = 1.0
             return out, problems
+        absent = np.array([self.absent(cell, words) for cell in cells], dtype=bool)
+        if self.missing:
+            out[absent, -1] = 1.0
         places = {category: place for place, category in enumerate(self.categories)}
         for cell in set(cells) - set(places):
             places[cell] = places.get(known_as(cell, self.categories) or "", len(self.categories))

@@ -46,6 +46,9 @@ class Preparation:
         written: how the numeric target is written, a key of `NOTATIONS`.
         unit: the currency, per cent or unit beside it.
         words: what says that a value is missing, in lower case; None for `MISSING`.
+        stored: whether the training file stored the target's numbers as such.
+        low: the smallest target of the training rows.
+        high: the largest.
     """
 
     task: str = ""
@@ -57,6 +60,9 @@ class Preparation:
     written: str = added(PLAIN)
     unit: str = added("")
     words: tuple[str, ...] | None = added(None)
+    stored: bool = added(False)
+    low: float | None = added(None, remark=True)
+    high: float | None = added(None, remark=True)
 
     @property
     def inputs(self) -> int:
@@ -67,6 +73,11 @@ class Preparation:
     def outputs(self) -> int:
         """Outputs of the network: one, or one for each class."""
         return len(self.labels) or 1
+
+    @property
+    def target_settled(self) -> Settled:
+        """Notation and unit of the numeric target in the training."""
+        return Settled(self.written, self.unit, self.stored)
 
     def settled(
         self, rows: Rows, decimal: Decimal = "auto", *, target: bool = False, say: Say = _unsaid
@@ -86,7 +97,7 @@ class Preparation:
         raise_problems(missing_columns(rows, wanted), rows)
         usual = {column.name: column.settled for column in self.columns if column.holds == "number"}
         if target and not self.labels:
-            usual[self.target] = Settled(self.written, self.unit)
+            usual[self.target] = self.target_settled
         evidence = [look(rows, name, self.words) for name in usual]
         settled, problems, notes = settle_again(evidence, rows, usual, decimal)
         raise_problems(problems, rows)
@@ -137,10 +148,12 @@ class Preparation:
             at += column.width
         return torch.from_numpy(x), problems
 
-    def _absent(self, rows: Rows) -> list[str]:
+    def _absent(self, rows: Rows, values: np.ndarray | None = None) -> list[str]:
         """Return a sentence for each of a few rows without a target, and one for many."""
         cells = rows.column(self.target)
         absent = [row for row, cell in enumerate(cells) if is_missing(cell, self.words) and cell not in self.labels]
+        if values is not None:
+            absent = np.flatnonzero(np.isnan(values)).tolist()
         return without_value(rows, absent, f"the target {shown(self.target)!r}", cells)
 
     def _labels(self, rows: Rows) -> tuple[Tensor, list[str]]:
@@ -158,7 +171,7 @@ class Preparation:
     def _numbers(self, rows: Rows, settled: Settled) -> tuple[Tensor, list[str]]:
         values, problems = read_numbers(rows, self.target, settled, self.words)
         scaled = ((values - self.mean) / self.std).astype(np.float32)
-        return torch.from_numpy(scaled).unsqueeze(1), self._absent(rows) + problems
+        return torch.from_numpy(scaled).unsqueeze(1), self._absent(rows, None if problems else values) + problems
 
     def to_plain(self) -> dict[str, Any]:
         """Return the preparation as JSON values, to be stored with a predictor."""

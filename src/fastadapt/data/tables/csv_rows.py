@@ -14,8 +14,10 @@ from pathlib import Path
 
 from fastadapt.data.files import complain, read_file, shown
 from fastadapt.data.tables.decoding import Encoding, decoded
+from fastadapt.data.tables.long_cells import long_cells
 from fastadapt.data.tables.parquet import is_parquet, parquet_rows
 from fastadapt.data.tables.rows import Rows, header_problems, make_rows
+from fastadapt.data.tables.shifted import shifted
 from fastadapt.data.tables.workbook import is_workbook, workbook_rows
 
 MOST_BYTES = 50_000_000
@@ -56,48 +58,67 @@ def read_rows(path: str | Path, encoding: Encoding = "auto", *, usual: Encoding 
 
 
 def _csv_rows(text: str, name: str, digest: str, notes: list[str]) -> Rows:
-    text, skipped, delimiter, told = _below_the_head(text, name)
+    text, skipped, delimiter, head = _below_the_head(text, name)
     delimiter = delimiter or _delimiter(text)
     header: list[str] = []
     at = 0
     cells: list[list[str]] = []
     lines: list[int] = []
     problems: list[str] = []
+    spans: dict[int, tuple[int, int]] = {}
     reader = _reader(text, delimiter)
+    began = ended = skipped
     try:
         for row in reader:
+            began, ended = ended + 1, reader.line_num + skipped
             row = [cell.strip() for cell in row]
             if not row or row == [""]:
                 continue
             if not header:
                 if not any(row):
                     continue
-                header, at = row, reader.line_num + skipped
+                header, at = row, ended
+                if ended > began:
+                    spans[-1] = began, ended
             else:
+                if ended > began:
+                    spans[len(cells)] = began, ended
                 cells.append(row)
-                lines.append(reader.line_num + skipped)
+                lines.append(ended)
     except csv.Error as error:
-        problems.append(f"{name}, line {reader.line_num + skipped} is not valid CSV ({error}); correct the line")
-    cells, uneven = _even(cells, lines, header, name)
+        last = reader.line_num + skipped
+        told = f"{name}, line {ended + 1} is" if last == ended + 1 else f"{name}, lines {ended + 1} to {last} are"
+        hint = "correct the line" if last == ended + 1 else f"is a quotation mark in line {ended + 1} stray?"
+        problems.append(f"{told} not valid CSV ({error}); {hint}")
+    cells, uneven, ends = _even(cells, lines, header, name)
+    if uneven and -1 in spans:
+        first, last = spans[-1]
+        uneven.insert(0, f"{name}, lines {first} to {last} are the header; is a quotation mark in it stray?")
     if problems or uneven:
         raise complain(header_problems(header, f"{name}, line {at}") + uneven + problems, name)
-    return make_rows(name, header, cells, lines, at, digest, notes + told)
+    notes = [*notes, *head, *ends, *long_cells(header, [*cells, header], spans, delimiter, name)]
+    return make_rows(name, header, cells, lines, at, digest, notes)
 
 
-def _even(cells: list[list[str]], lines: list[int], header: list[str], name: str) -> tuple[list[list[str]], list[str]]:
-    """Return the rows, without the empty cell behind a delimiter that ends every line, and what is uneven."""
+def _even(
+    cells: list[list[str]], lines: list[int], header: list[str], name: str
+) -> tuple[list[list[str]], list[str], list[str]]:
+    """Return the rows without the empty cell behind a delimiter that ends every line, what doesn't fit, and notes."""
     width = len(header)
     if cells and all(len(row) == width + 1 and not row[-1] for row in cells):
-        return [row[:-1] for row in cells], []
+        return [row[:-1] for row in cells], *shifted(header, cells, name)
+    if cells and width > 1 and not header[-1] and all(len(row) == width for row in cells) and any(r[-1] for r in cells):
+        return cells, *shifted(header, cells, name)
     widths = {len(row) for row in cells}
     if len(cells) > 2 and len(widths) == 1 and widths != {width}:
         found = f"{name}: the header has {width} names and every row has {widths.pop()} values"
-        return cells, [f"{found}; is the header the first line of the table? Name every column in it"]
-    return cells, [
+        return cells, [f"{found}; is the header the first line of the table? Name every column in it"], []
+    uneven = [
         f"{name}, line {line} has {len(row)} values, the header has {width}; correct the line"
         for row, line in zip(cells, lines, strict=True)
         if len(row) != width
     ]
+    return cells, uneven, []
 
 
 def _below_the_head(text: str, name: str) -> tuple[str, int, str | None, list[str]]:

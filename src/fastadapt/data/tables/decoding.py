@@ -21,6 +21,13 @@ _KNOWN = {  # what a file begins with that is no text
     b"PK\x03\x04": "is an archive (a workbook of a spreadsheet?)",
     b"\xd0\xcf\x11\xe0": "is a workbook of an old spreadsheet (.xls)",
     b"\x1f\x8b": "is compressed (.gz)",
+    b"BZh": "is compressed (.bz2)",
+    b"\xfd7zXZ\0": "is compressed (.xz)",
+    b"\x28\xb5\x2f\xfd": "is compressed (.zst)",
+    b"\x04\x22\x4d\x18": "is compressed (.lz4)",
+    b"\x1f\x9d": "is compressed (.Z)",
+    b"7z\xbc\xaf\x27\x1c": "is an archive (.7z)",
+    b"Rar!\x1a\x07": "is an archive (.rar)",
     b"%PDF": "is a PDF",
 }
 

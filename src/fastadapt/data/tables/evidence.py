@@ -1,7 +1,8 @@
 """In which notation a column's numbers are written, by all of its cells and then by the other columns of the table.
 
 "1,234" alone is 1234 or 1.234. A cell such as "0,5" or "1,234.5" settles it for its column, a settled column for the
-others of its table; where nothing does, the column is refused.
+others of its table; where nothing does, the column is refused. A number that the file stores as one leaves nothing
+open, and says nothing of how the others are written.
 """
 
 import re
@@ -26,6 +27,7 @@ from fastadapt.data.tables.notation import (
     value_of,
 )
 from fastadapt.data.tables.rows import Rows
+from fastadapt.data.tables.stored import is_stored
 
 Decimal = Literal["auto", "point", "comma"]
 _MARKS = {"point": ".", "comma": ","}
@@ -51,6 +53,7 @@ class Evidence:
         open: a row whose number depends on the decimal mark, while both are possible.
         units: the first row of each unit.
         enclosed: how many numbers are in parentheses.
+        stored: whether all numbers are stored as such, so that the notation is nobody's.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Evidence:
     open: int | None = None
     units: dict[str, int] = field(default_factory=dict)
     enclosed: int = 0
+    stored: bool = False
 
     @property
     def decimal(self) -> str | None:
@@ -78,10 +82,11 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Settled:
-    """Hold notation and unit of a column."""
+    """Hold notation and unit of a column, and whether its numbers were stored as such, which have no notation."""
 
     written: str = PLAIN
     unit: str = ""
+    stored: bool = False
 
 
 def look(rows: Rows, name: str, words: Collection[str] | None = None, option: str = "") -> Evidence:
@@ -95,7 +100,13 @@ def look(rows: Rows, name: str, words: Collection[str] | None = None, option: st
     """
     cells = rows.column(name)
     found = Evidence(name, option or f"--categorical {shown(name)}")
-    if (
+    stored = {cell: row for row, cell in enumerate(cells) if is_stored(cell)}
+    if stored:
+        amounts = [cell for cell in cells if is_stored(cell) and not is_missing(cell, words)]
+        found.there = found.numbers = len(amounts)
+        found.stored = bool(amounts)
+        found.units = {"": stored[amounts[0]]} if amounts else {}
+    elif (
         not words
         and any(simple_readings(cell) is POINT for cell in cells[:_TRIED])
         and plain_numbers(cells) is not None
@@ -106,6 +117,8 @@ def look(rows: Rows, name: str, words: Collection[str] | None = None, option: st
     first: dict[str, int] = {}
     counts: dict[str, int] = {}
     for row, cell in enumerate(cells):
+        if stored and is_stored(cell):
+            continue
         if cell in counts:
             counts[cell] += 1
         else:
@@ -148,6 +161,7 @@ def look(rows: Rows, name: str, words: Collection[str] | None = None, option: st
         read_in(ways, row)
         if found.open is None and len({value_of(parts, way) for way in ways}) > 1:
             found.open = row
+    found.stored = found.stored and not narrowed
     if found.clash is None and found.alive <= _BOTH_MARKS:
         found.clash = _mixed(first)
         found.alive = found.alive if found.clash is None else frozenset()
@@ -200,7 +214,7 @@ def settle(
             continue
         written = column.written(mark if column.open is not None else None)
         unit = next((unit for unit in column.units if unit), "")
-        settled[column.name] = Settled(written, unit)
+        settled[column.name] = Settled(written, unit, column.stored)
         if column.open is not None and decimal == "auto" and mark is not None:
             cell = rows.column(column.name)[column.open]
             value = read_number(cell, written, unit)
@@ -226,6 +240,8 @@ def settle_again(
     certain = [(c.decimal, NOTATIONS[recorded[c.name].written][0], c.name) for c in evidence if c.decimal is not None]
     against = {mark: name for mark, usual, name in certain if mark != usual}
     with_it = {mark: name for mark, usual, name in certain if mark == usual}
+    exported = {mark: name for mark, _, name in certain if recorded[name].stored}
+    others = {mark: name for mark, _, name in certain if not recorded[name].stored}
     settled: dict[str, Settled] = {}
     problems: list[str] = []
     notes: list[str] = []
@@ -235,6 +251,12 @@ def settle_again(
         if column.open is not None:
             if decimal != "auto":
                 mark = _MARKS[decimal]
+            elif usual.stored:  # a program wrote it as text since, in a way that its other stored numbers tell
+                told = exported or (others if "," in others else {})
+                if len(told) > 1 or (not exported and told) or (not told and PLAIN not in column.alive):
+                    problems.append(_undecided(column, rows, told))
+                    continue
+                mark = next(iter(told), ".")
             elif against and with_it:
                 problems.append(_undecided(column, rows, {**against, **with_it}))
                 continue

@@ -18,7 +18,8 @@ from fastadapt.data.tables.kinds import Kind, kind_of
 from fastadapt.data.tables.missing import LABELS, is_missing
 from fastadapt.data.tables.notation import read_number
 from fastadapt.data.tables.rows import Rows
-from fastadapt.data.tables.spelling import apart, spellings
+from fastadapt.data.tables.spelling import apart, plain, spellings
+from fastadapt.data.tables.spread import are_same, mean_and_std
 from fastadapt.data.tables.values import read_dates, read_numbers
 from fastadapt.errors import ConfigError, DataError
 
@@ -29,9 +30,9 @@ _MANY_UNKNOWN = 0.1  # of the rows: fewer are no loss to speak of
 MOST_LABELS = 100
 FEW_VALUES = 10
 """A target of so few different whole numbers is taken for labels."""
+_SPREAD = 1e15  # of a target, whose squared errors are told in 32 bits
 _UNNAMED = re.compile(r"column \d+|Unnamed: \d+")  # the latter is how pandas calls it when it reads one
 _WHOLE = re.compile(r"[+-]?\d+(?:\.0+)?")
-_SAME = 1e-9  # relative to the mean: a deviation that is rounding
 
 
 @dataclass(frozen=True)
@@ -133,9 +134,7 @@ def fit_preparation(
     if not columns:
         reasons = "; ".join(f"{shown(name)!r}: {reason}" for name, reason in list(found.left_out.items())[:5])
         raise DataError(f"{rows.name} has no column to predict {shown(target)!r} from ({reasons or 'none is left'})")
-    labels, mean, std = made
-    usual = settled.get(target, Settled()) if not labels else Settled()
-    preparation = Preparation(task, target, tuple(columns), labels, mean, std, usual.written, usual.unit, reading.words)
+    preparation = replace(made, task=task, target=target, columns=tuple(columns), words=reading.words)
     return Fitted(preparation, found.left_out, tuple(found.notes))
 
 
@@ -176,7 +175,18 @@ def _number_column(
 ) -> Column | str:
     values, problems = read_numbers(rows, name, settled, words)
     found.problems += problems
-    return _standardised(values, Column(name, "number", written=settled.written, unit=settled.unit))
+    column = Column(name, written=settled.written, unit=settled.unit, stored=settled.stored)
+    fitted = _standardised(values, column)
+    return fitted if isinstance(fitted, Column) else fitted + _beyond_digits(rows, name, words)
+
+
+def _beyond_digits(rows: Rows, name: str, words: Collection[str] | None) -> str:
+    """Return what else is to be said of numbers that are the same: whether their texts are not."""
+    texts = list(dict.fromkeys(plain(cell) for cell in rows.column(name) if not is_missing(cell, words)))
+    if len({cell.strip("0+").rstrip(".,") for cell in texts}) < 2:
+        return ""
+    told = f" in the 15 digits that a number keeps ({shown(texts[0])!r} and {shown(texts[1])!r} are one)"
+    return f"{told}; subtract what they have in common"
 
 
 def _standardised(values: np.ndarray, column: Column) -> Column | str:
@@ -184,12 +194,13 @@ def _standardised(values: np.ndarray, column: Column) -> Column | str:
     there = values[~np.isnan(values)]
     if there.size == 0:
         return "every value is missing"
-    mean, std = float(there.mean()), float(there.std())
     missing = there.size < values.size
-    if std <= _SAME * max(1.0, abs(mean)):
-        if not missing:
-            return "every value is the same"
-        std = 1.0  # whether the value is there may still say something
+    if not are_same(there):
+        mean, std = mean_and_std(there)
+    elif not missing:
+        return "every value is the same"
+    else:
+        mean, std = float(there[0]), 1.0  # whether the value is there may still say something
     return replace(column, mean=mean, std=std, missing=missing, low=float(there.min()), high=float(there.max()))
 
 
@@ -200,7 +211,7 @@ def _date_columns(rows: Rows, name: str, written: str, found: _Findings, words: 
         values, problems = read_dates(rows, name, written, part, words)
         found.problems += [problem for problem in problems if problem not in found.problems]
         there = values[~np.isnan(values)]
-        if there.size and there.std() > _SAME * max(1.0, abs(float(there.mean()))):
+        if there.size and not are_same(there):
             column = _standardised(values, Column(name, "date", written=written, part=part))
             assert isinstance(column, Column)
             if made and column.missing:
@@ -300,16 +311,16 @@ def _kind_of_target(seen: Rows, target: str, problem: Problem, reading: Reading)
 
 def _target(
     rows: Rows, seen: Rows, target: str, kind: Kind, settled: Settled | None, found: _Findings, reading: Reading
-) -> tuple[tuple[str, ...], float, float]:
-    """Return the labels, or mean and deviation; what is wrong with the target goes to what was found."""
-    nothing: tuple[tuple[str, ...], float, float] = ((), 0.0, 1.0)
+) -> Preparation:
+    """Return what a preparation says of the target; what is wrong with it goes to what was found."""
+    nothing = Preparation()
     if kind.problems:
         return nothing
     if kind.holds == "category":
         labels, notes = _labels(rows, target, reading.words)
         found.notes += notes
         if 2 <= len(labels) <= MOST_LABELS:
-            return tuple(labels), 0.0, 1.0
+            return Preparation(labels=tuple(labels))
         wanted = f"classification needs 2 to {MOST_LABELS}"
         if len(labels) > MOST_LABELS:
             wanted += f", and some are {', '.join(repr(shown(label)) for label in labels[:3])}"
@@ -319,12 +330,20 @@ def _target(
         return nothing
     values, problems = read_numbers(seen, target, settled, reading.words)
     there = values[~np.isnan(values)]
-    if not problems and (there.size == 0 or there.std() <= _SAME * max(1.0, abs(there.mean()))):
-        problems = [
-            f"{rows.name}: the target {shown(target)!r} has one value in all training tasks; nothing is to learn"
-        ]
+    if not problems and (there.size == 0 or are_same(there)):
+        same = _beyond_digits(seen, target, reading.words) or "; nothing is to learn"
+        problems = [f"{rows.name}: the target {shown(target)!r} has one value in all training tasks{same}"]
     found.problems += problems
-    return nothing if problems else ((), float(there.mean()), float(there.std()))
+    if problems:
+        return nothing
+    mean, std = mean_and_std(there)
+    if not 1 / _SPREAD <= std <= _SPREAD:
+        told = f"the target {shown(target)!r} has a standard deviation of {std:.3g}, and errors are told where it is"
+        found.problems.append(f"{rows.name}: {told} {1 / _SPREAD:g} to {_SPREAD:g}; write it in another unit")
+        return nothing
+    low, high = float(there.min()), float(there.max())
+    own = {"written": settled.written, "unit": settled.unit, "stored": settled.stored}
+    return Preparation(mean=mean, std=std, low=low, high=high, **own)  # type: ignore[arg-type]
 
 
 def _labels(rows: Rows, target: str, words: Collection[str] | None) -> tuple[list[str], list[str]]:

@@ -93,17 +93,19 @@ def kind_of(
             told = f"column {word!r} holds numbers, but text in {text} of {found.there} rows"
             hint = f"correct them, or give {option}"
         return Kind("number", problems=[f"{told} ({shown(cell)!r} in line {rows.lines[row]}); {hint}"])
-    return Kind("category", notes=_numbers_among(rows, found) + _like_numbers(found))
+    return Kind("category", notes=_numbers_among(rows, found, words) + _like_numbers(found))
 
 
-def _numbers_among(rows: Rows, found: Evidence) -> list[str]:
+def _numbers_among(rows: Rows, found: Evidence, words: Collection[str] | None) -> list[str]:
     """Say that words have numbers among them."""
     if found.numbers <= _FEW:
         return []
     texts = {row for row, _, _ in found.text}
     shows = {cell for row, cell, _ in found.text}
     row = next(
-        i for i, c in enumerate(rows.column(found.name)) if i not in texts and c not in shows and not is_missing(c)
+        i
+        for i, c in enumerate(rows.column(found.name))
+        if i not in texts and c not in shows and not is_missing(c, words)
     )
     told = (
         f"column {shown(found.name)!r} is taken for categories, and {found.numbers} of {found.there} cells are numbers"

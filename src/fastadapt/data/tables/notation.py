@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastadapt.data.tables.stored import is_stored
+
 PLAIN = "1234.5"
 NOTATIONS = {  # what 1234.5 looks like: (decimal mark, mark between thousands)
     PLAIN: (".", ""),
@@ -169,7 +171,7 @@ def read_number(cell: str, written: str = PLAIN, unit: str = "") -> float | None
         >>> read_number("1,5"), read_number("1,5", "1234,5"), read_number("1_5"), read_number("$1,520", "1,234.5", "$")
         (None, 1.5, None, 1520.0)
     """
-    if written == PLAIN and (not unit or is_money(unit)) and "_" not in cell:
+    if (written == PLAIN or is_stored(cell)) and (not unit or is_money(unit)) and "_" not in cell:
         try:  # most tables are written so, and this is many times faster
             return float(cell)
         except ValueError:

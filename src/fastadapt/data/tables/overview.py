@@ -7,13 +7,15 @@ from fastadapt.data.files import shown
 from fastadapt.data.tables.columns import Preparation
 from fastadapt.data.tables.dates import read_date
 from fastadapt.data.tables.evidence import Settled, settle
+from fastadapt.data.tables.far_notes import in_column
 from fastadapt.data.tables.fit_columns import Reading
 from fastadapt.data.tables.kinds import Kind, kind_of
 from fastadapt.data.tables.missing import is_missing
 from fastadapt.data.tables.notation import shown_notation
 from fastadapt.data.tables.rows import Rows
 from fastadapt.data.tables.spelling import known_as, spellings
-from fastadapt.data.tables.values import read_numbers
+from fastadapt.data.tables.spread import as_range
+from fastadapt.data.tables.values import read_dates, read_numbers
 
 _EXAMPLES = 3
 _COUNTED = 8
@@ -96,11 +98,15 @@ def _facts(
         written = shown_notation(settled.written, settled.unit)
         values, infinite = read_numbers(rows, name, settled, reading.words)
         wrong += infinite
+        told += in_column(rows, name, values)
         there = values[values == values]
-        low, high = (f"{there.min():.10g}", f"{there.max():.10g}") if there.size else ("", "")
+        low, high = as_range(float(there.min()), float(there.max()), 10) if there.size else ("", "")
     elif kind.holds == "date" and not wrong:
         written = kind.written
         moments = [moment.at for cell in counts if (moment := read_date(cell, written)) is not None]
+        if written != "12:30":
+            days, _ = read_dates(rows, name, written, "elapsed", reading.words)
+            told += in_column(rows, name, days, dates=True)
         low, high = (str(m.time() if written == "12:30" else m) for m in (min(moments), max(moments)))
     other = spellings(counts) if kind.holds == "category" else {}
     merged = Counter({cell: 0 for cell in counts if cell not in other})

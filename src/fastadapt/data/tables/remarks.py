@@ -9,8 +9,10 @@ from fastadapt.data.names import bare, composed
 from fastadapt.data.tables.column import Column
 from fastadapt.data.tables.columns import Preparation
 from fastadapt.data.tables.evidence import Settled
+from fastadapt.data.tables.far_notes import no_value
 from fastadapt.data.tables.rows import Rows
 from fastadapt.data.tables.spelling import known_as
+from fastadapt.data.tables.spread import as_range
 
 _LISTED = 5
 
@@ -41,21 +43,24 @@ def _notes_of(
 ) -> list[tuple[int, str]]:
     word, words = shown(column.name), preparation.words
     cells = rows.column(column.name)
+    values = None if column.holds == "category" else column.values(rows, words, settled.get(column.name))[0]
     absent = [row for row, cell in enumerate(cells) if column.absent(cell, words)]
+    if values is not None:
+        absent = np.flatnonzero(np.isnan(values)).tolist()
     notes: list[tuple[int, str]] = []
     first = next(c for c in preparation.columns if c.name == column.name) is column  # a date is several columns
     if not column.missing and first:
         stands = "it counts as unknown" if column.holds == "category" else "the mean stands for it"
         notes += [(row, f"{word} is missing, which it never was in the training; {stands}") for row in absent]
-    if column.holds == "category":
+    if values is None:
         return notes + _unknown(column, cells, set(absent))
     if column.low is None or column.high is None or column.part not in ("", "elapsed"):
         return notes
-    values, _ = column.values(rows, words, settled.get(column.name))
     beyond = (values < column.low) | (values > column.high)
-    span = f"{_told(column, column.low)} to {_told(column, column.high)}"
+    span = " to ".join(_told(column, column.low, column.high))
     for row in np.flatnonzero(beyond).tolist():
-        notes.append((row, f"{word} {shown(cells[row])} is outside the range of the training, {span}"))
+        hint = no_value(float(values[row]), column.low, column.high, dates=column.holds == "date")
+        notes.append((row, f"{word} {shown(cells[row])} is outside the range of the training, {span}{hint}"))
     return notes
 
 
@@ -76,7 +81,8 @@ def _unknown(column: Column, cells: list[str], absent: set[int]) -> list[tuple[i
     return [(row, said[cell]) for row, cell in enumerate(cells) if cell in said and row not in absent]
 
 
-def _told(column: Column, value: float) -> str:
-    if column.part == "elapsed":
-        return str(np.datetime64("1970-01-01") + np.timedelta64(int(value // 1), "D"))
-    return f"{value:.6g}"
+def _told(column: Column, low: float, high: float) -> tuple[str, str]:
+    if column.part != "elapsed":
+        return as_range(low, high)
+    first, last = (str(np.datetime64("1970-01-01") + np.timedelta64(int(v // 1), "D")) for v in (low, high))
+    return first, last

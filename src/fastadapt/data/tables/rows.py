@@ -1,6 +1,7 @@
 """A table as text: what every kind of file is read into."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from fastadapt.data.files import complain, shown
@@ -38,6 +39,11 @@ class Rows:
         """Return the texts of one column."""
         place = self.header.index(composed(name))
         return [row[place] for row in self.cells]
+
+    def columns(self) -> Iterator[list[str]]:
+        """Yield the texts of each column."""
+        for name in self.header:
+            yield self.column(name)
 
     def where(self, row: int) -> str:
         """Return file and line of a row, for a message."""
@@ -124,3 +130,13 @@ def is_plain_number(cell: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def words_of(name: str) -> list[str]:
+    """Return the words in the name of a column, in lower case.
+
+    Example:
+        >>> words_of("student_id"), words_of("StudentID")
+        (['student', 'id'], ['student', 'id'])
+    """
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+", name)]

@@ -22,6 +22,7 @@ from fastadapt.data.files import shown
 from fastadapt.data.names import composed, told_alike
 from fastadapt.data.tables.columns import Preparation, missing_columns, raise_problems, without_value
 from fastadapt.data.tables.evidence import Decimal
+from fastadapt.data.tables.far_notes import far_targets
 from fastadapt.data.tables.missing import is_missing
 from fastadapt.data.tables.rows import Rows
 from fastadapt.data.tables.spelling import spellings
@@ -337,4 +338,8 @@ def read_support(
     if shots is not None and len(rows) < shots:
         raise DataError(f"{rows.name} has {len(rows)} of the {shots} rows asked for; add {shots - len(rows)}")
     x, y = preparation.samples(rows, decimal, say)
+    if not preparation.labels:
+        settled = preparation.settled(rows, decimal, target=True)[preparation.target]
+        for note in far_targets(preparation, rows, settled):
+            say(note)
     return (x, y) if shots is None else (x[:shots], y[:shots])

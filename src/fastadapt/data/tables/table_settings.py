@@ -15,8 +15,11 @@ from fastadapt.data.tables.csv_rows import read_rows
 from fastadapt.data.tables.dates import DateOrder
 from fastadapt.data.tables.decoding import Encoding
 from fastadapt.data.tables.evidence import Decimal
+from fastadapt.data.tables.far_notes import far_notes
 from fastadapt.data.tables.fit_columns import Problem, Reading, fit_preparation
 from fastadapt.data.tables.given_split import sides_asked_for, split_given
+from fastadapt.data.tables.missing import unused_words
+from fastadapt.data.tables.repeats import repeated_rows
 from fastadapt.data.tables.rows import Rows
 from fastadapt.data.tables.table import (
     FEWEST_QUERIES,
@@ -215,7 +218,7 @@ def prepare_table(
         decimal: the decimal mark of numbers such as 1,234 where nothing in the table tells; "point" or "comma".
         dates: "day-first" or "month-first", for dates such as 03/04/2024 where nothing in their column tells.
         missing: the words that say that a value is missing, in any case; None takes the usual ones (NA, null, none, ?,
-            - and others). An empty cell always does.
+            - and others). A number is meant by its value, however it is written. An empty cell always is missing.
         rows: the table, if it was read already.
 
     Raises:
@@ -231,7 +234,7 @@ def prepare_table(
     by_task = rows_of_tasks(rows, task, reading.words)
     sizes = {name: len(numbers) for name, numbers in by_task.items()}
     sides, source, sided = sides_asked_for(split, rows, task)
-    notes = [*rows.notes, *near_tasks(sizes)]
+    notes = [*rows.notes, *unused_words(rows.name, rows.columns(), reading.words), *near_tasks(sizes)]
     if sides is None:
         parts = split_tasks(sizes, fewest=draft.fewest, seed=split_seed, val=val, test=test)
     else:
@@ -267,4 +270,7 @@ def prepare_table(
     loaded = load_table(rows, parts, fitted.preparation, told_later.append)
     left_out = fitted.left_out | dict.fromkeys(hidden, "it tells the sides of a split")
     notes += counting_columns(rows, (c.name for c in fitted.preparation.columns if c.holds == "number"))
-    return PreparedTable(data, loaded, left_out, (*notes, *fitted.notes, *told_later))
+    used = dict.fromkeys((task, target, *(column.name for column in fitted.preparation.columns)))
+    notes += repeated_rows(rows, list(used))
+    notes += [*fitted.notes, *far_notes(rows, fitted.preparation), *told_later]
+    return PreparedTable(data, loaded, left_out, tuple(notes))

@@ -8,7 +8,7 @@ import numpy as np
 from fastadapt.data.files import shown
 from fastadapt.data.tables.dates import Moment, by_the_clock, read_date
 from fastadapt.data.tables.evidence import Settled
-from fastadapt.data.tables.missing import is_missing
+from fastadapt.data.tables.missing import is_missing, missing_numbers
 from fastadapt.data.tables.notation import PLAIN, plain_numbers, read_number, shown_notation
 from fastadapt.data.tables.rows import Rows
 
@@ -27,11 +27,12 @@ def read_numbers(
         settled: its notation and unit.
         words: what says that a value is missing.
     """
-    plain = settled == Settled(PLAIN)
+    plain = settled.written == PLAIN and not settled.unit
     at_once = plain_numbers(rows.column(name)) if plain and not words else None
     if at_once is not None:
         return at_once, []
     values, word = np.full(len(rows), np.nan), shown(name)
+    absent = missing_numbers(words)  # 9,999 is one of them, or 9.999, as the column is written
     strange: list[tuple[int, str]] = []
     infinite: list[str] = []
     for row, cell in enumerate(rows.column(name)):
@@ -44,7 +45,7 @@ def read_numbers(
             infinite.append(
                 f"{rows.where(row)}: {cell!r} in column {word!r} is not finite; correct it or leave it empty"
             )
-        else:
+        elif value not in absent:
             values[row] = value
     mend = "write it as 12.5" if plain else f"the others are written as {shown_notation(settled.written, settled.unit)}"
     return values, told_at_once(strange, rows, name, f"in column {word!r} is not a number; {mend}") + infinite
