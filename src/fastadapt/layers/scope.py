@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fastadapt.layers.settled import ABSENT, settle
+from fastadapt.layers.settled import ABSENT, settle, tensors_in
 
 _number = torch.autograd._get_sequence_nr
 PLACES = ("_parameters", "_buffers")
@@ -31,6 +31,7 @@ class _Scope(threading.local):
         self.before: dict[int, tuple[nn.Module, dict[str, Any]]] = {}
         self.aliased: set[tuple[int, str]] = set()
         self.cells: dict[int, tuple[CellType, Any]] = {}
+        self.had: dict[int, torch.Tensor] = {}
 
     def keep(self, part: nn.Module) -> None:
         """Remember what a part of a module looked like before anything was bound."""
@@ -38,6 +39,9 @@ class _Scope(threading.local):
             self.before[id(part)] = part, dict(part.__dict__)
             for place in PLACES:
                 self.own[id(part), place] = part.__dict__[place]
+            for name, value in part.__dict__.items():
+                if name not in _INTERNAL:
+                    self.had.update((id(tensor), tensor) for tensor in tensors_in(value))
 
     def restore(self) -> None:
         """Put back what the modules had, and settle what they have kept on themselves."""
@@ -52,7 +56,7 @@ class _Scope(threading.local):
                 if (id(part), name) in self.aliased:
                     now[name] = old
                 elif old is not value or type(value) in (list, dict):
-                    kept = settle(value)
+                    kept = settle(value, self.had)
                     kept = old if kept is ABSENT else kept
                     if kept is ABSENT:
                         del now[name]
@@ -61,7 +65,7 @@ class _Scope(threading.local):
         for cell, own in self.cells.values():
             cell.cell_contents = own
         self.now = None
-        self.own, self.before, self.aliased, self.cells = {}, {}, set(), {}
+        self.own, self.before, self.aliased, self.cells, self.had = {}, {}, set(), {}, {}
         RECORDS.pop(id(self.record), None)
         self.record = Record()
 

@@ -167,16 +167,18 @@ class GradientLearner(Learner):
         return own
 
     def state(self) -> State:
-        """Return every tensor that a task's computation depends on, without a graph."""
-        return detached(
-            {
-                "params": self._own_tensors(),
-                "buffers": dict(self.model.named_buffers()),
-                "running": self.running.tensors() if self.running is not None else {},
-                "rule": {},
-                "rates": self._rule_tensors(),
-            }
-        )
+        """Return every tensor that a task's computation depends on, without a graph.
+
+        A buffer that requires a gradient (the output of another network) keeps its own, and is found as what a closure
+        holds is.
+        """
+        state = {
+            "params": self._own_tensors(),
+            "running": self.running.tensors() if self.running is not None else {},
+            "rule": {},
+            "rates": self._rule_tensors(),
+        }
+        return {**detached(state), "buffers": {n: b if b.requires_grad else b.detach() for n, b in self.model.named_buffers()}}
 
     def learned(self) -> Params:
         """Return the meta-parameters by name: the trainable ones of network and losses, and those of the rule."""
