@@ -145,7 +145,7 @@ def test_the_implicit_gradient_reaches_it(place):
     for sign in (1, -1):
         put(net, (e.detach() + sign * step * along).exp())
         values.append(float(loss().detach()))
-    assert abs((values[0] - values[1]) / 2 / step - float(e.grad @ along)) < 1e-6
+    assert abs((values[0] - values[1]) / 2 / step - float(e.grad @ along)) < 1e-4
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -43,8 +43,8 @@ def copied(module: nn.Module) -> nn.Module:
             twin = copy.deepcopy(module, memo)
     except Exception as error:
         raise TaskError(
-            f"{type(module).__name__} can't be copied ({type(error).__name__}: {error}), and what answers for a task is "
-            "a copy of it; leave out what has no copy, or give its class a __deepcopy__"
+            f"{type(module).__name__} can't be copied ({type(error).__name__}: {error}), and what answers for a task "
+            "is a copy of it; leave out what has no copy, or give its class a __deepcopy__"
         ) from error
     refer = _Referring(memo)
     for part in twin.modules():
@@ -90,7 +90,7 @@ class _Referring:
                     object.__setattr__(thing, name, new)
 
     def __call__(self, value: Any, depth: int = DEPTH) -> Any:
-        """Return a value of the copy in which functions refer to copies, if they referred to something that was copied."""
+        """Return a value of the copy in which functions refer to copies, if they referred to what was copied."""
         if isinstance(value, FunctionType):
             return self._function(value)
         if isinstance(value, weakref.ReferenceType):

@@ -178,7 +178,10 @@ class GradientLearner(Learner):
             "rule": {},
             "rates": self._rule_tensors(),
         }
-        return {**detached(state), "buffers": {n: b if b.requires_grad else b.detach() for n, b in self.model.named_buffers()}}
+        return {
+            **detached(state),
+            "buffers": {n: b if b.requires_grad else b.detach() for n, b in self.model.named_buffers()},
+        }
 
     def learned(self) -> Params:
         """Return the meta-parameters by name: the trainable ones of network and losses, and those of the rule."""
