@@ -60,6 +60,13 @@ class Bound:
         # the names of its own must not stand in the way of the module's, so they are kept apart
         object.__setattr__(self, "_bound", _Inside(module, params, buffers, statistics, beside, batched_rows, layout))
 
+    __slots__ = ("__weakref__", "_bound")
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # for vars(model): it has no other attributes
+        with inside(self).in_place():
+            return inside(self).module.__dict__
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return the module's output for these inputs."""
         return object.__getattribute__(self, "_bound")(*args, **kwargs)

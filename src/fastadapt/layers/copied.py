@@ -41,6 +41,8 @@ def copied(module: nn.Module) -> nn.Module:
     try:
         with _WithoutGraph():
             twin = copy.deepcopy(module, memo)
+            for part in list(module.modules()):  # torch leaves out what a module has in slots
+                _fill_slots(part, memo)
     except Exception as error:
         raise TaskError(
             f"{type(module).__name__} can't be copied ({type(error).__name__}: {error}), and what answers for a task "
@@ -50,6 +52,13 @@ def copied(module: nn.Module) -> nn.Module:
     for part in twin.modules():
         refer.within(part)
     return twin
+
+
+def _fill_slots(part: nn.Module, memo: dict[int, Any]) -> None:
+    twin = memo.get(id(part))
+    for name, value in _in_slots(part):
+        if twin is not None and not hasattr(twin, name):
+            object.__setattr__(twin, name, copy.deepcopy(value, memo))
 
 
 class _WithoutGraph(TorchFunctionMode):
@@ -201,6 +210,10 @@ def _attributes(thing: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(thing, (type, ModuleType)):
         return
     yield from _vars(thing).items()
+    yield from _in_slots(thing)
+
+
+def _in_slots(thing: Any) -> Iterator[tuple[str, Any]]:
     for kind in type(thing).__mro__:
         slots = vars(kind).get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:

@@ -32,6 +32,7 @@ class _Scope(threading.local):
         self.aliased: set[tuple[int, str]] = set()
         self.cells: dict[int, tuple[CellType, Any]] = {}
         self.had: dict[int, torch.Tensor] = {}
+        self.empty: set[tuple[int, str]] = set()
 
     def keep(self, part: nn.Module) -> None:
         """Remember what a part of a module looked like before anything was bound."""
@@ -39,6 +40,8 @@ class _Scope(threading.local):
             self.before[id(part)] = part, dict(part.__dict__)
             for place in PLACES:
                 self.own[id(part), place] = part.__dict__[place]
+                if not part.__dict__[place]:
+                    self.empty.add((id(part), place))
             for name, value in part.__dict__.items():
                 if name not in _INTERNAL:
                     self.had.update((id(tensor), tensor) for tensor in tensors_in(value))
@@ -49,6 +52,8 @@ class _Scope(threading.local):
             now = part.__dict__
             for place in PLACES:
                 now[place] = before[place]
+                if (id(part), place) in self.empty:  # nothing was laid in its stead, so this is the module's own
+                    _settle_new(before[place], place)
                 for name in before[place].keys() & now.keys():  # a tensor in front of its parameter
                     del now[name]
             for name in now.keys() - _INTERNAL:
@@ -66,8 +71,17 @@ class _Scope(threading.local):
             cell.cell_contents = own
         self.now = None
         self.own, self.before, self.aliased, self.cells, self.had = {}, {}, set(), {}, {}
+        self.empty = set()
         RECORDS.pop(id(self.record), None)
         self.record = Record()
+
+
+def _settle_new(own: dict[str, Any], place: str) -> None:
+    """Drop the parameters that a forward pass has made, as elsewhere; keep the buffers without their graph."""
+    if own:
+        kept = settle(dict(own)) if place == "_buffers" else {}
+        own.clear()
+        own.update(kept)
 
 
 class Record:
