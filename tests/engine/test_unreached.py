@@ -1,4 +1,4 @@
-"""A parameter that is reached by a way on which it can't be replaced is refused on every route, also without gradients."""
+"""A parameter in a place where it can't be replaced is refused on every route, also without gradients."""
 
 import weakref
 from collections import OrderedDict, defaultdict, deque, namedtuple

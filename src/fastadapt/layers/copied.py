@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from fastadapt.errors import TaskError
+from fastadapt.layers.settled import left_by_a_vmap
 
 DEPTH = 6  # things in things that are searched
 LONGEST = 10_000  # items of a container that is searched
@@ -62,12 +63,18 @@ def _fill_slots(part: nn.Module, memo: dict[int, Any]) -> None:
 
 
 class _WithoutGraph(TorchFunctionMode):
-    """Copy tensors that were computed, which torch refuses to, without what they were computed by."""
+    """Copy tensors that were computed, which torch refuses to, without what they were computed by.
+
+    Of what a vmap has left in an object there is nothing to copy: None stands in its stead.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is Tensor.__deepcopy__ and args[0].grad_fn is not None:
+        if func is Tensor.__deepcopy__:
             tensor, memo = args
-            return memo.setdefault(id(tensor), tensor.detach().clone())
+            if left_by_a_vmap(tensor):
+                return memo.setdefault(id(tensor), None)
+            if tensor.grad_fn is not None:
+                return memo.setdefault(id(tensor), tensor.detach().clone())
         return func(*args, **(kwargs or {}))
 
 

@@ -54,6 +54,11 @@ def tensors_in(value: Any, depth: int = DEPTH) -> Iterator[Tensor]:
             yield from tensors_in(item, depth - 1)
 
 
+def left_by_a_vmap(tensor: Tensor) -> bool:
+    """Whether a tensor was kept from inside a vmap that is over, so that nothing can be done with it."""
+    return _functorch.is_functorch_wrapped_tensor(tensor) and not inside_a_transform()
+
+
 def inside_a_transform() -> bool:
     """Whether this runs in a function that `torch.func` transforms (vmap, grad)."""
     return _functorch.peek_interpreter_stack() is not None
