@@ -179,3 +179,67 @@ def test_four_threads_get_what_one_gets(rounds):
         thread.join()
     assert wrong == []
     assert net.training and all(isinstance(p, nn.Parameter) for p in net.parameters())
+
+
+class Making(Net):
+    """A forward pass makes a parameter and a buffer, in a part that has some and in one that has none."""
+
+    def forward(self, x):
+        self.fresh = nn.Parameter(torch.full((3,), 2.0))
+        self.first.fresh = nn.Parameter(torch.full((3,), 0.5))
+        self.register_buffer("kept", x.mean())
+        return super().forward(x * self.fresh * self.first.fresh)
+
+
+@pytest.mark.parametrize("route", ["loop", "vmap"])
+def test_a_parameter_that_a_forward_pass_makes_is_its_own_and_leaves_nothing_behind(route):
+    some, net, same = tasks(), Making(), Net()
+    same.load_state_dict(net.state_dict())
+    for kind in (MAML, Reptile):
+        for model in (net, same):
+            model.zero_grad()
+            learner = kind(model, mse, rule=SGD(0.1), steps=2, route=route)
+            learner(some).loss.backward()
+        for p, q in zip(net.parameters(), same.parameters(), strict=True):
+            torch.testing.assert_close(p.grad, q.grad)
+    got, want = (MAML(m, mse, rule=SGD(0.1), steps=2, route=route) for m in (net, same))
+    torch.testing.assert_close(got.trace(some).losses, want.trace(some).losses)
+    x = some[0].query[0]
+    torch.testing.assert_close(got.adapt(some[0].support)(x), want.adapt(some[0].support)(x))
+    assert [name for name, _ in net.named_parameters()] == [name for name, _ in same.named_parameters()]
+
+
+@pytest.mark.parametrize("route", ["loop", "vmap"])
+def test_the_dictionary_of_a_loss_s_model_is_that_of_the_module(route):
+    net, some = Net(), tasks()
+    net.beta = 2.0
+
+    def loss(model, batch):
+        weight = vars(model)["_modules"]["last"].weight  # with the adapted values
+        assert "beta" in model.__dict__ and vars(model).get("absent") is None
+        return model.__dict__["beta"] * mse(model, batch) + weight.square().mean()
+
+    def plainly(model, batch):
+        return 2 * mse(model, batch) + model.last.weight.square().mean()
+
+    found = [MAML(net, f, rule=SGD(0.1), steps=2, route=route)(some).losses.detach() for f in (loss, plainly)]
+    torch.testing.assert_close(*found)
+
+
+class Slotted(Net):
+    __slots__ = ("part",)
+
+    def __init__(self):
+        super().__init__()
+        object.__setattr__(self, "part", self.first)
+
+    def forward(self, x):
+        return self.last(self.middle(torch.tanh(self.part(x))))
+
+
+def test_what_a_module_has_in_slots_is_adapted_and_copied():
+    net, same, some = Slotted(), Net(), tasks()
+    same.load_state_dict(net.state_dict())
+    predictors = [MAML(m, mse, rule=SGD(0.1), steps=2).adapt(some[0].support) for m in (net, same)]
+    assert predictors[0].model.part is predictors[0].model.first
+    torch.testing.assert_close(*(p(some[0].query[0]) for p in predictors))

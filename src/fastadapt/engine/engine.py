@@ -248,8 +248,7 @@ class Engine:
                 plan = self._explain(f"{type(model).__name__} is not the same for each: {watch.alone}")
             else:
                 plan = self._eager_plan(row, *arguments, model, key, faster)
-            if torch.is_grad_enabled():
-                self._seen.check(model)
+            self._seen.check(model, getattr(watch and watch.owner, "adapted", ()))
             if self._seen.tensors:
                 plan, faster = self._explain(OTHERS), None
             if faster == "graph" and plan.strategy == "loop":

@@ -18,6 +18,7 @@ from fastadapt.inner.calculus import (
     differentiable,
 )
 from fastadapt.inner.differentiation import Differentiation, MetaGradient, as_differentiation
+from fastadapt.inner.hooks import Hooks, hooks_of
 from fastadapt.inner.loop import check_steps, descend
 from fastadapt.inner.unchanged import unchanged
 from fastadapt.judging.loss_values import value_of
@@ -162,15 +163,18 @@ def adapt(
     if not isinstance(params, nn.Module):
         with able_to_differentiate():
             given: Params = differentiable(params)
+            hooks = hooks_of(given)
             phi = _descended(
                 lambda theta, batch, j: _with_aux(loss_at(j)(theta, batch), loss_at(j)),
-                given,
+                # torch calls the hooks of a leaf itself, and here they are called at every step
+                {name: p.view_as(p) if name in hooks else p for name, p in given.items()},
                 lambda j: differentiable(batch_at(j)),
                 rule,
                 steps,
                 state,
                 through,
                 calculus,
+                hooks,
             )
         if torch.is_grad_enabled():
             captured.check_dropped({id(p): name for name, p in given.items()})
@@ -180,11 +184,12 @@ def adapt(
         raise ConfigError(
             f"adapt normalises by 'transductive' or 'running' moments, got {norm!r}; a learner has the rest"
         )
+    # what a forward pass writes is dropped, as in a learner: so both are taken ahead of the first
+    own, buffers = dict(params.named_parameters()), dict(params.named_buffers())
     module, plan = params, NormPlan(norm, False, {}, 1, bool(batch_norm_layers(params)))
 
     def bound(theta: Params) -> Bound:
-        everything = {**dict(module.named_parameters()), **theta}
-        return Bound(module, everything, dict(module.named_buffers()), plan.support(), layout=layout)
+        return Bound(module, {**own, **theta}, buffers, plan.support(), layout=layout)
 
     def objective(theta: Params, batch: Any, j: int) -> tuple[Tensor, Any]:
         loss = as_loss(loss_at(j))
@@ -193,12 +198,19 @@ def adapt(
     watched = support if batches is None else None
     with turn(module), able_to_differentiate(), held(), unchanged(watched, module):
         layout = Layout(module)
-        own: Params = dict(module.named_parameters())
         # views, so that a parameter that is reached in another way can be told from its adapted values
         theta = {name: own[name].view_as(own[name]) for name in select(module, select_params)}
         phi = on_kernels_that_differentiate(
             lambda: _descended(
-                objective, theta, lambda j: differentiable(batch_at(j)), rule, steps, state, through, calculus
+                objective,
+                theta,
+                lambda j: differentiable(batch_at(j)),
+                rule,
+                steps,
+                state,
+                through,
+                calculus,
+                hooks_of(own),
             )
         )
         if torch.is_grad_enabled():
@@ -228,11 +240,20 @@ def _descended(
     state: Any,
     through: bool,
     calculus: Calculus,
+    hooks: Hooks,
 ) -> Adapted:
     state = rule.init(theta) if state is None else state
     losses, aux = [], []
     for step in descend(
-        objective, theta, lambda j, _: batch_at(j), rule, steps, state=state, through=through, calculus=calculus
+        objective,
+        theta,
+        lambda j, _: batch_at(j),
+        rule,
+        steps,
+        state=state,
+        through=through,
+        calculus=calculus,
+        hooks=hooks,
     ):
         theta, state = step.params, step.state
         losses.append(step.loss)

@@ -185,15 +185,22 @@ class Captured:
         """Their gradients, summed over tasks."""
         return {key: self._grads[key] for key in self.tensors if key in self._grads}
 
-    def check(self, model: nn.Module) -> None:
-        """Refuse what can't be differentiated.
+    def check(self, model: nn.Module, adapted: Iterable[str]) -> None:
+        """Refuse what can't be differentiated; where nothing is, only what would not be adapted.
+
+        Args:
+            model: the network.
+            adapted: the names of the parameters that the inner loop adapts.
 
         Raises:
             TaskError: if the model reaches a parameter of its own by a way on which it can't be bound, or inner
                 gradients depend on a learned tensor and are taken as constants.
         """
-        self.check_bound(model, [name for name, _ in model.named_parameters()])
-        self.check_dropped({})
+        if torch.is_grad_enabled():
+            self.check_bound(model, [name for name, _ in model.named_parameters()])
+            self.check_dropped({})
+        else:
+            self.check_bound(model, adapted)
 
     def check_bound(self, model: nn.Module, names: Iterable[str]) -> None:
         """Refuse a model that reaches one of the named parameters by a way on which it can't be bound."""

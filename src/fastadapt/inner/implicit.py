@@ -75,6 +75,12 @@ class Implicit:
                 f"the rule learns {next(iter(fixed['rates']))!r}, and the implicit gradient does not depend on how the "
                 "minimum is reached; take Exact(), or constants in the rule"
             )
+        if loop.hooks:
+            raise ConfigError(
+                f"the parameter {next(iter(loop.hooks))!r} has a hook, which changes its inner gradient, and the "
+                "implicit gradient holds where the gradient itself vanishes; take Exact() or FirstOrder(), or "
+                "remove the hook"
+            )
         if not loop.repeatable:
             raise ConfigError("the implicit gradient needs one support set, and here it is collected anew at each step")
         path = list(walk(run, loop, start, fixed, task, loop.steps))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fastadapt.errors import ConfigError
 from fastadapt.inner.calculus import Autograd, Calculus
+from fastadapt.inner.hooks import Hooks, hooked
 from fastadapt.rules.rules import Params, Rule, moved
 
 
@@ -59,6 +60,7 @@ def descend(
     state: Any = None,
     through: bool = True,
     calculus: Calculus | None = None,
+    hooks: Hooks | None = None,
 ) -> Iterator[InnerStep]:
     """Yield every step of the inner loop.
 
@@ -72,12 +74,15 @@ def descend(
         state: the rule's state before the first step; None starts afresh.
         through: whether the outer gradient will pass through the updates (exact).
         calculus: how to differentiate; plain autograd by default.
+        hooks: what each gradient passes through, see `fastadapt.inner.hooks`.
     """
     calculus = calculus if calculus is not None else Autograd()
     state = rule.init(params) if state is None else state
     for j in range(steps):
         batch = batch_at(j, params)
-        step = advance(lambda theta, b=batch, i=j: objective(theta, b, i), params, state, rule, calculus, through)
+        step = advance(
+            lambda theta, b=batch, i=j: objective(theta, b, i), params, state, rule, calculus, through, hooks
+        )
         params, state = step.params, step.state
         yield step
 
@@ -89,8 +94,11 @@ def advance(
     rule: Rule,
     calculus: Calculus,
     through: bool,
+    hooks: Hooks | None = None,
 ) -> InnerStep:
     """Return one inner step, `theta' = rule(theta, grad L(theta))`; see `descend` for the arguments."""
     grads, loss, aux = calculus.inner(objective, params, through)
+    if hooks:
+        grads = hooked(grads, hooks, through)
     params, state = moved(rule, params, grads, state, loss if through else loss.detach())
     return InnerStep(params, state, loss, aux)

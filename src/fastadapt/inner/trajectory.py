@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from fastadapt.inner.calculus import Calculus
 from fastadapt.inner.generators import RandomState, random_state
+from fastadapt.inner.hooks import Hooks
 from fastadapt.inner.runner import Runner
 from fastadapt.layers.layout import Layout
 
@@ -22,6 +23,8 @@ class Loop(Protocol):
     steps: int
     repeatable: bool
     """Whether a step computed again gives the same result (false for trajectories sampled from the model)."""
+    hooks: Hooks
+    """What inner gradients pass through."""
 
     def constants(self, j: int) -> dict[str, Any]:
         """Return the tensors that step `j` uses and nobody learns."""

@@ -61,11 +61,24 @@ class Held(dict):
     def __getitem__(self, name: str) -> Any:
         return dict.__getitem__(self._then(), name)
 
-    def __setitem__(self, name: str, value: Any) -> None:
-        dict.__setitem__(self if get_ident() == self.thread else self.own, name, value)
+    def __setitem__(self, name: str, value: Any) -> None:  # what writes has to reach what reads, also at that time
+        dict.__setitem__(self._then(), name, value)
+
+    def __delitem__(self, name: str) -> None:
+        dict.__delitem__(self._then(), name)
+
+    def __contains__(self, name: object) -> bool:
+        return dict.__contains__(self._then(), name)
 
     def __iter__(self) -> Any:  # with its own, {**held} goes by the items as well
         return dict.__iter__(self._then())
+
+    def __len__(self) -> int:
+        return dict.__len__(self._then())
+
+    def __ior__(self, others: Any) -> Any:
+        self.update(others)
+        return self
 
     def copy(self) -> dict[str, Any]:
         """Return the names and tensors as a plain dictionary."""
@@ -75,6 +88,10 @@ class Held(dict):
         """Return the tensor of that name, or the default."""
         return dict.get(self._then(), name, default)
 
+    def keys(self) -> Any:
+        """Return the names."""
+        return dict.keys(self._then())
+
     def items(self) -> Any:
         """Return the names and tensors."""
         return dict.items(self._then())
@@ -82,6 +99,26 @@ class Held(dict):
     def values(self) -> Any:
         """Return the tensors."""
         return dict.values(self._then())
+
+    def pop(self, *name_and_default: Any) -> Any:
+        """Take a tensor out and return it, or the default."""
+        return dict.pop(self._then(), *name_and_default)
+
+    def popitem(self) -> Any:
+        """Take the last tensor out and return it with its name."""
+        return dict.popitem(self._then())
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """Return the tensor of that name; put the default there where there is none."""
+        return dict.setdefault(self._then(), name, default)
+
+    def update(self, *others: Any, **named: Any) -> None:
+        """Put several tensors in."""
+        dict.update(self._then(), *others, **named)
+
+    def clear(self) -> None:
+        """Take all tensors out."""
+        dict.clear(self._then())
 
     def __reduce__(self) -> Any:
         return dict, (dict(dict.items(self._then())),)
@@ -115,7 +152,7 @@ class Binding:
         for part in self.layout.parts:
             held = self.held.get((id(part), "_buffers"))
             if held is not None:
-                held.update({n: self.new.get(id(t), t) for n, t in own_of(part, "_buffers").items()})
+                dict.update(held, {n: self.new.get(id(t), t) for n, t in own_of(part, "_buffers").items()})
 
     def bind(self) -> None:
         """Put the tensors in place, until the outermost `held()` block ends."""

@@ -60,6 +60,13 @@ class Bound:
         # the names of its own must not stand in the way of the module's, so they are kept apart
         object.__setattr__(self, "_bound", _Inside(module, params, buffers, statistics, beside, batched_rows, layout))
 
+    __slots__ = ("__weakref__", "_bound")
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # for vars(model): it has no other attributes
+        with inside(self).in_place():
+            return inside(self).module.__dict__
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return the module's output for these inputs."""
         return object.__getattribute__(self, "_bound")(*args, **kwargs)
@@ -180,15 +187,22 @@ class _Inside:
     @property
     def binding(self) -> Binding:
         if self._binding is None:
-            layout = self._layout if self._layout is not None else Layout(self.module)
-            self._binding = Binding(layout, {**self.params, **self._fresh_buffers()}, (self.statistics, audience()))
+            self._binding = Binding(
+                self.layout, {**self.params, **self._fresh_buffers()}, (self.statistics, audience())
+            )
         return self._binding
+
+    @property
+    def layout(self) -> Layout:
+        if self._layout is None:
+            self._layout = Layout(self.module)
+        return self._layout
 
     def _fresh_buffers(self) -> dict[str, Tensor]:
         buffers = {name: value.clone() for name, value in self.buffers.items()}
-        suffix = ".running_mean"
-        names = {id(value): name.removesuffix(suffix) for name, value in buffers.items() if name.endswith(suffix)}
-        self.statistics.restart(names)
+        norms = self.layout.norms
+        names = {id(buffers[name]): name[: -len("running_mean") - 1] for name in buffers if name in norms}
+        self.statistics.restart(names, self.module.training)
         return buffers
 
     def _forward(self, *args: Any, **kwargs: Any) -> Any:

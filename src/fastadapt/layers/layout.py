@@ -6,6 +6,7 @@ from types import FunctionType
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fastadapt.layers.copied import content_of
 from fastadapt.layers.scope import PLACES, here, own_of
@@ -23,12 +24,16 @@ class Layout:
     def __init__(self, module: nn.Module, others: Mapping[str, nn.Module] | None = None) -> None:
         self.names: dict[int, str] = {}
         self.parts: list[nn.Module] = []
+        self.norms: set[str] = set()
+        """The names of the running means that batch-norm layers own; what else calls it gives moments of its own."""
         known: set[nn.Module] = set()
         # a tensor under several names goes by its first, as in named_parameters()
         for root, whole in {"": module, **(others or {})}.items():
             for prefix, part in whole.named_modules(known):
                 self.parts.append(part)
                 start = (f"{root}:" if root else "") + (f"{prefix}." if prefix else "")
+                if isinstance(part, _BatchNorm):
+                    self.norms.add(f"{start}running_mean")
                 for place in PLACES:
                     for name, value in own_of(part, place).items():
                         if value is not None:

@@ -17,7 +17,9 @@ References:
 """
 
 import copy
+import logging
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Literal, get_args
 
 import torch
@@ -32,6 +34,7 @@ from fastadapt.layers.tracing import is_for
 
 Norm = Literal["transductive", "support", "support+query", "running", "per_step"]
 Moments = tuple[Tensor, Tensor]
+logger = logging.getLogger("fastadapt")
 
 
 def check_norm(norm: str) -> None:
@@ -93,6 +96,37 @@ def normalise_by_batch(x: Tensor, weight: Tensor | None, bias: Tensor | None, ep
     return scale_and_shift(standardise(x, eps), weight, bias)
 
 
+def check_held(model: nn.Module) -> None:
+    """Refuse a network in training mode of which a batch-norm layer is kept in evaluation mode.
+
+    What a layer normalises with is said by `norm`; its running moments, which torch would take, are not used.
+
+    Raises:
+        TaskError: names the layer.
+    """
+    for name, layer in batch_norm_layers(model).items() if model.training else ():
+        if not layer.training and layer.running_mean is not None:
+            raise _held_in_eval(name)
+
+
+def _held_in_eval(name: str) -> TaskError:
+    return TaskError(
+        f"batch-norm layer {name!r} is kept in evaluation mode in a network that trains, so torch would normalise with "
+        "its running moments, and a learner with what norm= says; to keep the moments fixed write a module whose "
+        "forward is F.batch_norm(x, self.mean, self.var, self.weight, self.bias, training=False), with mean and var as "
+        "buffers (or torchvision.ops.FrozenBatchNorm2d); else leave the layer in training mode"
+    )
+
+
+@cache
+def _tell_untracked() -> None:
+    logger.warning(
+        "F.batch_norm is called with training=True and running moments by something that is no nn.BatchNorm layer: it "
+        "normalises with the batch, and what it would write to the moments is dropped, so don't use them later "
+        "(training=False); derive the layer from nn.BatchNorm1d or 2d, and norm= says what it does"
+    )
+
+
 class Statistics:
     """Decide with which moments each batch-norm call of one forward pass normalises, and keep them.
 
@@ -112,9 +146,14 @@ class Statistics:
         self.to_give = to_give
         self.restart({})
 
-    def restart(self, names: dict[int, str]) -> None:
-        """Begin another forward pass; `names` maps the id of a running mean to its layer's name."""
-        self.names = names
+    def restart(self, names: dict[int, str], training: bool = False) -> None:
+        """Begin another forward pass.
+
+        Args:
+            names: maps the id of a running mean to the name of the layer that owns it.
+            training: whether the network is in training mode.
+        """
+        self.names, self.training = names, training
         self.moments: list[Moments] = []
         self.fed: dict[str, Moments] = {}
         self.places: dict[Any, list[int]] = {}
@@ -143,7 +182,20 @@ class Statistics:
         momentum: float = 0.1,
         eps: float = 1e-5,
     ) -> Tensor:
-        """Replace `torch.nn.functional.batch_norm` for one call."""
+        """Replace `torch.nn.functional.batch_norm` for one call.
+
+        A call that is no layer's and gives moments to normalise with (`training=False`) is what torch computes.
+
+        Raises:
+            TaskError: if the layer is in evaluation mode in a network that is in training mode.
+        """
+        if running_mean is not None and running_var is not None:
+            if id(running_mean) not in self.names:
+                if not training:
+                    return normalise(x, (running_mean, running_var), weight, bias, eps)
+                _tell_untracked()
+            elif self.training and not training and not self.running:
+                raise _held_in_eval(self.names[id(running_mean)])
         layer = self._layer(running_mean, weight)
         if self.given is not None:
             moments = self._given(layer)
@@ -176,7 +228,7 @@ class _Again(Statistics):
 
     def __init__(self, first: Statistics) -> None:
         super().__init__(first.given, first.running, False, first.to_give)
-        self.first, self.names = first, first.names
+        self.first, self.names, self.training = first, first.names, first.training
 
     def _given(self, layer: Any) -> Moments:
         assert self.given is not None

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fastadapt.layers.settled import ABSENT, settle
+from fastadapt.layers.settled import ABSENT, settle, tensors_in
 
 _number = torch.autograd._get_sequence_nr
 PLACES = ("_parameters", "_buffers")
@@ -31,6 +31,8 @@ class _Scope(threading.local):
         self.before: dict[int, tuple[nn.Module, dict[str, Any]]] = {}
         self.aliased: set[tuple[int, str]] = set()
         self.cells: dict[int, tuple[CellType, Any]] = {}
+        self.had: dict[int, torch.Tensor] = {}
+        self.empty: set[tuple[int, str]] = set()
 
     def keep(self, part: nn.Module) -> None:
         """Remember what a part of a module looked like before anything was bound."""
@@ -38,6 +40,11 @@ class _Scope(threading.local):
             self.before[id(part)] = part, dict(part.__dict__)
             for place in PLACES:
                 self.own[id(part), place] = part.__dict__[place]
+                if not part.__dict__[place]:
+                    self.empty.add((id(part), place))
+            for name, value in part.__dict__.items():
+                if name not in _INTERNAL:
+                    self.had.update((id(tensor), tensor) for tensor in tensors_in(value))
 
     def restore(self) -> None:
         """Put back what the modules had, and settle what they have kept on themselves."""
@@ -45,6 +52,8 @@ class _Scope(threading.local):
             now = part.__dict__
             for place in PLACES:
                 now[place] = before[place]
+                if (id(part), place) in self.empty:  # nothing was laid in its stead, so this is the module's own
+                    _settle_new(before[place], place)
                 for name in before[place].keys() & now.keys():  # a tensor in front of its parameter
                     del now[name]
             for name in now.keys() - _INTERNAL:
@@ -52,7 +61,7 @@ class _Scope(threading.local):
                 if (id(part), name) in self.aliased:
                     now[name] = old
                 elif old is not value or type(value) in (list, dict):
-                    kept = settle(value)
+                    kept = settle(value, self.had)
                     kept = old if kept is ABSENT else kept
                     if kept is ABSENT:
                         del now[name]
@@ -61,9 +70,18 @@ class _Scope(threading.local):
         for cell, own in self.cells.values():
             cell.cell_contents = own
         self.now = None
-        self.own, self.before, self.aliased, self.cells = {}, {}, set(), {}
+        self.own, self.before, self.aliased, self.cells, self.had = {}, {}, set(), {}, {}
+        self.empty = set()
         RECORDS.pop(id(self.record), None)
         self.record = Record()
+
+
+def _settle_new(own: dict[str, Any], place: str) -> None:
+    """Drop the parameters that a forward pass has made, as elsewhere; keep the buffers without their graph."""
+    if own:
+        kept = settle(dict(own)) if place == "_buffers" else {}
+        own.clear()
+        own.update(kept)
 
 
 class Record:

@@ -11,7 +11,7 @@ from fastadapt.inner.runner import Inline, Runner
 from fastadapt.inner.trajectory import walk
 from fastadapt.layers.kernels import on_kernels_that_differentiate
 from fastadapt.layers.norm import NormPlan
-from fastadapt.methods.loop import State
+from fastadapt.methods.loop import InnerLoop, State
 from fastadapt.tasks import Task, Tasks, group_by_shape
 
 
@@ -40,6 +40,14 @@ def adapted(learner: Any, state: State, plan: NormPlan, support: Any, steps: int
     end = on_kernels_that_differentiate(descended)
     captured.check_bound(learner.model, learner.adapted)
     return end
+
+
+def advanced(loop: InnerLoop, carry: Any, task: dict[str, Any], j: int) -> Any:
+    """Return the carry after inner step `j`, computed as `walk` does."""
+    captured, at = Captured(), loop.task_at(task, j)
+    carry, _ = loop.advance(Autograd(captured), loop.fixed, loop.constants(j), carry, at, through=False)
+    captured.check_bound(loop.learner.model, loop.learner.adapted)
+    return carry
 
 
 def _by_the_engine(learner: Any, state: State, plan: NormPlan, support: Any, steps: int) -> Params:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fastadapt.engine.engine import Engine, Route, TaskFunction
 from fastadapt.engine.execution import Execution
 from fastadapt.errors import TaskError
-from fastadapt.inner.calculus import Autograd, Captured, Params, able_to_differentiate, detached, differentiable
+from fastadapt.inner.calculus import Params, able_to_differentiate, detached, differentiable
 from fastadapt.inner.loop import check_after, check_steps
 from fastadapt.inner.runner import Runner
 from fastadapt.inner.trajectory import walk
@@ -21,12 +21,21 @@ from fastadapt.judging.loss_values import called
 from fastadapt.layers.bound import Bound, outcome
 from fastadapt.layers.kernels import on_kernels_that_differentiate
 from fastadapt.layers.layout import Layout
-from fastadapt.layers.norm import Moments, Norm, NormPlan, RunningMoments, Statistics, batch_norm_layers, check_norm
+from fastadapt.layers.norm import (
+    Moments,
+    Norm,
+    NormPlan,
+    RunningMoments,
+    Statistics,
+    batch_norm_layers,
+    check_held,
+    check_norm,
+)
 from fastadapt.layers.supported import as_module
 from fastadapt.layers.turns import turn
 from fastadapt.learner import Learner, MetaBatch, Outcome, Trace, with_gradient, with_task_gradients
 from fastadapt.losses import Loss, as_loss
-from fastadapt.methods.adapted import adapted
+from fastadapt.methods.adapted import adapted, advanced
 from fastadapt.methods.fitting import checked_support
 from fastadapt.methods.loop import InnerLoop, State
 from fastadapt.methods.results import Ran, gathered, in_order
@@ -167,16 +176,21 @@ class GradientLearner(Learner):
         return own
 
     def state(self) -> State:
-        """Return every tensor that a task's computation depends on, without a graph."""
-        return detached(
-            {
-                "params": self._own_tensors(),
-                "buffers": dict(self.model.named_buffers()),
-                "running": self.running.tensors() if self.running is not None else {},
-                "rule": {},
-                "rates": self._rule_tensors(),
-            }
-        )
+        """Return every tensor that a task's computation depends on, without a graph.
+
+        A buffer that requires a gradient (the output of another network) keeps its own, and is found as what a closure
+        holds is.
+        """
+        state = {
+            "params": self._own_tensors(),
+            "running": self.running.tensors() if self.running is not None else {},
+            "rule": {},
+            "rates": self._rule_tensors(),
+        }
+        return {
+            **detached(state),
+            "buffers": {n: b if b.requires_grad else b.detach() for n, b in self.model.named_buffers()},
+        }
 
     def learned(self) -> Params:
         """Return the meta-parameters by name: the trainable ones of network and losses, and those of the rule."""
@@ -207,7 +221,7 @@ class GradientLearner(Learner):
     def _key(self) -> Any:
         """Return what distinguishes the computation of one task beside its shapes, for remembering how to run it."""
         parts = tuple(part.training for part in self.model.modules())
-        trainable = tuple(p.requires_grad for p in self.model.parameters())
+        trainable = tuple((p.requires_grad, bool(p._backward_hooks)) for p in self.model.parameters())
         return self._rule_name(), self.norm, id(self.inner_loss), id(self.loss), parts, trainable
 
     def _rule_name(self) -> str:
@@ -331,7 +345,7 @@ class GradientLearner(Learner):
             yield predictor
             if j < k:
                 with self._turn(), evaluating(self), able_to_differentiate():
-                    carry = on_kernels_that_differentiate(partial(_advanced, loop, carry, task, j))
+                    carry = on_kernels_that_differentiate(partial(advanced, loop, carry, task, j))
 
     def _adapt(self, support: Any, k: int, norm: Norm | None) -> Predictor:
         state = self.state()
@@ -368,17 +382,11 @@ class GradientLearner(Learner):
         return Predictor(frozen_copy(self.model, own, buffers), plan.mode, moments, beside).eval()
 
 
-def _advanced(loop: InnerLoop, carry: Any, task: dict[str, Any], j: int) -> Any:
-    """Return the carry after inner step `j`, computed as `walk` does."""
-    captured, at = Captured(), loop.task_at(task, j)
-    carry, _ = loop.advance(Autograd(captured), loop.fixed, loop.constants(j), carry, at, through=False)
-    captured.check_bound(loop.learner.model, loop.learner.adapted)
-    return carry
-
-
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Put `module` in evaluation mode, and every part of it back as it was afterwards."""
+    if isinstance(module, GradientLearner):
+        check_held(module.model)
     before = [(part, part.training) for part in module.modules()]
     module.eval()
     try:

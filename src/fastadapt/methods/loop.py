@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from fastadapt.errors import TaskError
-from fastadapt.inner.calculus import Calculus, Params, detached
+from fastadapt.inner.calculus import Autograd, Calculus, Params, detached
+from fastadapt.inner.hooks import hooks_of
 from fastadapt.inner.loop import advance
 from fastadapt.inner.trajectory import Carry
 from fastadapt.judging.loss_values import value_of
@@ -75,6 +76,7 @@ class InnerLoop:
         self.steps = steps
         self.repeatable = not (is_collector(task["support"]) or is_collector(task["query"]))
         self.layout = learner.layout()
+        self.hooks = hooks_of(dict(learner.model.named_parameters()))
         params, learned = state["params"], learner.learned()
         adapted = set(learner.adapted)
         self.theta = {name: params[name] for name in learner.adapted}
@@ -135,6 +137,8 @@ class InnerLoop:
         self, calculus: Calculus, fixed: Any, constants: Any, carry: Carry, task: Any, through: bool
     ) -> tuple[Carry, Any]:
         """Return the carry after one inner step, with the loss before it and the moments it saw."""
+        if self.hooks and not isinstance(calculus, Autograd):
+            raise NotImplementedError("a hook on a parameter is called for one task after another")
         theta, state = carry
         batch = self.data(task["support"], fixed, "support")
         if is_collector(batch):
@@ -150,6 +154,7 @@ class InnerLoop:
             self.rule(fixed, constants, task),
             calculus,
             through,
+            self.hooks,
         )
         return (step.params, step.state), {"loss": step.loss.detach(), "fed": step.aux}
 

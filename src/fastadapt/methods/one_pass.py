@@ -118,6 +118,7 @@ class OnePass:
     def _with(self, memory: Memory, answers: bool = True) -> Compared:
         """Return the network with places for what is remembered; it shares its parts with the learner's."""
         network = Compared(self.network.embedding, self.network.comparison, {}, answers)
+        network.training = self.network.training
         for name, value in memory.items():  # of its device and type
             network.memory.register_buffer(name, torch.empty_like(value))
         return network

@@ -187,7 +187,7 @@ class Reptile(GradientLearner):
                 owner=self,
                 captured=captured,
             )
-            captured.check(self.model)
+            captured.check(self.model, self.adapted)
             self.rule_state.keep(mean["state"])
             share = pytree.tree_map(lambda leaf: leaf / len(places), mean)
             total = share if total is None else pytree.tree_map(torch.add, total, share)

@@ -94,8 +94,5 @@ class Running:
                 mean = pytree.tree_map(lambda leaf, s=share: leaf * s, mean)
             total = mean if total is None else pytree.tree_map(torch.add, total, mean)
             stacked.append((tasks, each))
-        if torch.is_grad_enabled():
-            captured.check(self.learner.model)
-        else:
-            captured.check_bound(self.learner.model, self.learner.adapted)
+        captured.check(self.learner.model, self.learner.adapted)
         return Ran(total, stacked, captured, groups)

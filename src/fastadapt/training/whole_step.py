@@ -65,6 +65,8 @@ class WholeStep:
         self.every, self.places = list(learner.parameters()), Places(learner)
         if any(p._backward_hooks or p._post_accumulate_grad_hooks for p in self.every):  # type: ignore[attr-defined]
             raise Uncapturable("a parameter has a hook, which Python would have to call")
+        if any(buffer.requires_grad for buffer in self.buffers):
+            raise Uncapturable("a buffer requires a gradient, which reaches a tensor that is no parameter here")
         self.trainable = [p.requires_grad for p in self.every]
         self.tasks = [_static(group) for group in tasks]
         self.look = labels_fit(learner)
