@@ -18,7 +18,7 @@ from fastadapt.errors import TaskError
 from fastadapt.inner.dropped import Look
 from fastadapt.inner.generators import random_state
 from fastadapt.inner.graph import other_leaves
-from fastadapt.inner.unchanged import changes_its_input
+from fastadapt.inner.unchanged import changed_in_place
 from fastadapt.layers.bound import as_then
 from fastadapt.layers.kept import running_again
 from fastadapt.layers.scope import held
@@ -242,7 +242,7 @@ def _grad(
     except RuntimeError as error:
         if "modified by an inplace operation" not in str(error):
             raise
-        raise changes_its_input("the model") from None
+        raise changed_in_place(error) from None
     if all(grad is None for grad in grads):
         raise _no_gradient(which)
     # a function of one's own may return a graph that nobody asked for
