@@ -130,7 +130,8 @@ def _check_state(state: Any) -> None:
         if not isinstance(leaf, Tensor):
             raise TaskError(
                 f"the state that the rule's init returns holds {leaf!r}, a {type(leaf).__name__}, and the "
-                "meta-gradient passes through tensors alone; count steps by torch.zeros(()), and keep what is fixed on the rule"
+                "meta-gradient passes through tensors alone; count steps by torch.zeros(()), and keep what is fixed "
+                "on the rule"
             )
 
 
