@@ -116,7 +116,8 @@ def instance_norm(
             running_mean.lerp_(mean.mean(0).to(running_mean.dtype), momentum)
             running_var.lerp_(variance.mean(0).to(running_var.dtype), momentum)
     column = [-1] + [1] * len(inside)
-    return _standardised(x, inside, *(None if p is None else p.view(column) for p in (weight, bias)), eps)
+    scale, shift = (None if p is None else p.view(column) for p in (weight, bias))
+    return _standardised(x, inside, scale, shift, eps)
 
 
 def replaced(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
