@@ -80,6 +80,7 @@ def read_by(value: Any, names: Set[str]) -> str | None:
         names: the attributes that the code names.
 
     Example:
+        >>> import numpy as np
         >>> read_by(np, {"load"}), read_by(np, {"exp"})
         ('numpy.load, which reads a file', None)
     """
