@@ -285,8 +285,8 @@ ZOO = {
     "Equilibrium": Specimen(
         Equilibrium,
         equilibrium,
-        exact=None,
-        also=((3, "sgd", "first_order", "loop"), (3, "adam", "first_order", "vmap")),
+        exact="refused",
+        also=((3, "sgd", "first_order", "loop"), (3, "adam", "first_order", "vmap"), (3, "sgd", "exact", "vmap")),
     ),
     "Force": Specimen(Force, force, targets=rows(3)),
 }

@@ -5,11 +5,15 @@ from operator import attrgetter, contains, getitem, is_
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
+
+from fastadapt.engine.outside import settings
 
 _version = attrgetter("_version")
 _address = Tensor.data_ptr
+MOST_REMEMBERED = 1 << 28
+"""Bytes of tensors that are copied, to be put back after a look."""
 _GONE = (KeyError, IndexError, AttributeError, ValueError, RuntimeError, TypeError)
 
 
@@ -17,7 +21,7 @@ def ambient() -> Any:
     """Return torch's own settings that an operation's result depends on, and that a program has taken."""
     casts = [torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda")]
     kinds = [torch.get_autocast_dtype("cpu"), torch.get_autocast_dtype("cuda")] if any(casts) else None
-    return torch.get_default_dtype(), casts, kinds
+    return torch.get_default_dtype(), casts, kinds, settings()
 
 
 class Checks:
@@ -46,6 +50,7 @@ class Checks:
         self._addresses: list[int] = []
         self._bytes: list[tuple[Any, bytes]] = []
         self._copies: list[tuple[Any, Any]] = []
+        self._contents: list[tuple[Tensor, int, Tensor]] = []
         self._ambient = ambient()
 
     def __len__(self) -> int:
@@ -98,6 +103,14 @@ class Checks:
         self._bytes.append((buffer, content))
         return content
 
+    def remember_tensors(self) -> None:
+        """Remember the numbers of tensors, which `restore` puts back where they were written to; parameters are not."""
+        left = MOST_REMEMBERED
+        for tensor in self._tensors:
+            left -= tensor.numel() * tensor.element_size()
+            if left > 0 and not isinstance(tensor, nn.Parameter) and not tensor.requires_grad:
+                self._contents.append((tensor, tensor._version, tensor.detach().clone()))
+
     # ---- asking ----------------------------------------------------------------------------------
 
     def hold(self) -> bool:
@@ -131,6 +144,10 @@ class Checks:
             with suppress(Exception):  # what can't be set
                 if getattr(owner, name, None) is not value:
                     setattr(owner, name, value)
+        for tensor, version, numbers in self._contents:
+            if tensor._version != version:
+                with suppress(Exception), torch.no_grad():
+                    tensor.copy_(numbers)
         for buffer, content in self._bytes:
             with suppress(Exception):  # what can't be written to
                 if _content(buffer) != content:

@@ -39,7 +39,7 @@ from fastadapt.engine.strategy import Strategy, TaskFunction
 from fastadapt.engine.threads import Threads
 from fastadapt.engine.vmapped import Vmapped
 from fastadapt.engine.waiting import waiting
-from fastadapt.engine.watch import Watch
+from fastadapt.engine.watch import Watch, undone
 from fastadapt.errors import FastadaptError
 from fastadapt.inner.calculus import Captured, able_to_differentiate, differentiable
 from fastadapt.layers.bound import first_line
@@ -237,7 +237,7 @@ class Engine:
     ) -> Plan:
         self._seen, self._counted = Captured(), None
         arguments = (f, state, tasks, extra)
-        with undisturbed(tasks):
+        with undisturbed(tasks), undone(watch):
             single = row.eager == "loop" or (self.route == "auto" and len(tasks) == 1)
             if watch is not None and (self._asked or self.calls_ahead or not single):
                 watch.look(state, tasks, lambda: self._count(*arguments))
@@ -331,7 +331,8 @@ class Engine:
         except FastadaptError:
             raise
         except Exception as error:  # whatever torch can't batch, the loop may run
-            self._looped(f, state, few, some)  # an error of the module itself surfaces here, unchanged
+            with undone(self._watches.get(key[0])):  # first of all of what a vmap has left behind
+                self._looped(f, state, few, some)  # an error of the module itself surfaces here, unchanged
             return self._explain(f"vmap can't run {type(model).__name__}: {first_line(error)}")
         if verdict.difference > verdict.allowed:
             return self._explain(
@@ -390,8 +391,7 @@ class Engine:
     def _looped(
         self, f: TaskFunction, state: Any, tasks: Tasks, extra: Any, captured: Captured | None = None
     ) -> Results:
-        found = captured if captured is not None else self._seen
-        return Loop(self.execution.segment, found).run(f, state, tasks, extra)
+        return Loop(self.execution.segment, self._seen if captured is None else captured).run(f, state, tasks, extra)
 
 
 def _depends_on_others(result: Results) -> bool:

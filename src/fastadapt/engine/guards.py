@@ -6,7 +6,9 @@ globals, attributes, what containers hold) and keeps a flat list of cheap checks
 same objects are still in their places, which takes some 30 ns each to see.
 """
 
+import enum
 import functools
+import pathlib
 import sys
 import types
 import weakref
@@ -17,7 +19,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from fastadapt.engine import reading
+from fastadapt.engine import outside, reading
 from fastadapt.engine.checks import Checks, ambient
 from fastadapt.layers.bound import first_line
 
@@ -26,9 +28,7 @@ MOST_CHECKS = 10_000
 MOST_BYTES = 1 << 16
 """Bytes of numpy arrays, whose contents are compared at each call."""
 _CODE = ("__code__", "__defaults__", "__kwdefaults__")
-_UNREAD = frozenset(
-    {"__repr__", "__str__", "__eq__", "__hash__", "__reduce__", "__getstate__", "__setstate__", "__del__"}
-)
+_UNREAD = frozenset({"__reduce__", "__getstate__", "__setstate__", "__del__"})
 
 
 class Guards:
@@ -63,6 +63,8 @@ class Guards:
         self._inputs = frozenset(inputs) - {0}
         self._alive: list[Any] = list(roots)
         self._visited: set[int] = {id(thing) for thing in skipped}
+        self._carriers: set[int] = set()
+        self._path: str | None = None
         self._bytes = 0
         self._names: set[str] = set(reading.ENTRIES)
         self._everything = False
@@ -83,7 +85,7 @@ class Guards:
         for path in {**before.facts, **self.facts}:
             old, new = before.facts.get(path), self.facts.get(path)
             if old != new:
-                return f"{path or 'the learner'} {_in_words(old, new)}"
+                return f"{path or 'the learner'} {reading.in_words(old, new)}"
         return None
 
     # ---- walking ---------------------------------------------------------------------------------
@@ -94,6 +96,9 @@ class Guards:
                 self._look_into(*self._queue.popleft())
                 if len(self.checks) > MOST_CHECKS:
                     self.unguardable = f"more than {MOST_CHECKS} things that its code can read would have to be watched"
+            named = outside.files_named(self._names) if self._path is not None else None
+            if named is not None:
+                self.unguardable = self.unguardable or f"{_from(self._path or '')} a file (by .{named})"
             if self.unguardable is not None:
                 return
             # a name met late is looked for in what was met early
@@ -125,6 +130,7 @@ class Guards:
 
     def _meet(self, value: Any, path: str) -> Any:
         """Return what the value is compared by, and have it looked into."""
+        self._carried(value, path)
         if reading.plain(value):
             return reading.token(value)
         if isinstance(value, Tensor):
@@ -147,6 +153,21 @@ class Guards:
         if isinstance(value, (list, tuple, deque, set, dict)):
             return type(value).__name__, len(value)
         return (type(value).__name__, id(value)) if isinstance(value, type) else (type(value).__name__, id(type(value)))
+
+    def _carried(self, value: Any, path: str) -> None:
+        """Watch what was put as attributes on a number, a text, an array or a tensor, and the code of their classes."""
+        if isinstance(value, pathlib.Path):
+            self._path = self._path or path or "a path"
+        if id(value) in self._carriers or not reading.carries(value):
+            return
+        self._carriers.add(id(value))
+        self._alive.append(value)
+        if not reading.installed(type(value)):
+            self._note(type(value), path)
+            for name in reading.all_slots_of(value):
+                self._on(value, name, getattr(value, name), f"{path}.{name}")
+        if isinstance(getattr(value, "__dict__", None), dict):
+            self._space(value.__dict__, path, every=False, owner=value)
 
     def _look_into(self, value: Any, path: str) -> None:
         if isinstance(value, types.FunctionType):
@@ -179,6 +200,7 @@ class Guards:
             self._object(value, path)
 
     def _function(self, function: types.FunctionType, path: str) -> None:
+        loaded: list[Any] = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
         for name in _CODE:
             self._on(function, name, getattr(function, name), f"{path}: {name.strip('_')}")
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
@@ -186,6 +208,7 @@ class Guards:
                 continue
             try:
                 self._on(cell, "cell_contents", cell.cell_contents, f"{path}: closure variable {name}")
+                loaded.append(cell.cell_contents)
             except ValueError:
                 self.unguardable = f"its closure variable {name} has no value yet"
         wrapped = vars(function).get("__wrapped__")
@@ -195,7 +218,7 @@ class Guards:
             return
         names = reading.names_read(function.__code__)
         self._names |= names.attributes
-        self._everything |= bool(reading.LOOKED_UP & (names.found | names.attributes))
+        self._everything |= bool(outside.LOOKED_UP & (names.found | names.attributes))
         if vars(function):
             self._space(vars(function), path, every=False, owner=None)
         known = function.__globals__
@@ -203,33 +226,45 @@ class Guards:
             if name in known:
                 value = known[name]
                 self._at(known, name, value, f"{path}: global {name}")
-                self._draws(value, names.attributes, path)
+                loaded.append(value)
                 continue
             self.checks.absent(known, name)  # one that hides a builtin may come later
-            if name in reading.OUTSIDE:
+            if name in outside.BUILTINS:
                 self.unguardable = self.unguardable or f"{_from(path)} {name}()"
             elif name.partition(".")[0] in sys.modules:  # imported inside of the function
                 module = sys.modules.get(name, sys.modules[name.partition(".")[0]])
                 self._note(module, f"{path}: {name}")
-                self._draws(module, names.attributes, path)
+                loaded.append(module)
         if {"environ", "getenv"} & (names.attributes | names.found):
             import os
 
             self._note(os.environ._data, "os.environ")  # type: ignore[attr-defined]
+        for value in loaded:
+            self._loaded(value, names.attributes, path, made=function.__name__ == "__init__")
 
-    def _draws(self, value: Any, names: Set[str], path: str) -> None:
+    def _loaded(self, value: Any, names: Set[str], path: str, made: bool) -> None:
+        """See what code can do with a value that it loads: draw, read what lies outside, read any attribute."""
         drawn = reading.drawn_from(value, names)
         if drawn is not None:
             self.drawing = self.drawing or f"{_from(path)} {drawn}"
+        read = None if made else outside.read_by(value, names)  # what a module reads when it is built is in it
+        if read is not None:
+            self.unguardable = self.unguardable or f"{_from(path)} {read}"
+        self._everything |= outside.opaque(value) and not made
 
     def _class(self, kind: type, path: str) -> None:
         own = [base for base in kind.__mro__ if not reading.installed(base)]
+        if not reading.installed(type(kind)):
+            self._note(type(kind), f"{path}: its metaclass")
+        for member in kind if issubclass(kind, enum.Enum) else ():  # which its dictionary may hide
+            self._note(member, f"{path}.{member.name}")
         for base in own:
             space = vars(base)
             self._space(space, path, every=reading.foreign(kind), owner=base)
             for name, value in space.items():
                 special = name.startswith("__") and isinstance(value, types.FunctionType)
-                if special and name not in _UNREAD:
+                # what a dataclass writes itself reads all its fields
+                if special and name not in _UNREAD and value.__code__.co_filename != "<string>":
                     self._at(space, name, value, f"{path}: {name}")
 
     def _space(self, space: Any, path: str, every: bool, owner: Any) -> None:
@@ -257,7 +292,7 @@ class Guards:
         kind = type(value)
         if not reading.installed(kind):
             self._note(kind, path)
-        slots = [name for base in kind.__mro__ for name in reading.slots_of(base) if hasattr(value, name)]
+        slots = reading.all_slots_of(value)
         space = getattr(value, "__dict__", None)
         if _has_buffer(value):
             self.facts[self._free(f"{path} bytes")] = self.checks.content(value)
@@ -353,14 +388,3 @@ def _has_buffer(value: Any) -> bool:
 
 def _from(path: str) -> str:
     return f"{path} is or reads" if path else "it reads"
-
-
-def _in_words(old: Any, new: Any) -> str:
-    simple = [t for t in (old, new) if isinstance(t, tuple) and len(t) == 2 and isinstance(t[1], str)]
-    if len(simple) == 2:
-        return f"changed from {_short(old[1])} to {_short(new[1])}"
-    return "is there no longer" if new is None else "is new" if old is None else "changed"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -32,10 +32,6 @@ _OWN = str(pathlib.Path(__file__).parents[1])
 _INSTALLED = (*{sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib")}, _OWN)
 _GLOBAL = {"LOAD_GLOBAL", "LOAD_NAME", "IMPORT_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 _ATTRIBUTE = {"LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM", "LOAD_SUPER_ATTR"}
-LOOKED_UP = frozenset({"getattr", "hasattr", "vars", "__dict__", "attrgetter", "__getattribute__", "dir"})
-"""Names of what finds attributes that are not spelled out in the code."""
-OUTSIDE = frozenset({"open", "input", "eval", "exec", "globals", "locals", "__import__"})
-"""Builtins whose result can't be known beforehand."""
 CLOCKS = frozenset({"time", "datetime"})
 CHANCE = frozenset({"random", "numpy.random", "secrets", "uuid"})
 MODULE_NAMES = frozenset({"forward", "training", "extra_repr"})
@@ -82,6 +78,8 @@ def names_read(code: types.CodeType) -> Names:
             found.add(line.argval)
         elif line.opname in _ATTRIBUTE:
             attributes.add(line.argval)
+        elif line.opname == "MATCH_CLASS":  # by names in a tuple, or by those that the class gives
+            attributes.add("__match_args__")
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             within = names_read(constant)
@@ -121,6 +119,13 @@ def token(value: Any) -> Any:
     if isinstance(value, (tuple, frozenset)) and not isinstance(value, torch.Size):
         return type(value).__name__, *map(token, value)
     return type(value).__name__, value if isinstance(value, (str, bytes, enum.Enum)) else repr(value)
+
+
+def carries(value: Any) -> bool:
+    """Return whether this is a number, a text, an array or a tensor with attributes, or with a class of the user's."""
+    if not isinstance(value, (Tensor, np.ndarray)) and not plain(value):
+        return False
+    return hasattr(value, "__dict__") or not installed(type(value))
 
 
 def constant(value: Any) -> bool:
@@ -191,6 +196,28 @@ def slots_of(kind: type) -> list[str]:
     """Return the attributes that a class keeps in slots."""
     names = vars(kind).get("__slots__", ())
     return [n for n in ([names] if isinstance(names, str) else names) if n not in ("__dict__", "__weakref__")]
+
+
+def all_slots_of(value: Any) -> list[str]:
+    """Return the attributes of a value that lie in slots, of its class and of those that it comes from."""
+    return [name for base in type(value).__mro__ for name in slots_of(base) if hasattr(value, name)]
+
+
+def in_words(old: Any, new: Any) -> str:
+    """Return how a fact has changed.
+
+    Example:
+        >>> in_words(("float", "1.0"), ("float", "0.1"))
+        'changed from 1.0 to 0.1'
+    """
+    simple = [t for t in (old, new) if isinstance(t, tuple) and len(t) == 2 and isinstance(t[1], str)]
+    if len(simple) == 2:
+        return f"changed from {_short(old[1])} to {_short(new[1])}"
+    return "is there no longer" if new is None else "is new" if old is None else "changed"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def foreign(kind: type) -> bool:

@@ -18,6 +18,7 @@ from fastadapt.engine.strategy import TaskFunction
 from fastadapt.inner.calculus import Functional
 from fastadapt.inner.generators import random_state, set_random_state
 from fastadapt.inner.runner import Inline
+from fastadapt.layers.kernels import written_out_where_wanted
 from fastadapt.layers.patches import kept
 from fastadapt.layers.rewrites import tell_once
 from fastadapt.tasks import Tasks
@@ -40,7 +41,7 @@ class Vmapped:
 
         def at_once(few: Tasks, rest: Any) -> Results:
             before, stood = random_state(state), python_states()
-            results = self.of_tensors(f, state, few.support, few.query, rest)
+            results = written_out_where_wanted(lambda: self.of_tensors(f, state, few.support, few.query, rest))
             if python_states() == stood:
                 return results
             # code that the watch does not look into (a library's), or that it did not yet see drawing

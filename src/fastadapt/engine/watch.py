@@ -1,6 +1,7 @@
 """The states of Python that programs were made for: which one is the present one, and whether programs may be used."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -47,6 +48,7 @@ class Watch:
         self._looked: set[int] = set()
         self._states: list[Guards] = []
         self._passing: list[tuple[Guards, list[int]]] = []
+        self._before: Guards | None = None  # where tasks change Python state: what it was
 
     def look(self, state: Any, tasks: Tasks, run: Callable[[], Any]) -> None:
         """Find out once in each state whether the Python code is a function of what is guarded, by running it twice.
@@ -60,6 +62,7 @@ class Watch:
         if self.refused is not None or passing or self.number in self._looked:
             return
         before = self._walk(state)
+        before.checks.remember_tensors()
         if before.drawing is not None:
             self._refuse(before.drawing, alone=True)
             return  # what an iterator has given can't be put back
@@ -82,12 +85,18 @@ class Watch:
             self._refuse(after.unguardable, alone=False)
         if what is not None:
             before.restore()
+            self._before = before
         if self.refused is None:
             if self.number is None:
                 self.number = len(self._states)
                 self._states.append(after)
             self._guards = self._states[self.number] = after
             self._looked.add(self.number)
+
+    def undo(self) -> None:
+        """Put back what looks have changed: they are not the user's calls."""
+        if self._before is not None:
+            self._before.restore()
 
     def at(self, state: Any) -> int | None:
         """Return the number of the present state, or None where there are no programs for it."""
@@ -143,7 +152,28 @@ class Watch:
             self._passing = [*self._passing[-MOST_PASSING + 1 :], (self._guards, calls)]
 
 
+@contextmanager
+def undone(watch: Watch | None) -> Iterator[None]:
+    """Take everything that runs inside for a look, which leaves Python's state as it was; so do those before it."""
+    if watch is not None:
+        watch.undo()
+    try:
+        yield
+    finally:
+        if watch is not None:
+            watch.undo()
+            watch._before = None
+
+
 def _stores(after: Guards, before: Guards) -> bool:
-    """Whether all that a run has changed are tensors, which the comparison of the routes judges."""
+    """Whether all that a run has changed are places with another tensor, which the comparison of the routes judges.
+
+    A tensor that was written to is none of these: it would be written to once for all tasks.
+    """
     changed = [path for path in after.facts if after.facts[path] != before.facts.get(path)]
-    return all(isinstance(after.facts[path], tuple) and after.facts[path][0] == "tensor" for path in changed)
+    return all(_is_another(after.facts[path], before.facts.get(path)) for path in changed)
+
+
+def _is_another(new: Any, old: Any) -> bool:
+    tensor = isinstance(new, tuple) and new[0] == "tensor"
+    return tensor and (not isinstance(old, tuple) or old[0] != "tensor" or old[1] != new[1])

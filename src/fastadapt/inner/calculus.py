@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from fastadapt.errors import TaskError
-from fastadapt.inner.graph import no_graph_dropped, other_leaves
-from fastadapt.inner.unchanged import changes_its_input
+from fastadapt.inner.dropped import Look
+from fastadapt.inner.generators import random_state
+from fastadapt.inner.graph import other_leaves
+from fastadapt.inner.unchanged import changed_in_place
 from fastadapt.layers.bound import as_then
 from fastadapt.layers.kept import running_again
 from fastadapt.layers.scope import held
@@ -109,15 +111,19 @@ class Autograd:
             else:
                 at = {n: p.detach().requires_grad_() for n, p in params.items()}
             began = torch.autograd._get_sequence_nr()
-            value, aux = objective(at)
             # once is enough, as a look takes a while; but the steps of a long sweep are walked before they are
             # differentiated, and only what is differentiated has a graph that may be dropped
-            looks = through not in self._looked
+            look = Look() if through and through not in self._looked else None
+            drawn = None if look is None else random_state(at)
+            with nullcontext() if look is None else look.forward():
+                value, aux = objective(at)
             if not self._looked and self.captured is not None:
                 others = other_leaves(value, list(at.values()))
                 self.captured.see(others, dropped=not through)
-            with no_graph_dropped(value, began) if looks and through else nullcontext():
+            with nullcontext() if look is None else look.backward(value, began):
                 grads = _grad(value, list(at.values()), "inner", create_graph=through)
+            if look is not None:
+                look.check(objective, at, drawn)
             self._looked.add(through)
         grads = dict(zip(at, grads, strict=True))
         return grads, value if through else value.detach(), aux if through else detached(aux)
@@ -243,7 +249,7 @@ def _grad(
     except RuntimeError as error:
         if "modified by an inplace operation" not in str(error):
             raise
-        raise changes_its_input("the model") from None
+        raise changed_in_place(error) from None
     if all(grad is None for grad in grads):
         raise _no_gradient(which)
     # a function of one's own may return a graph that nobody asked for

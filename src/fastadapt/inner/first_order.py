@@ -15,9 +15,10 @@ from typing import Any
 
 from torch import Tensor
 
-from fastadapt.inner.runner import Runner
+from fastadapt.inner.generators import random_state, set_random_state
+from fastadapt.inner.runner import Inline, Runner
 from fastadapt.inner.sweep import sweep
-from fastadapt.inner.trajectory import Carry, Loop, judged, walk
+from fastadapt.inner.trajectory import Carry, Loop, judged, learns, walk
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,11 @@ class FirstOrder:
         last_alone = all(not isinstance(w, Tensor) and w == (j == loop.steps) for j, w in weights.items())
         if fixed["rates"] or not last_alone:
             return sweep(run, loop, start, fixed, task, weights, through=False)
+        began = random_state(start) if isinstance(run, Inline) else None
         path = list(walk(run, loop, start, fixed, task, loop.steps))
         carry = path[-1][0] if path else start
+        if began is not None and learns(carry):  # by a tensor that can't be seen on the rule, as in a closure
+            set_random_state(began)
+            return sweep(run, loop, start, fixed, task, weights, through=False)
         (theta, rest), loss, report = judged(run, loop, carry, fixed, task)
         return theta, rest, loss, {"inner": [seen for _, seen in path], "query": report}

@@ -20,7 +20,7 @@ from fastadapt.errors import ConfigError
 from fastadapt.inner.calculus import Autograd, Calculus, Params
 from fastadapt.inner.runner import Runner
 from fastadapt.inner.sweep import inner_product
-from fastadapt.inner.trajectory import Carry, Loop, placed, walk
+from fastadapt.inner.trajectory import Carry, Loop, learns, placed, walk
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,11 @@ class Implicit:
         if not loop.repeatable:
             raise ConfigError("the implicit gradient needs one support set, and here it is collected anew at each step")
         path = list(walk(run, loop, start, fixed, task, loop.steps))
+        if path and learns(path[-1][0]):
+            raise ConfigError(
+                "the rule learns a tensor that it refers to (in a closure?), and the implicit gradient does not depend "
+                "on how the minimum is reached; take Exact(), or constants in the rule"
+            )
         shared, each = placed(loop.steps, path[-1][0] if path else start, fixed, task)
         found = run("implicit", self._piece(loop), {**shared, "constants": loop.constants(loop.steps)}, each)
         (theta, rest), loss, report = found

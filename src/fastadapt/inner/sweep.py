@@ -65,8 +65,12 @@ def sweep(
     Returns:
         `(gradient to theta^0, gradient to f, meta-objective, report)`; the report holds those of the inner steps and
         of the last query.
+
+    Raises:
+        TaskError: if the rule's state holds something else than tensors.
     """
     k = loop.steps
+    _check_state(start[1])
     if k == 0:
         (theta, rest), loss, report = judged(run, loop, start, fixed, task)
         return theta, rest, loss, {"inner": [], "query": report}
@@ -118,6 +122,17 @@ def sweep(
     if isinstance(run, Inline) and isinstance(run.calculus, Autograd):
         _check_again(again, k)
     return cotangent[0], gradient, total, {"inner": inner, "query": query}
+
+
+def _check_state(state: Any) -> None:
+    """Refuse a state of the rule that is not made of tensors."""
+    for leaf in pytree.tree_leaves(state):
+        if not isinstance(leaf, Tensor):
+            raise TaskError(
+                f"the state that the rule's init returns holds {leaf!r}, a {type(leaf).__name__}, and the "
+                "meta-gradient passes through tensors alone; count steps by torch.zeros(()), and keep what is fixed "
+                "on the rule"
+            )
 
 
 def _sweep(loop: Loop, terms: tuple[float | None, ...], through: bool) -> Any:

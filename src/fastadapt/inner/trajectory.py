@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from fastadapt.inner.calculus import Calculus
 from fastadapt.inner.generators import RandomState, random_state
@@ -71,6 +72,11 @@ def walk(
         shared, each = placed(j, carry, fixed, loop.task_at(task, j))
         carry, report = run("advance", advance, {**shared, "constants": loop.constants(j)}, each)
         yield carry, report
+
+
+def learns(carry: Carry) -> bool:
+    """Whether the rule has brought a tensor that requires a gradient into what nothing is differentiated through."""
+    return any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in pytree.tree_leaves(carry))
 
 
 def judged(run: Runner, loop: Loop, carry: Carry, fixed: Any, task: Any) -> Any:

@@ -1,5 +1,6 @@
 """What a loss and a model may not do: change their input, or the parameters, in place."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,4 +39,15 @@ def changes_its_input(whose: str) -> TaskError:
     return TaskError(
         f"{whose} or the loss changes its input in place, so that every further step sees other samples; write "
         "x = x + 1 in place of x += 1, or F.relu(x) in place of F.relu_(x)"
+    )
+
+
+def changed_in_place(error: RuntimeError) -> TaskError:
+    """Return the sentence for what torch says of a tensor that was written to after a gradient had come to need it."""
+    found = re.search(r"which is (output \d+ of \w+)", str(error))
+    if found is None:  # nothing has computed it, so it was given
+        return changes_its_input("the model")
+    return TaskError(
+        f"the model or the loss changes a result of its own in place, {found[1]}, which the gradient still needs; "
+        "write h = h + 1 in place of h += 1, or F.relu(h) in place of F.relu_(h), or take a copy first, h.clone()"
     )

@@ -12,9 +12,11 @@ from fastadapt.errors import FastadaptError, TaskError
 from fastadapt.layers.binding import Binding
 from fastadapt.layers.layout import Layout
 from fastadapt.layers.norm import Statistics
-from fastadapt.layers.rewrites import Rewrites, tell_once
+from fastadapt.layers.rewrites import Rewrites, as_then, tell_once
 from fastadapt.layers.scope import held
-from fastadapt.layers.tracing import Audience, audience, written_for
+from fastadapt.layers.tracing import audience
+
+__all__ = ["Bound", "as_then", "first_line", "inside", "outcome"]
 
 
 def first_line(error: Exception) -> str:
@@ -123,14 +125,6 @@ def outcome(bound: Bound, loss: Callable[[Any, Any], Any], batch: Any, of: Any =
         return loss(bound, batch), within.output
 
 
-@contextmanager
-def as_then(note: tuple[Statistics, Audience]) -> Iterator[None]:
-    """Run a part of a module again as it was run when it was bound, from within a backward pass."""
-    statistics, whom = note
-    with written_for(whom), Rewrites(statistics.again()):
-        yield
-
-
 class _Inside:
     def __init__(
         self,
@@ -179,7 +173,7 @@ class _Inside:
             self.binding.bind()
             self._open += 1
             try:
-                with Rewrites(self.statistics, self.binding.layout.refers):
+                with Rewrites(self.statistics, self.binding.layout.refers, self.module):
                     yield
             finally:
                 self._open -= 1

@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fastadapt.errors import TaskError
 from fastadapt.layers.bound import first_line
 from fastadapt.layers.rewrites import tell_once
+from fastadapt.layers.slopes import Sloped
 
 
 def on_kernels_that_differentiate(run: Callable[[], Any]) -> Any:
@@ -20,7 +21,7 @@ def on_kernels_that_differentiate(run: Callable[[], Any]) -> Any:
         TaskError: if torch has no such derivative at all.
     """
     try:
-        return run()
+        return written_out_where_wanted(run)
     except RuntimeError as error:
         if _is_reentrant(error):
             raise TaskError(
@@ -32,7 +33,7 @@ def on_kernels_that_differentiate(run: Callable[[], Any]) -> Any:
         told = first_line(error)
     try:
         with plain_kernels():
-            result = run()
+            result = written_out_where_wanted(run)
     except RuntimeError as error:
         if not _lacks_a_derivative(error):
             raise
@@ -42,6 +43,15 @@ def on_kernels_that_differentiate(run: Callable[[], Any]) -> Any:
         ) from None
     tell_once(f"fused kernels are off inside the inner loop: {told}")
     return result
+
+
+def written_out_where_wanted(run: Callable[[], Any]) -> Any:
+    """Return `run()`; where its loss turns out to differentiate a network with norms, run it again with those sound."""
+    try:
+        return run()
+    except Sloped:
+        pass  # one that a vmap has raised would hold on to its tensors
+    return run()
 
 
 def _is_reentrant(error: RuntimeError) -> bool:

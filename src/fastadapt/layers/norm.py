@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fastadapt.errors import ConfigError, TaskError
+from fastadapt.layers import slopes
 from fastadapt.layers.forms import few_kernels
 from fastadapt.layers.standardise import per_channel, standardise
 from fastadapt.layers.tracing import is_for
@@ -89,6 +90,8 @@ def scale_and_shift(z: Tensor, weight: Tensor | None, bias: Tensor | None) -> Te
 
 def normalise_by_batch(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """Return `x: [n, C, ...]` normalised by its own moments, scaled and shifted."""
+    if slopes.wanted():
+        return normalise(x, batch_moments(x), weight, bias, eps)
     if is_for("autograd"):
         # the library's kernel is the fastest here, but without a scale it has no second derivative
         scale = weight if weight is not None else x.new_ones(x.shape[1])
@@ -136,6 +139,9 @@ class Statistics:
         feeds: keep the batch's moments in `fed`, for the running averages.
         to_give: keep the batch's own moments such that they can be differentiated, to give them to another pass.
     """
+
+    written_out = False
+    """Whether norms are written out, for a loss that differentiates the network, see `fastadapt.layers.slopes`."""
 
     def __init__(
         self, given: list[Moments] | None = None, running: bool = False, feeds: bool = False, to_give: bool = False
@@ -228,7 +234,8 @@ class _Again(Statistics):
 
     def __init__(self, first: Statistics) -> None:
         super().__init__(first.given, first.running, False, first.to_give)
-        self.first, self.names, self.training = first, first.names, first.training
+        self.first, self.names = first, first.names
+        self.training, self.written_out = first.training, first.written_out
 
     def _given(self, layer: Any) -> Moments:
         assert self.given is not None

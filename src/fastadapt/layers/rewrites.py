@@ -4,6 +4,8 @@ Each replacement gives the numbers of the original and covers only the arguments
 
 * batch normalisation takes the moments that the task's `Statistics` name, and is written out;
 * convolution becomes `fastadapt.layers.convolution`, whose derivatives of every order are fast kernels;
+* layer, batch and instance normalisation are written out for a loss that differentiates the network itself, as the
+  third derivative of torch's kernels is wrong (`fastadapt.layers.slopes`);
 * group normalisation gets its maps with channels first: torch's CPU kernel for channels last (2.13) ends the process
   where parameters of the norm want a gradient and the input does not, as behind frozen layers;
 * attention runs on the kernel that has a second derivative;
@@ -13,18 +15,21 @@ Each replacement gives the numbers of the original and covers only the arguments
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from fastadapt.errors import TaskError
-from fastadapt.layers import convolution, embedding, pooling
+from fastadapt.layers import convolution, embedding, pooling, slopes
+from fastadapt.layers.kept import running_again
 from fastadapt.layers.norm import Statistics
-from fastadapt.layers.tracing import is_for
+from fastadapt.layers.tracing import Audience, is_for, written_for
 
 logger = logging.getLogger("fastadapt")
 _told: set[str] = set()
@@ -60,12 +65,18 @@ class Rewrites(TorchFunctionMode):
         statistics: with which moments batch normalisation normalises.
         referred: whether the model refers to its parameters in ways that can't be followed back in time (a closure), so
             that a checkpoint, which computes once more in the backward pass, has to be refused.
+        model: whose forward pass it is; None where a part of one is run again.
     """
 
-    def __init__(self, statistics: Statistics, referred: bool = False) -> None:
+    def __init__(self, statistics: Statistics, referred: bool = False, model: nn.Module | None = None) -> None:
         super().__init__()
         self.statistics = statistics
         self.referred = referred
+        self.model = model
+        if slopes.known(model):
+            statistics.written_out = True
+        self._around = slopes.depth()
+        self._on_kernels = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -75,9 +86,11 @@ class Rewrites(TorchFunctionMode):
                 "which computes once more with what that holds by then; use the parameter as an attribute of a "
                 "module, or leave the checkpoint off"
             )
-        if func is F.batch_norm:
-            return self.statistics.batch_norm(*args, **kwargs)
-        if func is torch.conv2d and not is_for("autograd") and convolution.covers(*args, **kwargs):
+        if func in slopes.NORMS:
+            return self._norm(func, args, kwargs)
+        if func in slopes.BACKWARD:
+            return self._differentiated(func, args, kwargs)
+        if func is torch.conv2d and self._by_maps() and convolution.covers(*args, **kwargs):
             return convolution.conv2d(*args, **kwargs)
         if func is F.group_norm and args:
             return func(args[0].contiguous(), *args[1:], **kwargs)
@@ -92,3 +105,33 @@ class Rewrites(TorchFunctionMode):
             with sdpa_kernel(SDPBackend.MATH):
                 return func(*args, **kwargs)
         return func(*args, **kwargs)
+
+    def _by_maps(self) -> bool:
+        """Whether convolutions are the library's own, which have no forward mode."""
+        return not is_for("autograd") and not slopes.forward_mode()
+
+    def _differentiated(self, func: Any, args: Any, kwargs: Any) -> Any:
+        if self._on_kernels and self.model is not None and slopes.differentiates(func, args, kwargs):
+            slopes.remember(self.model)
+            raise slopes.Sloped("the loss differentiates a network whose norms ran on kernels")
+        with running_again(as_then):  # a checkpoint runs once more here, and this mode is off inside of a function
+            return func(*args, **kwargs)
+
+    def _norm(self, func: Any, args: Any, kwargs: Any) -> Any:
+        if self.statistics.written_out or slopes.within_a_loss(self._around):
+            with slopes.written_out():
+                if func is F.batch_norm:
+                    return self.statistics.batch_norm(*args, **kwargs)
+                found = slopes.replaced(func, args, kwargs)
+            if found is not None:
+                return found
+        self._on_kernels = self._on_kernels or func is not F.batch_norm or is_for("autograd")
+        return self.statistics.batch_norm(*args, **kwargs) if func is F.batch_norm else func(*args, **kwargs)
+
+
+@contextmanager
+def as_then(note: tuple[Statistics, Audience]) -> Iterator[None]:
+    """Run a part of a module again as it was run when it was bound, from within a backward pass."""
+    statistics, whom = note
+    with written_for(whom), Rewrites(statistics.again()):
+        yield
