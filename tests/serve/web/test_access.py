@@ -54,6 +54,7 @@ def walked(page):
     page.locator("#step").press("Home")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_axe_finds_nothing(size, scheme, visit):

@@ -120,6 +120,7 @@ def test_pictures_are_dropped_and_pasted(kind, visit, tmp_path):
     assert page.locator(".card").nth(1).locator(".thumb").count() == 2
 
 
+@pytest.mark.long
 def test_the_camera_counts_down_takes_a_burst_and_stops(visit):
     page = visit(permissions=["camera"])
     card = page.locator(".card").first
