@@ -78,6 +78,7 @@ def measured(family: str, method: str, runs: Path) -> dict[str, Any] | None:
     return {
         "outer steps": done,
         "environment steps": environment_steps,
+        "curvature share": getattr(config.method, "curvature_share", 1.0) if done else 1.0,
         "after": list(range(len(columns))),
         "mean": [round(mean, 3) for mean, _ in pairs],
         "ci95": [round(half, 3) for _, half in pairs],
@@ -102,6 +103,8 @@ def section() -> str:
         ]
         for name, row in rows.items():
             words = f", {row['outer steps']} outer steps ({row['environment steps'] / 1e6:.0f} million steps)"
+            if row.get("curvature share", 1.0) < 1:  # --method.curvature-share, not as published
+                words += f", curvature of {100 * row['curvature share']:.0f} % of the tasks"
             cells = [f"{m:.1f} ± {h:.1f}" for m, h in zip(row["mean"], row["ci95"], strict=True)]
             lines.append(f"| {name}{words if row['outer steps'] else ''} | " + " | ".join(cells) + " |")
             theirs = f" (outer step {published['at']})" if name == "maml" else ""

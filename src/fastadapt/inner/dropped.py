@@ -249,10 +249,11 @@ def _once_more(objective: Objective, at: dict[str, Tensor], drawn: Any) -> Look 
 
 def _nudge(p: Tensor) -> Tensor:
     """Return a small step in a direction that is the same each time, and that draws from no global generator."""
-    generator = torch.Generator().manual_seed(p.numel())
-    draw = torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p.device, p.dtype)
-    size = float(p.detach().abs().square().mean() ** 0.5) if p.numel() else 0.0
-    return _NUDGE.get(p.dtype, 1e-3) * (size or 1.0) * draw
+    # neither a generator nor a number goes into an operation of torch: by these a verdict on vmap is known
+    drawn = np.asarray(np.random.default_rng(p.numel()).standard_normal(p.shape))
+    draw = torch.from_numpy(drawn).to(p.device, p.dtype)
+    size = p.detach().abs().square().mean().sqrt()
+    return _NUDGE.get(p.dtype, 1e-3) * torch.where(size > 0, size, torch.ones_like(size)) * draw
 
 
 def _smooth(change: Tensor, y: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ class Prototyped(nn.Module):
 
     def __init__(self, embedding: nn.Module) -> None:
         super().__init__()
+        self.training = embedding.training  # as nothing but its wrapping
         self.embedding = embedding
         self.weight: Tensor
         self.bias: Tensor

@@ -30,6 +30,7 @@ class Headed(nn.Module):
 
     def __init__(self, backbone: nn.Module, *, features: int, rows: int, ways: int, unit: bool = False) -> None:
         super().__init__()
+        self.training = backbone.training  # as nothing but its wrapping
         self.backbone = backbone
         self.ways, self.unit = ways, unit
         self.centre: Tensor
