@@ -172,6 +172,7 @@ def test_a_run_goes_on_with_such_a_table(here):
     assert (here / "runs" / "maml-y" / "config.json").read_text() == before
 
 
+@pytest.mark.long
 def test_what_changes_no_image_is_no_change(here, caplog):
     photos = here / "photos"
     os.utime(photos / "class0" / "0.png", (1, 1))  # another time

@@ -71,6 +71,7 @@ def test_what_was_made_of_it_is_recorded(run):
     assert config.data.test_names == ("L8", "L9")
 
 
+@pytest.mark.long
 def test_the_same_row_in_many_notations_has_one_answer(run, capsys):
     plain = ask(run, capsys, "Preis;Farbe;Tag\n1520,40;türkis;05.03.2024\n")
     assert plain["notes"] == [] and plain["rows"][0]["notes"] == []

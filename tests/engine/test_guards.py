@@ -202,8 +202,14 @@ LOSSES = [
 ]
 
 
-@pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("case", LOSSES, ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    ("case", "route"),  # by default each with one route, in turn
+    [
+        pytest.param(case, route, id=f"{case.__name__}-{route}", marks=[pytest.mark.long] * ((i + j) % len(ROUTES) > 0))
+        for i, case in enumerate(LOSSES)
+        for j, route in enumerate(ROUTES)
+    ],
+)
 def test_state_that_a_loss_reads_is_never_frozen(case, route, double, built):
     loss, change = case()
     net = nn.Linear(3, 2)

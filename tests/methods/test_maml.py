@@ -107,7 +107,7 @@ RULES = {
 
 @both_routes
 @both_orders
-@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize("steps", [1, pytest.param(2, marks=pytest.mark.long), 5])
 @pytest.mark.parametrize("rule", RULES)
 def test_meta_gradient_equals_plain_autograd(rule, steps, order, route):
     ours, theirs, options = RULES[rule]
@@ -124,7 +124,7 @@ def test_the_clip_of_the_comparison_really_clips():
 
 
 @both_routes
-@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize("steps", [1, 2, pytest.param(5, marks=pytest.mark.long)])
 @pytest.mark.parametrize("rule", ["sgd", "momentum", "adam0", "adam9", "clip"])
 def test_exact_gradient_equals_central_finite_differences(rule, steps, route):
     net, tasks = MLP(2, (3,), 1, activation="softplus", init_std=None), regression(2, 4, 4)

@@ -67,6 +67,7 @@ def test_by_mouse(visit):
     until(page, "document.querySelector('#verdict b').textContent === 'star'")
 
 
+@pytest.mark.long
 def test_by_finger_on_a_phone(visit):
     page = visit(360, 740, has_touch=True, is_mobile=True, device_scale_factor=2)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -182,6 +183,7 @@ def test_what_is_removed_leaves_the_memory(visit):
     assert page.evaluate("globalThis.drawn.deref() === undefined")  # nor does a history hold it
 
 
+@pytest.mark.long
 def test_by_keys_alone(visit):
     page = visit()
 
