@@ -85,6 +85,7 @@ class Compared(nn.Module):
     ) -> None:
         super().__init__()
         self.answers = answers
+        self.training = embedding.training  # as nothing but its wrapping
         self.embedding = embedding
         self.comparison = comparison
         self.memory = nn.Module()

@@ -23,6 +23,7 @@ class LinearHead(nn.Module):
 
     def __init__(self, backbone: nn.Module, *, features: int, outputs: int) -> None:
         super().__init__()
+        self.training = backbone.training  # as nothing but its wrapping
         self.backbone = backbone
         self.weight: Tensor
         self.bias: Tensor
