@@ -275,10 +275,7 @@ def test_state_dict_carries_all_that_adapt_needs(entry, learner, tasks, kind):
     torch.testing.assert_close(other.adapt(support)(x), learner.adapt(support)(x), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(
-    "optimizer",
-    [lambda p: torch.optim.SGD(p, 0.2), pytest.param(lambda p: torch.optim.Adam(p, 0.01), marks=pytest.mark.long)],
-)
+@pytest.mark.parametrize("optimizer", [lambda p: torch.optim.SGD(p, 0.2), lambda p: torch.optim.Adam(p, 0.01)])
 def test_ordinary_optimizers_train_it(entry, learner, tasks, optimizer):
     if not entry.trains:
         pytest.skip("it has nothing to train")
