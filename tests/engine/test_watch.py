@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules import module as torch_module
+from torch.utils.checkpoint import checkpoint
 
-from fastadapt import MAML, SGD, Execution, Momentum, Reptile
+from fastadapt import MAML, SGD, Execution, Momentum, Reptile, adapt
 from fastadapt.engine.guards import Guards
 from fastadapt.rules.rates import learned_rates
 from reference import difference
@@ -204,3 +206,17 @@ def test_what_does_not_let_itself_be_looked_at_runs_without_programs(told, doubl
     assert difference(result(learner, tasks()), result(plain, tasks())) < 1e-12
     assert {plan.compile for plan in learner.engine.plans.values()} == {"off"}
     assert any("is not compiled" in line for line in told())
+
+
+def test_hooks_on_all_modules_are_noticed_but_not_those_of_a_graph_that_is_kept():
+    guards = Guards(lambda m, batch: m(batch))
+    net, x = nn.Linear(3, 2), torch.randn(4, 3)
+    kept = adapt(lambda m, batch: checkpoint(m, batch, use_reentrant=False).square().mean(), net, x, SGD(0.1), steps=1)
+    assert torch_module._global_forward_hooks and guards.hold()
+    hook = torch_module.register_module_forward_hook(lambda *_: None)
+    try:
+        assert not guards.hold()
+    finally:
+        hook.remove()
+    assert guards.hold()
+    del kept

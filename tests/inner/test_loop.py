@@ -143,3 +143,9 @@ def test_module_parameters_may_be_passed_directly():
     )
     torch.func.functional_call(line, phi, (x,)).sum().backward()
     assert line.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("given", [nn.MSELoss().forward, [torch.ones(2)], None])
+def test_what_can_not_be_adapted_is_told_with_the_order_of_arguments(given):
+    with pytest.raises(ConfigError, match=r"a module or a mapping of tensors .* adapt\(loss, module, support, rule"):
+        adapt(nn.Linear(2, 1), given, (torch.ones(3, 2), torch.ones(3, 1)), SGD(0.1), steps=1)

@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from fastadapt import MAML, SGD, Execution, FirstOrder, Task, adapt
+from fastadapt.layers import slopes
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -34,8 +35,7 @@ class Between(nn.Module):
     def by_hand(self, p, x):
         h = normed(self.view(x @ p["a.weight"].T + p["a.bias"]), self.over)
         if "norm.weight" in p:
-            layer = isinstance(self.norm, nn.LayerNorm)
-            column = [*self.norm.weight.shape] if layer else [-1] + [1] * (h.dim() - 2)
+            column = [*self.norm.weight.shape] if self.norm.weight.shape == h.shape[1:] else [-1] + [1] * (h.dim() - 2)
             h = h * p["norm.weight"].view(column) + p["norm.bias"].view(column)
         return h.flatten(1).tanh() @ p["b.weight"].T + p["b.bias"]
 
@@ -46,6 +46,29 @@ def maps(h):
 
 def rows(h):
     return h.unflatten(1, (2, 4))
+
+
+class Called(nn.Module):
+    """A norm by a function of torch that no layer calls."""
+
+    def __init__(self, channels, call):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.call = call
+
+    def forward(self, h):
+        return self.call(h, self.weight, self.bias)
+
+
+CALLED = {
+    "torch.layer_norm": (8, (1,), lambda h, w, b: torch.layer_norm(input=h, normalized_shape=(8,), weight=w, bias=b)),
+    "torch.native_layer_norm": (8, (1,), lambda h, w, b: torch.native_layer_norm(h, (8,), w, b, 1e-5)[0]),
+    "torch.instance_norm": (2, (2,), lambda h, w, b: torch.instance_norm(h, w, b, None, None, True, 0.1, 1e-5, False)),
+    "torch.batch_norm": (2, (0, 2), lambda h, w, b: torch.batch_norm(h, w, b, None, None, True, 0.1, 1e-5, False)),
+    "torch.native_batch_norm": (
+        2, (0, 2), lambda h, w, b: torch.native_batch_norm(h, w, b, None, None, True, 0.1, 1e-5)[0]
+    ),
+}  # fmt: skip
 
 
 def checkpointed(norm, h):
@@ -124,6 +147,25 @@ def held_to_its_twin(net, slope, **options):
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_penalty_on_the_slope_is_differentiated_through_every_norm(norm, route):
     held_to_its_twin(NORMS[norm](), penalised("autograd"), route=route)
+
+
+@pytest.mark.parametrize("route", ["loop", "vmap"])
+@pytest.mark.parametrize("called", CALLED)
+def test_functions_of_torch_that_no_layer_calls_are_too(called, route):
+    channels, over, call = CALLED[called]
+    view = (lambda h: h) if channels == 8 else rows
+    held_to_its_twin(Between(Called(channels, call), over, view), penalised("autograd"), route=route)
+
+
+def test_the_moments_that_a_norm_keeps_move_as_its_kernel_moves_them():
+    x = torch.randn(5, 2, 3)
+    for func, order in ((torch.batch_norm, "wbmv"), (torch.instance_norm, "wbmv"), (F.instance_norm, "mvwb")):
+        kept = []
+        for run in (func, lambda *given, func=func: slopes.replaced(func, given, {})):
+            parts = {"w": torch.ones(2), "b": torch.zeros(2), "m": torch.zeros(2), "v": torch.ones(2)}
+            y = run(x, *(parts[name] for name in order), True, 0.3, 1e-5, *([False] * (func is not F.instance_norm)))
+            kept.append((y, parts["m"], parts["v"]))
+        torch.testing.assert_close(kept[1], kept[0])
 
 
 @pytest.mark.filterwarnings("ignore:Using backward:UserWarning")

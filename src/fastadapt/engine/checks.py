@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as torch_module
 
 from fastadapt.engine.outside import settings
+from fastadapt.layers.kept import hooked_by_others
 
 _version = attrgetter("_version")
 _address = Tensor.data_ptr
@@ -43,7 +43,7 @@ class Checks:
         self._absent: tuple[list[Any], list[Any]] = [], []
         self._sized: list[Any] = []
         self._lengths: list[int] = []
-        self._empty: list[Any] = [torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks]
+        self._empty: list[Any] = []
         self._sets: list[tuple[Any, frozenset[Any]]] = []
         self._tensors: list[Tensor] = []
         self._versions: list[int] = []
@@ -123,6 +123,7 @@ class Checks:
                 and all(map(is_, map(getattr, owners, names), found))
                 and list(map(len, self._sized)) == self._lengths
                 and not any(self._empty)
+                and not hooked_by_others()
                 and not any(map(contains, *self._absent))
                 and list(map(_version, self._tensors)) == self._versions
                 and list(map(_address, self._tensors)) == self._addresses

@@ -131,7 +131,8 @@ def adapt(
         can be called, and `phi.loss(loss, query)` is a loss of the adapted module.
 
     Raises:
-        ConfigError: if `steps` is negative, `meta_gradient` is unknown, or there are not as many batches as steps.
+        ConfigError: if `steps` is negative, `meta_gradient` is unknown, `params` is neither a module nor tensors by
+            name, or there are not as many batches as steps.
         TaskError: if no parameter receives a gradient from the loss.
 
     Example:
@@ -154,26 +155,30 @@ def adapt(
     differentiation = as_differentiation(meta_gradient)
     if hasattr(differentiation, "proximal"):
         raise ConfigError(f"adapt is differentiated by Exact() or FirstOrder(); give {differentiation} to a learner")
+    if not isinstance(params, nn.Module) and not hasattr(params, "items"):
+        order = (
+            "; the loss comes first: adapt(loss, module, support, rule, steps)" if isinstance(loss, nn.Module) else ""
+        )
+        raise ConfigError(f"adapt takes a module or a mapping of tensors by name, got {type(params).__name__}{order}")
     through = differentiation.through
     rule = as_rule(rule)
     batch_at = _at_each_step(batches, support, steps, "batches")
     loss_at = _at_each_step(losses, loss, steps, "losses")
     captured = Captured()
     calculus: Calculus = Functional() if inside_a_transform() else Autograd(captured)
+
+    def descended(objective: Callable[[Params, Any, int], tuple[Tensor, Any]], theta: Params, hooks: Hooks) -> Adapted:
+        ahead = (rule, steps, state, through, calculus, hooks)
+        return _descended(objective, theta, lambda j: differentiable(batch_at(j)), *ahead)
+
     if not isinstance(params, nn.Module):
         with able_to_differentiate():
             given: Params = differentiable(params)
             hooks = hooks_of(given)
-            phi = _descended(
+            phi = descended(
                 lambda theta, batch, j: _with_aux(loss_at(j)(theta, batch), loss_at(j)),
                 # torch calls the hooks of a leaf itself, and here they are called at every step
                 {name: p.view_as(p) if name in hooks else p for name, p in given.items()},
-                lambda j: differentiable(batch_at(j)),
-                rule,
-                steps,
-                state,
-                through,
-                calculus,
                 hooks,
             )
         if torch.is_grad_enabled():
@@ -200,19 +205,7 @@ def adapt(
         layout = Layout(module)
         # views, so that a parameter that is reached in another way can be told from its adapted values
         theta = {name: own[name].view_as(own[name]) for name in select(module, select_params)}
-        phi = on_kernels_that_differentiate(
-            lambda: _descended(
-                objective,
-                theta,
-                lambda j: differentiable(batch_at(j)),
-                rule,
-                steps,
-                state,
-                through,
-                calculus,
-                hooks_of(own),
-            )
-        )
+        phi = on_kernels_that_differentiate(lambda: descended(objective, theta, hooks_of(own)))
         if torch.is_grad_enabled():
             captured.check_dropped({id(p): name for name, p in own.items()})
             Kept(as_then).by((dict(phi), phi.state, phi.losses, phi.aux))

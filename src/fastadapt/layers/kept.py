@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils import _pytree as pytree
 
@@ -68,6 +69,15 @@ class running_again:  # noqa: N801 - used as a function
             block.depth = depth - 1
             if depth == 1:
                 block.stack.close()
+
+
+def hooked_by_others() -> bool:
+    """Return whether others have put hooks on all modules; those of `running_again` do nothing in a forward pass."""
+    on_all = (torch_module._global_forward_pre_hooks, torch_module._global_forward_hooks)
+    if not any(on_all):
+        return False
+    own = {hook.id for hook in running_again._hooks}
+    return any(number not in own for hooks in on_all for number in hooks)
 
 
 class Kept:

@@ -20,8 +20,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-NORMS = (F.layer_norm, torch.layer_norm, F.batch_norm, F.instance_norm, torch.instance_norm)
-"""What runs on a kernel whose third derivative is wrong."""
+_LAYER = ("input", "normalized_shape", "weight", "bias", "eps")
+_CHANNELS = ("input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps")
+_ARGUMENTS = {
+    F.layer_norm: _LAYER,
+    torch.layer_norm: _LAYER,
+    torch.native_layer_norm: _LAYER,
+    F.instance_norm: ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps"),
+    torch.instance_norm: tuple("use_input_stats" if name == "training" else name for name in _CHANNELS),
+    torch.batch_norm: _CHANNELS,
+    torch.native_batch_norm: _CHANNELS,
+}
+"""The arguments of each norm in its own order, without the switches of kernels behind them."""
+NORMS = (F.batch_norm, *_ARGUMENTS)
+"""What runs on a kernel whose third derivative is wrong; the first is the business of a task's statistics."""
 BACKWARD = {torch.autograd.grad: 4, Tensor.backward: 3, torch.autograd.backward: 3}
 """What takes a gradient, and the place of its argument `create_graph`."""
 _levels: Any = torch._C._functorch.get_interpreter_stack  # type: ignore[attr-defined]
@@ -85,56 +97,44 @@ def wanted() -> bool:
     return _written_out.get() or forward_mode()
 
 
-def layer_norm(
-    x: Tensor,
-    normalized_shape: Sequence[int],
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-    *_: Any,
-) -> Tensor:
-    """Return what `F.layer_norm` returns."""
-    return _standardised(x, list(range(-len(normalized_shape), 0)), weight, bias, eps)
-
-
-def instance_norm(
-    x: Tensor,
-    running_mean: Tensor | None = None,
-    running_var: Tensor | None = None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-    *_: Any,
-) -> Tensor:
-    """Return what `F.instance_norm` returns for moments of the input; those that are kept move as there."""
-    inside = list(range(2, x.dim()))
-    if running_mean is not None and running_var is not None:
-        with torch.no_grad():
-            variance, mean = torch.var_mean(x.detach(), inside)
-            running_mean.lerp_(mean.mean(0).to(running_mean.dtype), momentum)
-            running_var.lerp_(variance.mean(0).to(running_var.dtype), momentum)
-    column = [-1] + [1] * len(inside)
-    scale, shift = (None if p is None else p.view(column) for p in (weight, bias))
-    return _standardised(x, inside, scale, shift, eps)
-
-
-def replaced(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
-    """Return the norm written out, None for a call that has nothing to be written out."""
-    if func in (F.layer_norm, torch.layer_norm):
-        return layer_norm(*args, **{n: v for n, v in kwargs.items() if n != "cudnn_enable"})
-    names = ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps")
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    if not given.get("use_input_stats", True):
+def replaced(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Return what a norm returns, written out; None for a call that has nothing to be written out."""
+    names = _ARGUMENTS[func]
+    given = {**dict(zip(names, args, strict=False)), **{n: v for n, v in kwargs.items() if n in names}}
+    x, weight, bias = given["input"], given.get("weight"), given.get("bias")
+    if names is _LAYER:
+        over = list(range(-len(given["normalized_shape"]), 0))
+        y, mean, rate = _standardised(x, over, weight, bias, given.get("eps", 1e-5))
+        return (y, mean, rate) if func is torch.native_layer_norm else y
+    if not given.get("training", given.get("use_input_stats", True)):
         return None  # by moments that are kept, whose kernel is right
-    return instance_norm(given.pop("input"), **{n: v for n, v in given.items() if n in names})
+    batch = "training" in names
+    over = [i for i in range(x.dim()) if i > 1 or (batch and i == 0)]
+    _move(x, over, given.get("running_mean"), given.get("running_var"), given.get("momentum", 0.1))
+    column = [-1] + [1] * (x.dim() - 2)
+    scale, shift = (None if p is None else p.view(column) for p in (weight, bias))
+    y, mean, rate = _standardised(x, over, scale, shift, given.get("eps", 1e-5))
+    return (y, mean.flatten(), rate.flatten()) if func is torch.native_batch_norm else y
 
 
-def _standardised(x: Tensor, over: list[int], weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+@torch.no_grad()
+def _move(x: Tensor, over: list[int], mean: Tensor | None, variance: Tensor | None, momentum: float) -> None:
+    """Move the moments that a layer keeps, as its kernel does."""
+    if mean is None or variance is None:
+        return
+    seen_variance, seen = torch.var_mean(x.detach(), over)
+    for kept, new in ((mean, seen), (variance, seen_variance)):
+        kept.lerp_((new.mean(0) if new.dim() == 2 else new).to(kept.dtype), momentum)
+
+
+def _standardised(
+    x: Tensor, over: list[int], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the result, the mean, and one over the standard deviation."""
     if torch.is_autocast_enabled(x.device.type):
         x = x.float()  # as autocast has it
     variance, mean = torch.var_mean(x, over, correction=0, keepdim=True)
-    y = (x - mean) * torch.rsqrt(variance + eps)
+    rate = torch.rsqrt(variance + eps)
+    y = (x - mean) * rate
     y = y if weight is None else y * weight
-    return y if bias is None else y + bias
+    return (y if bias is None else y + bias), mean, rate
